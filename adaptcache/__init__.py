@@ -1,0 +1,1 @@
+"""adaptcache: a cache that learns the expiry of every key online."""
