@@ -1,0 +1,273 @@
+# Brain: the learner's handle on an engine. Labels and questions come out as arrays, frozen models
+# go in by pointer swap. Every method runs to its end under the interpreter lock, so a request
+# sees the old model or the new one and nothing between.
+
+EXPERT_COUNT = EXPERTS
+FEATURE_COUNT = FEATURES
+GROUP_COUNT = GROUPS
+LEAF_COUNT = LEAVES
+APP_FEATURES = APP
+SLOT_STATIC = 0
+SLOT_MULTIPLE = MULTIPLE
+SLOT_HAZARD = HAZARD
+SLOT_USER = USER
+SLOT_MAJORITY = MAJORITY
+USER_COUNT = USERS
+
+cdef class Brain:
+    """The state of one learner. Times in seconds at this boundary.
+
+    mask: bit e lets expert e take part (static experts always do). price: cost per unit of size
+    and second. window: seconds, or None for a quarter of each break-even time.
+    """
+    cdef Engine* g
+    cdef uint32_t leaf_top
+
+    def __cinit__(self, *, uint64_t mask, double price, double alpha, window, double miss_cost,
+                  uint64_t seed, uint32_t capacity, double now):
+        self.g = <Engine*>calloc(1, sizeof(Engine))
+        if self.g is NULL or engine_init(self.g, capacity, to_ns(now), seed) < 0:
+            raise MemoryError
+        engine_prior(self.g, mask)
+        self.g.price = price / 1e9
+        self.g.alpha = alpha
+        self.g.miss_cost = miss_cost
+        self.g.window_ns = -1 if window is None else <double>to_ns(window)
+        self.leaf_top = 1
+
+    def __dealloc__(self):
+        if self.g is not NULL:
+            engine_free(self.g)
+            free(self.g)
+
+    @property
+    def price(self):
+        """Cost per unit of size and second."""
+        return self.g.price * 1e9
+
+    @price.setter
+    def price(self, double value):
+        self.g.price = value / 1e9
+
+    @property
+    def labels(self):
+        return self.g.n_labels
+
+    @property
+    def tracked(self):
+        return self.g.arena.n
+
+    @property
+    def only(self):
+        """Follow this expert alone; -1 = the mixture. For tests and ablations."""
+        return self.g.only
+
+    @only.setter
+    def only(self, int expert):
+        if not -1 <= expert < EXPERTS:
+            raise ValueError(f"only: {expert} is not an expert; the accepted range is -1 to {EXPERTS - 1}")
+        self.g.only = expert
+
+    def want_asks(self, bint wanted):
+        """Queue every new wait for `take_asks`, since a model must be asked from outside."""
+        self.g.wants_asks = wanted
+
+    def thin_labels(self, uint32_t every):
+        """Hand out one label in `every`."""
+        self.g.label_every = every if every > 1 else 1
+
+    def take_labels(self, float[:, ::1] x, float[:, ::1] info):
+        """Fill rows with finished waits, oldest first, and return how many.
+
+        x: (n, FEATURE_COUNT). info: (n, 6) with break-even seconds, seconds seen, first bin,
+        bin of the end, bin after the last, and 0 nothing came, 1 a request, 2 a write.
+        """
+        cdef Py_ssize_t n = 0, rows = x.shape[0] if x.shape[0] < info.shape[0] else info.shape[0]
+        cdef int d
+        if x.shape[1] != FEATURES or info.shape[1] != 6:
+            raise ValueError("x, info: expected shapes (n, FEATURE_COUNT) and (n, 6)")
+        while n < rows and self.g.label_tail != self.g.label_head:
+            label = &self.g.labels[self.g.label_tail & (LABELS - 1)]
+            self.g.label_tail += 1
+            for d in range(FEATURES):
+                x[n, d] = label.x[d]
+            info[n, 0] = label.breakeven
+            info[n, 1] = label.seen
+            info[n, 2] = label.base
+            info[n, 3] = label.last
+            info[n, 4] = label.top
+            info[n, 5] = label.y
+            n += 1
+        return n
+
+    def take_asks(self, uint32_t[:, ::1] who, float[:, ::1] x):
+        """Waits whose lifetime a user's model should predict: (tracker, serial) rows and features."""
+        cdef Py_ssize_t n = 0, rows = who.shape[0] if who.shape[0] < x.shape[0] else x.shape[0]
+        cdef int d
+        while n < rows and self.g.ask_tail != self.g.ask_head:
+            ask = &self.g.asks[self.g.ask_tail & 4095]
+            self.g.ask_tail += 1
+            if not self.g.arena.slots[ask.tracker].used or self.g.trackers[ask.tracker].serial != ask.serial:
+                continue
+            who[n, 0] = ask.tracker
+            who[n, 1] = ask.serial
+            for d in range(FEATURES):
+                x[n, d] = self.g.trackers[ask.tracker].x[d]
+            n += 1
+        return n
+
+    def answer(self, uint32_t tracker, uint32_t serial, int model, double ttl):
+        """A user's model holds this wait for `ttl` seconds; NaN, infinite and negative mean hold."""
+        if tracker < self.g.arena.top and self.g.arena.slots[tracker].used \
+                and self.g.trackers[tracker].serial == serial and 0 <= model < USERS:
+            self.g.trackers[tracker].user[model] = <float>(ttl * 1e9) if ttl >= 0 and isfinite(ttl) else -1
+
+    def publish_line(self, float[:, ::1] weight, float[::1] bias, float[::1] low, float[::1] high):
+        """Swap in stacked logistic hazards: weight (GROUP_COUNT, FEATURE_COUNT), bias (GROUP_COUNT,).
+
+        low, high (FEATURE_COUNT,): the range that was trained on.
+        """
+        cdef Line* line
+        cdef int i, d
+        if weight.shape[0] != GROUPS or weight.shape[1] != FEATURES or bias.shape[0] != GROUPS \
+                or low.shape[0] != FEATURES or high.shape[0] != FEATURES:
+            raise ValueError("publish_line: arrays of the wrong shape")
+        for i in range(GROUPS):
+            if not isfinite(bias[i]):
+                raise ValueError(f"publish_line: bias[{i}] is not finite")
+            for d in range(FEATURES):
+                if not isfinite(weight[i, d]):
+                    raise ValueError(f"publish_line: weight[{i}, {d}] is not finite")
+        line = <Line*>calloc(1, sizeof(Line))
+        if line is NULL:
+            raise MemoryError
+        for i in range(GROUPS):
+            line.bias[i] = bias[i]
+            for d in range(FEATURES):
+                line.weight[i][d] = weight[i, d]
+        for d in range(FEATURES):
+            line.low[d] = low[d]
+            line.high[d] = high[d]
+        line, self.g.line = self.g.line, line
+        free(line)
+        AC_MODEL_PUBLISHED(GROUPS)
+
+    def publish_tree(self, int32_t[::1] feature, float[::1] threshold, uint32_t[::1] left, uint32_t[::1] right,
+                     float[::1] low, float[::1] high):
+        """Swap in a tree: node i tests x[feature[i]] <= threshold[i]; feature < 0 is leaf number left[i]."""
+        cdef Py_ssize_t i, n = feature.shape[0]
+        cdef int d
+        cdef Tree* tree
+        if n == 0 or threshold.shape[0] != n or left.shape[0] != n or right.shape[0] != n \
+                or low.shape[0] != FEATURES or high.shape[0] != FEATURES:
+            raise ValueError("publish_tree: arrays of the wrong shape")
+        for i in range(n):
+            if feature[i] >= 0:
+                # Children come after their parent, so a walk always ends.
+                if feature[i] >= FEATURES or not (i < left[i] < n and i < right[i] < n):
+                    raise ValueError(f"publish_tree: node {i} is not sound")
+            elif left[i] >= LEAVES:
+                raise ValueError(f"publish_tree: leaf number {left[i]} is not below {LEAVES}")
+        tree = <Tree*>calloc(1, sizeof(Tree))
+        if tree is NULL:
+            raise MemoryError
+        tree.nodes = <TreeNode*>malloc(n * sizeof(TreeNode))
+        if tree.nodes is NULL:
+            free(tree)
+            raise MemoryError
+        tree.n = <uint32_t>n
+        for i in range(n):
+            tree.nodes[i].feature = feature[i]
+            tree.nodes[i].threshold = threshold[i]
+            tree.nodes[i].left = left[i]
+            tree.nodes[i].right = right[i]
+        for d in range(FEATURES):
+            tree.low[d] = low[d]
+            tree.high[d] = high[d]
+        tree, self.g.tree = self.g.tree, tree
+        engine_free_tree(tree)
+        AC_MODEL_PUBLISHED(n)
+
+    def inherit_leaf(self, uint32_t parent, uint32_t child):
+        """A leaf was split: the child starts from what the parent's cell knows."""
+        if parent >= LEAVES or child >= LEAVES:
+            raise ValueError(f"inherit_leaf: leaf numbers must be below {LEAVES}")
+        memcpy(&self.g.leaves[child * NB], &self.g.leaves[parent * NB], NB * sizeof(Cell))
+
+    def take_excess(self):
+        """The majority's loss less the best static expert's, a label, for each round closed since."""
+        out = []
+        while self.g.excess_tail != self.g.excess_head:
+            out.append(self.g.excess[self.g.excess_tail & 255])
+            self.g.excess_tail += 1
+        return out
+
+    def alarm(self):
+        """Drift: forget most of what was learned about who predicts best."""
+        engine_alarm(self.g)
+
+    def weights(self):
+        """The global weight of each expert; sums to one over those that take part."""
+        return [self.g.everywhere.weight[e] for e in range(EXPERTS)]
+
+    def taking_part(self):
+        """Which experts take part."""
+        return [self.g.prior[e] > 0 for e in range(EXPERTS)]
+
+    def losses(self):
+        """The discounted loss of each expert over that of the best, in average misses."""
+        return [self.g.everywhere.loss[e] for e in range(EXPERTS)]
+
+    def static_ttls(self):
+        """The TTLs of the static experts, in seconds; empty before the first access."""
+        cdef int e
+        if self.g.anchor < 0:
+            return []
+        return [0.0] + [<double>edge(self.g.anchor + e - 1) / 1e9 for e in range(1, STATICS)]
+
+    def state(self):
+        """Everything learned that outlives a process, as a dict of plain values and bytes."""
+        cdef Engine* g = self.g
+        return {
+            "everyone": <bytes>(<char*>g.everyone)[:NB * sizeof(Cell)],
+            "habit": <bytes>(<char*>g.habit)[:<Py_ssize_t>COUNTS * GAPS * NB * sizeof(Cell)],
+            "habit2": <bytes>(<char*>g.habit2)[:<Py_ssize_t>COUNTS * GAPS * TURNS * NB * sizeof(Cell)],
+            "everywhere": <bytes>(<char*>&g.everywhere)[:sizeof(g.everywhere)],
+            "counts": <bytes>(<char*>g.counts)[:sizeof(g.counts)],
+            "anchor": g.anchor,
+            "mean_log": g.mean_log,
+            "log_n": g.log_n,
+            "mean_cost": g.mean_cost,
+            "prior": [g.prior[e] for e in range(EXPERTS)],
+        }
+
+    def restore(self, dict state):
+        """Take over what `state` gave, from a brain with the same experts. Refuses anything else whole."""
+        cdef Engine* g = self.g
+        cdef const unsigned char[::1] view
+        wanted = {"everyone": NB * sizeof(Cell), "habit": COUNTS * GAPS * NB * sizeof(Cell),
+                  "habit2": COUNTS * GAPS * TURNS * NB * sizeof(Cell), "everywhere": sizeof(g.everywhere),
+                  "counts": sizeof(g.counts)}
+        for name, size in wanted.items():
+            if len(state[name]) != size:
+                raise ValueError(f"state: {name} has {len(state[name])} bytes, expected {size}")
+        if list(state["prior"]) != [g.prior[e] for e in range(EXPERTS)]:
+            raise ValueError("state: learned with other predictors than this cache has")
+        anchor, mean_log = int(state["anchor"]), float(state["mean_log"])
+        log_n, mean_cost = float(state["log_n"]), float(state["mean_cost"])
+        if not (-1 <= anchor < NB - STATICS and isfinite(mean_log) and isfinite(log_n) and isfinite(mean_cost)):
+            raise ValueError("state: numbers out of range")
+        view = state["everyone"]
+        memcpy(g.everyone, &view[0], NB * sizeof(Cell))
+        view = state["habit"]
+        memcpy(g.habit, &view[0], <size_t>COUNTS * GAPS * NB * sizeof(Cell))
+        view = state["habit2"]
+        memcpy(g.habit2, &view[0], <size_t>COUNTS * GAPS * TURNS * NB * sizeof(Cell))
+        view = state["everywhere"]
+        memcpy(&g.everywhere, &view[0], sizeof(g.everywhere))
+        view = state["counts"]
+        memcpy(g.counts, &view[0], sizeof(g.counts))
+        g.anchor = anchor
+        g.mean_log = mean_log
+        g.log_n = log_n
+        g.mean_cost = mean_cost

@@ -1,0 +1,89 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The compiled core of adaptcache: the parts that touch Python objects.
+
+store.pxi    Store, the cache itself: keys, values, and their removal
+brain.pxi    Brain, the learner's handle on an engine: labels out, models in
+replay.pxi   the simulator's loops over the same policies and the same expiry
+The mechanism lies in the .pxd files beside this one; none of them knows about Python.
+"""
+import logging
+
+from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
+from libc.math cimport INFINITY, isfinite, isnan
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
+from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
+from bins cimport NB, bin_of, edge
+from engine cimport (CODES, COUNTS, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, MULTIPLES, NAMESPACES,
+                     STATICS, TURNS, USER, USERS, Tracker, code_of, engine_alarm, engine_find, engine_free,
+                     engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
+from expiry cimport (BY_CEILING, BY_FLOOR, BY_GUARD, BY_IDLE, BY_MIXTURE, ENTRY, Expiry, FIXED, IDLE, LEARNED, Life,
+                     NEVER, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,
+                     expiry_init, expiry_miss, expiry_next, expiry_reserve, later)
+from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
+from guard cimport Guard, guard_credit, guard_expire
+from hazard cimport Cell
+from hedge cimport EXPERTS
+from policy cimport Policy
+from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
+                     AC_PREMATURE)
+from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
+from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
+                    table_reserve, tag_of)
+from wheel cimport Wheel, wheel_next, wheel_sound
+cimport fifo
+cimport lru
+cimport sieve
+
+cdef extern from "time.h" nogil:
+    ctypedef long time_t
+    cdef struct timespec:
+        time_t tv_sec
+        long tv_nsec
+    int clock_gettime(int, timespec*) noexcept
+    int CLOCK_MONOTONIC_COARSE
+
+_log = logging.getLogger("adaptcache")
+
+POLICIES = ("fifo", "lru", "sieve")
+
+cdef int bind_policy(Policy* p, str name) except -1:
+    memset(p, 0, sizeof(Policy))
+    if name == "fifo":
+        fifo.bind(p)
+    elif name == "lru":
+        lru.bind(p)
+    elif name == "sieve":
+        sieve.bind(p)
+    else:
+        raise ValueError(f"policy: unknown policy {name!r}; known are {', '.join(POLICIES)}")
+    return 0
+
+cdef inline int64_t coarse_now() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t)
+    return <int64_t>t.tv_sec * 1000000000 + t.tv_nsec
+
+cdef inline int64_t to_ns(double seconds) noexcept nogil:
+    """Seconds to nanoseconds, held at the ends of what int64 can say (292 years)."""
+    if seconds >= 9.2e9:
+        return INT64_MAX
+    if seconds <= -9.2e9:
+        return -INT64_MAX
+    # Whole seconds and the rest apart: the product of a large float would lose digits.
+    cdef int64_t whole = <int64_t>seconds
+    cdef double rest = (seconds - <double>whole) * 1e9
+    return whole * 1000000000 + <int64_t>(rest + 0.5 if rest >= 0 else rest - 0.5)
+
+cdef inline double to_seconds(int64_t ns) noexcept nogil:
+    if ns >= INT64_MAX:
+        return INFINITY
+    return <double>(ns // 1000000000) + <double>(ns % 1000000000) / 1e9
+
+include "brain.pxi"
+include "store.pxi"
+include "replay.pxi"

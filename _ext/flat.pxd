@@ -1,0 +1,70 @@
+"""River's models, frozen to flat arrays, and their evaluation on a feature vector.
+
+`Line` is a stack of logistic regressions, one a group of four bins (two octaves); `Tree` is a
+regression tree whose leaves are hazard cells. The learner builds a new one and swaps the
+pointer; a model that was published never changes.
+"""
+from libc.math cimport exp, log1p
+from libc.stdint cimport int32_t, uint32_t
+from bins cimport NB
+
+cdef enum:
+    FEATURES = 20
+    GROUPS = 27             # NB / 4
+    LEAVES = 128
+
+cdef struct Line:
+    float weight[GROUPS][FEATURES]
+    float bias[GROUPS]
+    float trained[GROUPS]   # labels seen: a group without any has no opinion
+    float low[FEATURES]     # the range that was trained on
+    float high[FEATURES]
+
+cdef struct TreeNode:
+    int32_t feature         # < 0: a leaf, its number in `left`
+    float threshold         # x <= threshold goes left
+    uint32_t left
+    uint32_t right
+
+cdef struct Tree:
+    TreeNode* nodes
+    uint32_t n
+    float low[FEATURES]
+    float high[FEATURES]
+
+cdef inline bint in_scope(const float* x, const float* low, const float* high) noexcept nogil:
+    """Inside the range of what was trained on; NaN is outside."""
+    cdef int d
+    for d in range(FEATURES):
+        if not (low[d] <= x[d] <= high[d]):
+            return False
+    return True
+
+cdef inline double _softplus(double z) noexcept nogil:
+    """log(1 + e^z) = -log(1 - sigmoid(z)), the cumulative hazard."""
+    return log1p(exp(z))
+
+cdef inline void line_hazards(const Line* m, const float* x, float* out, int base, int n) noexcept nogil:
+    """out[i] = probability of a request in bin base + i, given none before."""
+    cdef int i, d, g, last = -1
+    cdef double z, p = 0
+    for i in range(n):
+        g = (base + i) >> 2
+        if g != last:
+            last = g
+            z = m.bias[g]
+            for d in range(FEATURES):
+                z += m.weight[g][d] * x[d]
+            # A group's hazard is spread evenly over its four bins: 1 - (1 - P)**(1/4).
+            z = 30.0 if z > 30.0 else (-30.0 if z < -30.0 else z)
+            p = 1.0 - exp(-0.25 * _softplus(z))
+        out[i] = <float>p
+
+cdef inline uint32_t tree_leaf(const Tree* t, const float* x) noexcept nogil:
+    cdef uint32_t i = 0
+    while t.nodes[i].feature >= 0:
+        if x[t.nodes[i].feature] <= t.nodes[i].threshold:
+            i = t.nodes[i].left
+        else:
+            i = t.nodes[i].right
+    return t.nodes[i].left

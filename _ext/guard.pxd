@@ -1,0 +1,187 @@
+"""The guard: keeps the premature-expiry promise whatever the models say.
+
+The bank (guarantee "absolute"). Credit = alpha * N + 1 - lost, N the requests that came within
+the protected window after the last access of their key, `lost` those among them that we had
+removed. An early removal (idle age within the window) needs outstanding + 1 <= credit,
+`outstanding` being the early removals whose window has not passed. Each of these can become at
+most one loss and N never falls, so lost + outstanding <= alpha * N + 1 at every moment, for
+every model and every sequence of requests (docs/promise.md).
+
+"expected" caps the *predicted* losses of the outstanding instead.
+
+The ladder decides which removals deserve the credit: twelve virtual policies, each asking for a
+larger ratio of rent saved to risk run, are scored on every protected request; the guard
+uses the least demanding one whose discounted loss rate fits the budget.
+"""
+from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
+from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
+                    table_reserve, tag_of)
+from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve, wheel_schedule
+
+cdef enum:
+    RUNGS = 12
+
+cdef struct Guard:
+    double alpha            # 1 = off
+    bint expected
+    uint64_t protected_
+    uint64_t lost
+    uint64_t refused        # early removals that the bank or the ladder turned down
+    double risk             # predicted losses of the outstanding
+    Arena ghosts            # one per outstanding removal; its hash
+    float* risks            # predicted loss of each ghost
+    uint32_t risks_cap
+    Table index
+    Wheel wheel             # the end of each window
+    double asked[RUNGS]     # the least ratio that each rung asks for
+    double rung_lost[RUNGS]
+    double rung_n
+    int rung                # in use
+    double worst            # the largest lost + outstanding - bound that ever was
+
+cdef inline int guard_init(Guard* g, double alpha, bint expected, int64_t now) noexcept nogil:
+    cdef int k
+    g.alpha = alpha
+    g.expected = expected
+    g.protected_ = 0
+    g.lost = 0
+    g.refused = 0
+    g.risk = 0
+    g.risks = NULL
+    g.risks_cap = 0
+    g.rung_n = 0
+    g.rung = 0
+    g.worst = -1
+    for k in range(RUNGS):
+        # 0, 1/2, 1, 2, 4 ... 512: rent saved per unit of risk, in units of one miss
+        g.asked[k] = 0.0 if k == 0 else 0.25 * (1 << k)
+        g.rung_lost[k] = 0
+    wheel_init(&g.wheel, now)
+    if arena_init(&g.ghosts, 16) < 0 or table_init(&g.index, 16) < 0:
+        return -1
+    return 0
+
+cdef inline double guard_credit(Guard* g) noexcept nogil:
+    return g.alpha * <double>g.protected_ + 1 - <double>g.lost
+
+cdef inline void guard_expire(Guard* g, int64_t now) noexcept nogil:
+    """Windows that have passed release their credit."""
+    cdef uint32_t s
+    while True:
+        # A window is closed: a request at its very end still counts.
+        s = wheel_pop(&g.wheel, now - 1)
+        if s == NIL:
+            return
+        _guard_drop(g, s)
+
+cdef inline void _guard_drop(Guard* g, uint32_t s) noexcept nogil:
+    wheel_cancel(&g.wheel, s)
+    table_remove(&g.index, g.ghosts.slots[s].hash, s)
+    g.risk -= g.risks[s]
+    arena_give(&g.ghosts, s)
+    if g.ghosts.n == 0:
+        g.risk = 0
+
+cdef inline bint guard_permits(Guard* g, double ratio, double back) noexcept nogil:
+    """May one more entry leave early? `ratio` is the rent it saves over the risk `back` it runs."""
+    if g.alpha >= 1:
+        return True
+    if not ratio > g.asked[g.rung]:
+        g.refused += 1
+        return False
+    if g.expected:
+        if g.risk + back <= guard_credit(g) - 1:
+            return True
+    elif <double>g.ghosts.n + 1 <= guard_credit(g):
+        return True
+    g.refused += 1
+    return False
+
+cdef inline int guard_prepare(Guard* g) noexcept nogil:
+    """Memory for one more ghost; -1 when there is none, and then nothing may leave early."""
+    cdef uint32_t cap
+    cdef float* more
+    if g.ghosts.free_head == NIL and g.ghosts.top >= g.ghosts.cap:
+        if arena_reserve(&g.ghosts, g.ghosts.cap * 2) < 0:
+            return -1
+    if wheel_reserve(&g.wheel, g.ghosts.cap) < 0:
+        return -1
+    if g.risks_cap < g.ghosts.cap:
+        cap = g.ghosts.cap
+        more = <float*>realloc(g.risks, cap * sizeof(float))
+        if more is NULL:
+            return -1
+        g.risks = more
+        g.risks_cap = cap
+    return table_reserve(&g.index)
+
+cdef inline void guard_record(Guard* g, int64_t hash, int64_t until, double back) noexcept nogil:
+    """An early removal that was permitted, whose window ends at `until`."""
+    cdef uint32_t s = arena_take(&g.ghosts)
+    g.ghosts.slots[s].hash = hash
+    g.risks[s] = <float>back
+    g.risk += g.risks[s]
+    table_insert(&g.index, hash, s)
+    wheel_schedule(&g.wheel, s, until)
+    _guard_watch(g)
+
+cdef inline void _guard_watch(Guard* g) noexcept nogil:
+    cdef double over = <double>g.lost + g.ghosts.n - (g.alpha * <double>g.protected_ + 1)
+    if over > g.worst:
+        g.worst = over
+
+cdef inline void guard_hit(Guard* g) noexcept nogil:
+    """A request within its window found the entry."""
+    g.protected_ += 1
+
+cdef inline uint32_t _guard_find(Guard* g, int64_t hash) noexcept nogil:
+    cdef uint32_t at = 0, tag = tag_of(hash)
+    cdef uint32_t s = table_first(&g.index, tag, &at)
+    while s != NIL and g.ghosts.slots[s].hash != hash:
+        s = table_next(&g.index, tag, &at)
+    return s
+
+cdef inline bint guard_miss(Guard* g, int64_t hash, int64_t now) noexcept nogil:
+    """A request that found nothing: premature if we removed its key early and the window is open."""
+    cdef uint32_t s
+    guard_expire(g, now)
+    s = _guard_find(g, hash)
+    if s == NIL:
+        return False
+    _guard_drop(g, s)
+    g.protected_ += 1
+    g.lost += 1
+    _guard_watch(g)
+    return True
+
+cdef inline void guard_forgive(Guard* g, int64_t hash) noexcept nogil:
+    """The value was replaced or deleted by the user: an early removal of it can lose nothing more."""
+    cdef uint32_t s = _guard_find(g, hash)
+    if s != NIL:
+        _guard_drop(g, s)
+
+cdef inline void guard_score(Guard* g, uint16_t dropped) noexcept nogil:
+    """A protected request of a tracked key: bit k of `dropped` says that rung k would have lost it."""
+    cdef int k
+    cdef double keep = 1 - 1.0 / 20000, n
+    g.rung_n = g.rung_n * keep + 1
+    for k in range(RUNGS):
+        g.rung_lost[k] = g.rung_lost[k] * keep + (1 if (dropped >> k) & 1 else 0)
+    n = g.rung_n
+    g.rung = RUNGS - 1
+    for k in range(RUNGS):
+        if g.rung_lost[k] <= g.alpha * n:
+            g.rung = k
+            break
+
+cdef inline int64_t guard_next(Guard* g) noexcept nogil:
+    return wheel_next(&g.wheel)
+
+cdef inline void guard_free(Guard* g) noexcept nogil:
+    arena_free(&g.ghosts)
+    table_free(&g.index)
+    wheel_free(&g.wheel)
+    free(g.risks)
+    g.risks = NULL

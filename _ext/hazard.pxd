@@ -1,0 +1,171 @@
+"""Hazard cells, and what they say about an entry that has been idle for a while.
+
+A cell keeps, per bin of idle age, the probability that the next request (p) or a write (q) comes
+in that bin, given that nothing came before it. Hazards learn from unfinished waits as well as
+from finished ones, so nothing about them is censored. Contexts form a chain from the
+key itself to all keys; each is shrunk to its parent by (n p + PARENT p_parent) / (n + PARENT).
+
+`outlook` is the backward dynamic programme over the bins (Bellman; DESIGN section 3):
+    V_j = max(0, p + (1 - p - q) V_{j+1} - rent of the bin), costs in units of one miss,
+for every link of the chain at once. An expert holds while its V is above zero.
+"""
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from bins cimport NB, edge
+
+cdef enum:
+    WINDOW = 24             # bins that a key's own cell spans, up to twice its break-even time
+    HAZARDS = 9             # experts that read hazards
+    PARENT = 4
+
+cdef struct Cell:
+    float p
+    float q
+    float n
+
+cdef struct KeyCell:
+    uint16_t p[WINDOW]      # units of 1/65535
+    uint16_t q[WINDOW]
+    uint8_t n[WINDOW]
+    uint8_t base            # the absolute bin of the first entry
+    uint8_t used
+
+cdef struct Chain:
+    Cell* everyone
+    Cell* namespace_        # NULL where there is none
+    Cell* habit             # count x gap 1
+    Cell* habit2            # count x gap 1 x (gap 2 against gap 1)
+    KeyCell* key
+    Cell* leaf              # of the river tree, NULL until one is published
+    float* line             # river's linear hazards of this access, WINDOW from `line_base`; NULL
+    int line_base
+
+cdef struct Outlook:
+    double value[HAZARDS]   # > 0: hold
+    double back             # probability of a request before the protected window ends
+    double rent             # expected rent until then, in units of one miss
+
+cdef inline void cell_learn(Cell* c, int y, float limit) noexcept nogil:
+    """y: 0 nothing came in this bin, 1 a request, 2 a write."""
+    if c.n < limit:
+        c.n += 1
+    c.p += ((1.0 if y == 1 else 0.0) - c.p) / c.n
+    c.q += ((1.0 if y == 2 else 0.0) - c.q) / c.n
+
+cdef inline void key_learn(KeyCell* k, int j, int y, int limit) noexcept nogil:
+    cdef int i = j - k.base
+    cdef int n
+    if i < 0 or i >= WINDOW:
+        return
+    n = k.n[i]
+    if n < limit:
+        n += 1
+        k.n[i] = <uint8_t>n
+    k.p[i] = <uint16_t>(k.p[i] + ((65535 if y == 1 else 0) - <int>k.p[i]) / <double>n + 0.5)
+    k.q[i] = <uint16_t>(k.q[i] + ((65535 if y == 2 else 0) - <int>k.q[i]) / <double>n + 0.5)
+
+cdef inline void key_rebase(KeyCell* k, int base) noexcept nogil:
+    """Move the window when the key's break-even time moved; what falls outside is forgotten."""
+    cdef KeyCell old = k[0]
+    cdef int i, j
+    if base == k.base:
+        return
+    for i in range(WINDOW):
+        j = i + base - old.base
+        if 0 <= j < WINDOW:
+            k.p[i] = old.p[j]
+            k.q[i] = old.q[j]
+            k.n[i] = old.n[j]
+        else:
+            k.p[i] = 0
+            k.q[i] = 0
+            k.n[i] = 0
+    k.base = <uint8_t>base
+
+cdef inline double _toward(double p, double n, double parent) noexcept nogil:
+    return (n * p + PARENT * parent) / (n + PARENT)
+
+cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, double breakeven,
+                         int64_t window) noexcept nogil:
+    """What each link of the chain expects of an entry idle since `start` ns, now in bin `j`.
+
+    `top`: the first bin that is not worth looking at; `breakeven` in ns; `window`: the protected
+    window in ns, 0 = none.
+    """
+    cdef double p[HAZARDS]
+    cdef double q[HAZARDS]
+    cdef double v[HAZARDS]
+    cdef double width, pg, qg, leave, low, back = 0, rent = 0, part
+    cdef Cell* cell
+    cdef int k, i, e
+    for e in range(HAZARDS):
+        v[e] = 0
+    for k in range(top - 1, j - 1, -1):
+        cell = &c.everyone[k]
+        p[0] = _toward(cell.p, cell.n, 0.05)
+        q[0] = _toward(cell.q, cell.n, 0.0)
+        p[1] = p[0]
+        q[1] = q[0]
+        if c.namespace_ is not NULL:
+            cell = &c.namespace_[k]
+            p[1] = _toward(cell.p, cell.n, p[0])
+            q[1] = _toward(cell.q, cell.n, q[0])
+        cell = &c.habit[k]
+        p[2] = _toward(cell.p, cell.n, p[1])
+        q[2] = _toward(cell.q, cell.n, q[1])
+        cell = &c.habit2[k]
+        p[3] = _toward(cell.p, cell.n, p[2])
+        q[3] = _toward(cell.q, cell.n, q[2])
+        p[5] = p[3]
+        q[5] = q[3]
+        if c.line is not NULL:
+            i = k - c.line_base
+            i = 0 if i < 0 else (WINDOW - 1 if i >= WINDOW else i)
+            p[5] = c.line[i]
+        p[6] = p[1]
+        q[6] = q[1]
+        if c.leaf is not NULL:
+            cell = &c.leaf[k]
+            p[6] = _toward(cell.p, cell.n, p[1])
+            q[6] = _toward(cell.q, cell.n, q[1])
+        p[4] = p[3]
+        q[4] = q[3]
+        p[7] = p[5]
+        q[7] = q[5]
+        p[8] = p[6]
+        q[8] = q[6]
+        if c.key is not NULL:
+            i = k - c.key.base
+            if 0 <= i < WINDOW and c.key.n[i]:
+                pg = c.key.p[i] / 65535.0
+                qg = c.key.q[i] / 65535.0
+                p[4] = _toward(pg, c.key.n[i], p[4])
+                q[4] = _toward(qg, c.key.n[i], q[4])
+                p[7] = _toward(pg, c.key.n[i], p[7])
+                q[7] = _toward(qg, c.key.n[i], q[7])
+                p[8] = _toward(pg, c.key.n[i], p[8])
+                q[8] = _toward(qg, c.key.n[i], q[8])
+        low = <double>edge(k)
+        if k == j:
+            low = start
+        width = (<double>edge(k + 1) - low) / breakeven
+        for e in range(HAZARDS):
+            leave = p[e] + q[e]
+            if leave > 1:
+                leave = 1
+            # Whoever leaves in this bin does so half way through it, on average.
+            v[e] = p[e] + (1 - leave) * v[e] - width * (1 - 0.5 * leave)
+            if v[e] < 0:
+                v[e] = 0
+        if window > low:
+            part = 1
+            if window < edge(k + 1):
+                part = (window - low) / (<double>edge(k + 1) - low)
+            leave = (p[4] + q[4]) * part
+            if leave > 1:
+                leave = 1
+            back = p[4] * part + (1 - leave) * back
+            rent = width * part * (1 - 0.5 * leave) + (1 - leave) * rent
+    for e in range(HAZARDS):
+        o.value[e] = v[e]
+    o.back = back
+    o.rent = rent

@@ -1,0 +1,29 @@
+"""LRU: hits move to the front; the tail leaves."""
+from libc.stdint cimport uint32_t
+from arena cimport Arena
+from ilist cimport ilist_push_front, ilist_sound, ilist_unlink
+from policy cimport Policy
+
+cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
+    ilist_push_front(a, &p.order, s)
+
+cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
+    if p.order.head != s:
+        ilist_unlink(a, &p.order, s)
+        ilist_push_front(a, &p.order, s)
+
+cdef inline void on_remove(Policy* p, Arena* a, uint32_t s) noexcept nogil:
+    ilist_unlink(a, &p.order, s)
+
+cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
+    return p.order.tail
+
+cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
+    return ilist_sound(a, &p.order)
+
+cdef inline void bind(Policy* p) noexcept nogil:
+    p.on_insert = on_insert
+    p.on_hit = on_hit
+    p.on_remove = on_remove
+    p.victim = victim
+    p.check = check

@@ -1,0 +1,290 @@
+# Replay: the simulator's loops. The policies and the expiry are the live cache's own; only the
+# keys differ, dense numbers here, so that no Python object is touched in the loop.
+
+cdef class PolicyReplay:
+    """Hit counts of one policy at one capacity (entries) on a trace of dense key numbers."""
+    cdef Arena arena
+    cdef Policy policy
+    cdef Belady belady
+    cdef bint offline
+    cdef uint32_t capacity
+    cdef uint32_t n_keys
+    cdef uint32_t* slot_of
+    cdef uint32_t* key_of
+    cdef readonly uint64_t requests
+    cdef readonly uint64_t hits
+    cdef readonly double bytes_requested
+    cdef readonly double bytes_hit
+
+    def __cinit__(self, str policy, double capacity, uint32_t n_keys):
+        if not capacity >= 1:
+            raise ValueError(f"capacity: {capacity!r} is not accepted; the accepted range is one entry or more")
+        self.capacity = <uint32_t>capacity if capacity < n_keys + 1.0 else n_keys + 1
+        self.n_keys = n_keys
+        self.offline = policy == "belady"
+        self.slot_of = <uint32_t*>calloc(<size_t>n_keys + 1, sizeof(uint32_t))
+        self.key_of = <uint32_t*>calloc(<size_t>self.capacity + 2, sizeof(uint32_t))
+        if self.slot_of is NULL or self.key_of is NULL or arena_init(&self.arena, self.capacity + 1) < 0:
+            raise MemoryError
+        if not self.offline:
+            bind_policy(&self.policy, policy)
+        elif belady_init(&self.belady, self.capacity + 2) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        arena_free(&self.arena)
+        belady_free(&self.belady)
+        free(self.slot_of)
+        free(self.key_of)
+
+    def run(self, const uint32_t[::1] key, const double[::1] size, const uint8_t[::1] op,
+            const int64_t[::1] next_use, Py_ssize_t start, Py_ssize_t stop):
+        """Rows start .. stop - 1. size: bytes, for the byte hit ratio. op: None = every row is a get
+        that inserts on a miss; else 0 get, 1 set, 2 delete, and only gets count. next_use: for belady.
+        """
+        cdef Py_ssize_t i
+        cdef uint32_t k, s
+        cdef double b
+        cdef int what
+        if start < 0 or stop > key.shape[0]:
+            raise ValueError("start, stop: rows outside the trace")
+        if (size is not None and size.shape[0] < stop) or (op is not None and op.shape[0] < stop) \
+                or (next_use is not None and next_use.shape[0] < stop):
+            raise ValueError("size, op, next_use: shorter than the trace")
+        if self.offline and next_use is None:
+            raise ValueError("next_use: belady needs it")
+        for i in range(start, stop):
+            if key[i] >= self.n_keys:
+                raise ValueError(f"key: row {i} has key {key[i]}, not below n_keys = {self.n_keys}")
+        with nogil:
+            for i in range(start, stop):
+                k = key[i]
+                b = size[i] if size is not None else 1
+                what = op[i] if op is not None else 0
+                s = self.slot_of[k]
+                if what == 2:
+                    if s != NIL:
+                        self._remove(s)
+                    continue
+                if what == 0:
+                    self.requests += 1
+                    self.bytes_requested += b
+                if s != NIL:
+                    if what == 0:
+                        self.hits += 1
+                        self.bytes_hit += b
+                    if self.offline:
+                        belady_hit(&self.belady, s, next_use[i])
+                    else:
+                        self.policy.on_hit(&self.policy, &self.arena, s)
+                    continue
+                if self.arena.n >= self.capacity:
+                    if self.offline:
+                        s = belady_victim(&self.belady)
+                    else:
+                        s = self.policy.victim(&self.policy, &self.arena)
+                    self._remove(s)
+                s = arena_take(&self.arena)
+                self.slot_of[k] = s
+                self.key_of[s] = k
+                if self.offline:
+                    belady_insert(&self.belady, s, next_use[i])
+                else:
+                    self.policy.on_insert(&self.policy, &self.arena, s)
+
+    cdef void _remove(self, uint32_t s) noexcept nogil:
+        if self.offline:
+            belady_remove(&self.belady, s)
+        else:
+            self.policy.on_remove(&self.policy, &self.arena, s)
+        self.slot_of[self.key_of[s]] = NIL
+        arena_give(&self.arena, s)
+
+
+cdef class ExpiryReplay:
+    """An expiry over a timed trace without a capacity limit, and what it cost.
+
+    kind: 1 fixed from the store, 2 idle, 4 learned (with a brain). ttl: seconds, for 1 and 2.
+    price: cost per unit of size and second. n_keys: keys are 0 .. n_keys - 1.
+    """
+    cdef Arena arena
+    cdef Table table
+    cdef Expiry x
+    cdef Brain brain
+    cdef uint32_t n_keys
+    cdef double price
+    cdef uint32_t* slot_of
+    cdef uint32_t* key_of
+    cdef int64_t* since
+    cdef double* held_size
+    cdef uint32_t* held_version
+    cdef readonly uint64_t requests
+    cdef readonly uint64_t misses
+    cdef readonly uint64_t stale_hits
+    cdef readonly double miss_cost
+    cdef readonly double hold_cost
+    cdef bint broken
+
+    def __cinit__(self, int kind, uint32_t n_keys, *, double price, double now, double ttl=0.0, Brain brain=None,
+                  double alpha=0.01, bint expected=False, double floor=0.0):
+        cdef size_t n = <size_t>n_keys + 2
+        self.n_keys = n_keys
+        self.price = price
+        self.slot_of = <uint32_t*>calloc(n, sizeof(uint32_t))
+        self.key_of = <uint32_t*>calloc(n, sizeof(uint32_t))
+        self.since = <int64_t*>calloc(n, sizeof(int64_t))
+        self.held_size = <double*>calloc(n, sizeof(double))
+        self.held_version = <uint32_t*>calloc(n, sizeof(uint32_t))
+        if self.slot_of is NULL or self.key_of is NULL or self.since is NULL or self.held_size is NULL \
+                or self.held_version is NULL or arena_init(&self.arena, n_keys + 2) < 0 \
+                or table_init(&self.table, n_keys + 2) < 0 \
+                or expiry_init(&self.x, kind, to_ns(now), &self.arena, &self.table) < 0 \
+                or expiry_reserve(&self.x, self.arena.cap) < 0:
+            raise MemoryError
+        self.x.ttl = to_ns(ttl)
+        self.x.floor_ = to_ns(floor)
+        if kind == LEARNED:
+            if brain is None:
+                raise ValueError("brain: a learned expiry needs one")
+            self.brain = brain
+            self.x.engine = brain.g
+            self.x.guard.alpha = alpha
+            self.x.guard.expected = expected
+
+    def __dealloc__(self):
+        arena_free(&self.arena)
+        table_free(&self.table)
+        self.x.engine = NULL
+        expiry_free(&self.x)
+        free(self.slot_of)
+        free(self.key_of)
+        free(self.since)
+        free(self.held_size)
+        free(self.held_version)
+
+    def run(self, const uint32_t[::1] key, const double[::1] time, const double[::1] size, const double[::1] cost,
+            const uint8_t[::1] op, const uint32_t[::1] version, const uint16_t[::1] namespace,
+            const float[:, ::1] number, const uint16_t[:, ::1] code, Py_ssize_t start, Py_ssize_t stop):
+        """Rows start .. stop - 1. op: 0 get (loads on a miss), 1 set (free), 2 delete; None = all gets.
+
+        number, code: (rows, features); a code above 0 is a category and its number is ignored.
+        """
+        cdef Py_ssize_t i
+        cdef int d, n_features = 0
+        cdef uint32_t k, s
+        cdef int64_t now
+        cdef Touch touch
+        cdef int what
+        if start < 0 or stop > key.shape[0] or time.shape[0] < stop or size.shape[0] < stop or cost.shape[0] < stop \
+                or (op is not None and op.shape[0] < stop) or (version is not None and version.shape[0] < stop) \
+                or (namespace is not None and namespace.shape[0] < stop):
+            raise ValueError("start, stop: rows outside the trace")
+        if number is not None:
+            n_features = <int>number.shape[1]
+            if number.shape[0] < stop or code is None or code.shape[0] < stop or code.shape[1] != n_features \
+                    or n_features > APP:
+                raise ValueError(f"number, code: expected two arrays of (rows, at most {APP})")
+        for i in range(start, stop):
+            if key[i] >= self.n_keys:
+                raise ValueError(f"key: row {i} has key {key[i]}, not below n_keys = {self.n_keys}")
+        with nogil:
+            memset(&touch, 0, sizeof(Touch))
+            for i in range(start, stop):
+                k = key[i]
+                now = to_ns(time[i])
+                what = op[i] if op is not None else 0
+                touch.size = size[i]
+                touch.cost = cost[i]
+                touch.ns = namespace[i] if namespace is not None else 0
+                touch.n_features = <uint16_t>n_features
+                for d in range(n_features):
+                    touch.number[d] = number[i, d]
+                    touch.code[d] = code[i, d]
+                self._due(now)
+                s = self.slot_of[k]
+                if s != NIL:
+                    self._let_go_if_due(s, now)
+                    s = self.slot_of[k]
+                if what == 2:
+                    if s != NIL:
+                        expiry_end(&self.x, s, now, REMOVED)
+                        self._remove(s, now)
+                    continue
+                if what == 0:
+                    self.requests += 1
+                    if s != NIL:
+                        if version is not None and self.held_version[s] != version[i]:
+                            self.stale_hits += 1
+                        expiry_hit(&self.x, s, now, &touch)
+                        continue
+                    self.misses += 1
+                    self.miss_cost += cost[i]
+                    expiry_miss(&self.x, k, now, &touch)
+                if s == NIL:
+                    s = arena_take(&self.arena)
+                    self.arena.slots[s].hash = k
+                    table_insert(&self.table, k, s)
+                    self.slot_of[k] = s
+                    self.key_of[s] = k
+                    self.since[s] = now
+                    self.held_size[s] = size[i]
+                    expiry_begin(&self.x, s, now, INT64_MAX, &touch, False)
+                else:
+                    expiry_begin(&self.x, s, now, INT64_MAX, &touch, True)
+                self.held_version[s] = version[i] if version is not None else 0
+
+    cdef void _due(self, int64_t now) noexcept nogil:
+        cdef int budget = 2147483647
+        cdef int64_t at
+        cdef uint32_t s
+        if now < expiry_next(&self.x):
+            return
+        while True:
+            s = expiry_due(&self.x, now, &at, &budget)
+            if s == NIL:
+                break
+            self._remove(s, at)
+        self._watch()
+
+    cdef void _let_go_if_due(self, uint32_t s, int64_t now) noexcept nogil:
+        cdef int64_t at
+        if now >= self.x.lives[s].due and expiry_gone(&self.x, s, now, &at):
+            expiry_end(&self.x, s, at, EVICTED)
+            self._remove(s, at)
+
+    cdef void _watch(self) noexcept nogil:
+        cdef Guard* g = &self.x.guard
+        if g.alpha < 1 and not g.expected and g.lost + g.ghosts.n > g.alpha * <double>g.protected_ + 1:
+            self.broken = True
+
+    cdef void _remove(self, uint32_t s, int64_t at) noexcept nogil:
+        self.hold_cost += <double>(at - self.since[s]) * 1e-9 * self.held_size[s] * self.price
+        table_remove(&self.table, self.arena.slots[s].hash, s)
+        self.slot_of[self.key_of[s]] = NIL
+        arena_give(&self.arena, s)
+
+    def finish(self, double end):
+        """The trace is over at `end` seconds: what is still held pays until then."""
+        cdef uint32_t s
+        cdef int64_t now = to_ns(end)
+        self._due(now)
+        for s in range(1, self.arena.top):
+            if self.arena.slots[s].used:
+                self.hold_cost += <double>(now - self.since[s]) * 1e-9 * self.held_size[s] * self.price
+                self.since[s] = now
+
+    def counts(self):
+        """The guard's books, with `worst` the largest lost + in flight - bound there ever was."""
+        cdef Guard* g = &self.x.guard
+        if self.broken:
+            raise AssertionError("the premature-expiry promise was broken during the replay")
+        return {"protected": g.protected_, "lost": g.lost, "in_flight": g.ghosts.n,
+                "bound": g.alpha * <double>g.protected_ + 1, "worst": g.worst, "refused": g.refused,
+                "early": self.x.early, "rung": g.rung}
+
+    def _check(self):
+        """Assert that structures agree."""
+        if not wheel_sound(&self.x.wheel) or not wheel_sound(&self.x.guard.wheel):
+            raise AssertionError("a wheel is damaged")
+        if self.table.n != self.arena.n:
+            raise AssertionError("table and arena count differently")

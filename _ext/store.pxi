@@ -1,0 +1,920 @@
+# Store: keys and values over the numbered structures.
+#
+# The order inside every operation: user code first (hash, sizes, the timer, validation), then a
+# look-up that starts again if `==` changed the table, then C only, and last the removed
+# references and the callbacks, since a finalizer or a callback may call back in. What was
+# removed waits in `_dead` until then.
+
+cdef object _MISSING = object()
+cdef object _NEITHER = object()
+
+cdef enum:
+    C_EXPIRED = 0
+    C_EVICTED = 1
+    C_REPLACED = 2
+    C_DELETED = 3
+    C_CLEARED = 4
+
+cdef class Store:
+    """A bounded mapping with an eviction policy and an expiry; `adaptcache.Cache` is its public face."""
+    cdef Arena arena
+    cdef Table table
+    cdef Policy policy
+    cdef Expiry x
+    cdef Ring ring
+    cdef list _keys
+    cdef list _values
+    cdef list _dead                 # key, value, cause, at of what left, until references may be dropped
+    cdef double* weights
+    cdef uint32_t weights_cap
+    cdef double limit
+    cdef double total
+    cdef bint counts_entries        # every size is 1
+    cdef bint float_sizes
+    cdef bint ready
+    cdef object _maxsize
+    cdef object _policy_name
+    cdef object _sizer              # None: every entry counts 1
+    cdef bint sized_by_method
+    cdef object _timer
+    cdef object _on_removal
+    cdef object _deadline_of        # ENTRY: fn(key, value, now) -> deadline
+    cdef tuple _causes
+    cdef readonly Brain brain       # None unless the expiry is learned
+    cdef dict _namespaces
+    cdef dict _feature_names
+    cdef int64_t ceiling_ns
+    cdef int64_t clock              # the latest time seen: the clock never runs backwards in here
+    cdef bint timed                 # the clock is needed
+    cdef bint shadow                # the price of memory is learned from evictions
+    cdef double shadow_price
+    cdef int64_t last_eviction
+    cdef uint64_t hits, misses, inserts, evictions, expirations, touched
+    cdef object __weakref__
+
+    def __cinit__(self, *args, **kwargs):
+        self._keys = [None] * 8
+        self._values = [None] * 8
+        self._dead = []
+        self._maxsize = 0
+        self._policy_name = "fifo"
+        self.counts_entries = True
+        fifo.bind(&self.policy)
+        if arena_init(&self.arena, 8) < 0 or table_init(&self.table, 8) < 0 \
+                or expiry_init(&self.x, NEVER, 0, &self.arena, &self.table) < 0:
+            raise MemoryError
+        self.weights = <double*>calloc(8, sizeof(double))
+        if self.weights is NULL:
+            raise MemoryError
+        self.weights_cap = 8
+
+    def __init__(self, maxsize, getsizeof=None, *, policy="sieve", int kind=NEVER, double ttl=0.0, deadline_of=None,
+                 Brain brain=None, double alpha=0.01, bint expected=False, double floor=0.0, ceiling=None,
+                 bint threaded=False, bint shadow=False, timer=None, on_removal=None, causes=None):
+        cdef double limit
+        cdef int64_t now
+        if self.ready:
+            raise TypeError("a cache cannot be initialised twice")
+        limit = INFINITY if maxsize is None else _number(maxsize, "maxsize", "zero or more, math.inf or None")
+        if limit < 0 or isnan(limit):
+            raise ValueError(f"maxsize: {maxsize!r} is not accepted; the accepted range is zero or more, math.inf or None")
+        if getsizeof is not None and not callable(getsizeof):
+            raise TypeError(f"getsizeof: expected a callable or None, got {type(getsizeof).__name__}")
+        if timer is not None and not callable(timer):
+            raise TypeError(f"timer: expected a callable or None, got {type(timer).__name__}")
+        if on_removal is not None and not callable(on_removal):
+            raise TypeError(f"on_removal: expected a callable or None, got {type(on_removal).__name__}")
+        bind_policy(&self.policy, policy)
+        self._policy_name = policy
+        self.limit = limit
+        self._maxsize = maxsize if maxsize is not None else INFINITY
+        self._sizer = getsizeof
+        self.sized_by_method = getsizeof is None and type(self).getsizeof is not Store.getsizeof
+        self.counts_entries = getsizeof is None and not self.sized_by_method
+        self._timer = timer
+        self._on_removal = on_removal
+        self._deadline_of = deadline_of
+        self._causes = causes or (0, 1, 2, 3, 4)
+        self._namespaces = {}
+        self._feature_names = {}
+        self.timed = kind != NEVER or on_removal is not None
+        self.clock = -INT64_MAX
+        now = self._now() if self.timed else 0
+        expiry_free(&self.x)
+        if expiry_init(&self.x, kind, now, &self.arena, &self.table) < 0:
+            raise MemoryError
+        self.x.ttl = to_ns(ttl)
+        self.ceiling_ns = INT64_MAX if ceiling is None else to_ns(ceiling)
+        if kind == LEARNED:
+            self.brain = brain
+            self.x.engine = brain.g
+            self.x.floor_ = to_ns(floor)
+            self.x.guard.alpha = alpha
+            self.x.guard.expected = expected
+            self.shadow = shadow
+            if threaded:
+                if ring_init(&self.ring, 8192) < 0:
+                    raise MemoryError
+                self.x.ring = &self.ring
+        if expiry_reserve(&self.x, self.arena.cap) < 0:
+            raise MemoryError
+        self.ready = True
+
+    def __dealloc__(self):
+        arena_free(&self.arena)
+        table_free(&self.table)
+        self.x.engine = NULL        # the brain's; it goes by itself
+        expiry_free(&self.x)
+        ring_free(&self.ring)
+        free(self.weights)
+
+    # -- the clock -----------------------------------------------------------------------
+
+    cdef int64_t _now(self) except? -1:
+        cdef int64_t now
+        cdef double t
+        if self._timer is None:
+            now = coarse_now()
+        else:
+            t = self._timer()
+            # A clock that says nothing stands still.
+            now = self.clock if isnan(t) else to_ns(t)
+        if now > self.clock:
+            self.clock = now
+        return self.clock
+
+    cdef inline int64_t _maybe_now(self) except? -1:
+        return self._now() if self.timed else 0
+
+    # -- looking up ----------------------------------------------------------------------
+
+    cdef int64_t _find(self, object key, Py_hash_t h) except -1:
+        """The slot of a key, or NIL. `==` may run user code: start again when the table moved."""
+        cdef uint32_t at = 0, tag = tag_of(h), s
+        cdef uint64_t version
+        cdef int rounds = 0, equal
+        while True:
+            version = self.table.version
+            s = table_first(&self.table, tag, &at)
+            while s != NIL:
+                if self.arena.slots[s].hash == h:
+                    if PyList_GET_ITEM(self._keys, s) == <PyObject*>key:
+                        return s
+                    other = <object>PyList_GET_ITEM(self._keys, s)
+                    equal = PyObject_RichCompareBool(other, key, Py_EQ)
+                    if self.table.version != version:
+                        break
+                    if equal:
+                        return s
+                s = table_next(&self.table, tag, &at)
+            if s == NIL:
+                return NIL
+            rounds += 1
+            if rounds > 1000:
+                raise RuntimeError(f"the __eq__ of a key of type {type(key).__name__} changes the cache each time it runs")
+
+    cdef inline void _missed(self, Py_hash_t h, int64_t now, const Touch* touch) noexcept:
+        self.misses += 1
+        AC_MISS(h)
+        if self.x.kind == LEARNED:
+            if expiry_miss(&self.x, h, now, touch):
+                AC_PREMATURE(h)
+
+    cdef object _lookup(self, object key, const Touch* touch):
+        """The value of a request, or _MISSING. The caller flushes."""
+        cdef Py_hash_t h = PyObject_Hash(key)
+        cdef int64_t now = self._maybe_now(), s, at
+        if self.x.kind == LEARNED and self.x.ring is NULL:
+            self._due(now)
+        s = self._find(key, h)
+        if s == NIL:
+            self._missed(h, now, touch)
+            return _MISSING
+        if self.x.kind != NEVER and now >= self.x.lives[s].due:
+            if expiry_gone(&self.x, <uint32_t>s, now, &at):
+                self._take(<uint32_t>s, C_EXPIRED, at)
+                self._missed(h, now, touch)
+                return _MISSING
+        value = <object>PyList_GET_ITEM(self._values, s)
+        self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
+        self.hits += 1
+        AC_HIT(h)
+        if self.x.kind != NEVER:
+            expiry_hit(&self.x, <uint32_t>s, now, touch)
+        return value
+
+    cdef int64_t _held(self, object key, int64_t now) except -1:
+        """The slot of a key that is held, without making a request of it."""
+        cdef Py_hash_t h = PyObject_Hash(key)
+        cdef int64_t s = self._find(key, h), at
+        if s != NIL and self.x.kind != NEVER and now >= self.x.lives[s].due:
+            if expiry_gone(&self.x, <uint32_t>s, now, &at):
+                self._take(<uint32_t>s, C_EXPIRED, at)
+                return NIL
+        return s
+
+    # -- removal -------------------------------------------------------------------------
+
+    cdef void _take(self, uint32_t s, int cause, int64_t at):
+        """Unlink a slot from every structure; its references wait in `_dead`. Runs no user code."""
+        cdef int64_t h = self.arena.slots[s].hash
+        if cause == C_EXPIRED:
+            self.expirations += 1
+            AC_EXPIRE(h, at)
+            if self.x.kind != NEVER:
+                expiry_end(&self.x, s, at, EVICTED)
+        elif cause == C_EVICTED:
+            self.evictions += 1
+            AC_EVICT(h)
+            expiry_end(&self.x, s, at, EVICTED)
+        elif self.x.kind != NEVER:
+            expiry_end(&self.x, s, at, REMOVED)
+        self.policy.on_remove(&self.policy, &self.arena, s)
+        table_remove(&self.table, h, s)
+        self.total -= self.weights[s]
+        self._dead.append(<object>PyList_GET_ITEM(self._keys, s))
+        self._dead.append(<object>PyList_GET_ITEM(self._values, s))
+        self._dead.append(cause)
+        self._dead.append(at)
+        self._keys[s] = None
+        self._values[s] = None
+        arena_give(&self.arena, s)
+        if self.arena.n == 0:
+            self.total = 0
+
+    cdef int _flush(self) except -1:
+        """Drop what was removed, and tell. Last in every operation."""
+        if PyList_GET_SIZE(self._dead) == 0:
+            return 0
+        dead = self._dead
+        self._dead = []
+        if self._on_removal is not None:
+            for i in range(0, len(dead), 4):
+                try:
+                    self._on_removal(dead[i], dead[i + 1], self._causes[dead[i + 2]], to_seconds(dead[i + 3]))
+                except Exception:
+                    _log.exception("on_removal raised for key %.200r; the callback stays", dead[i])
+        return 0
+
+    cdef void _due(self, int64_t now):
+        """Learn and let go whatever is due. Runs no user code."""
+        cdef int budget = 2147483647
+        cdef int64_t at
+        cdef uint32_t s
+        if self.x.kind == NEVER or now < expiry_next(&self.x):
+            return
+        while True:
+            s = expiry_due(&self.x, now, &at, &budget)
+            if s == NIL:
+                return
+            self._take(s, C_EXPIRED, at)
+
+    cdef int _evict(self, int64_t now) except -1:
+        """The policy's victim leaves."""
+        cdef uint32_t s = self.policy.victim(&self.policy, &self.arena)
+        cdef Life* l
+        cdef double age
+        if self.shadow and self.x.kind == LEARNED:
+            # The entry that had to go was idle for `age`: at this price it would just break even.
+            l = &self.x.lives[s]
+            age = <double>(now - l.rec.last)
+            if age < 1000:
+                age = 1000
+            if l.cost > 0 and l.size > 0:
+                age = l.cost / (l.size * age)
+                self.shadow_price += (age - self.shadow_price) * (0.02 if self.shadow_price > 0 else 1.0)
+                self.brain.g.price = self.shadow_price
+            self.last_eviction = now
+        self._take(s, C_EVICTED, now)
+        return 0
+
+    cdef void _relax(self, int64_t now):
+        """Room again for a while: memory costs nothing."""
+        if self.shadow and self.shadow_price > 0 and self.total < 0.9 * self.limit \
+                and now - self.last_eviction > 60000000000:
+            self.shadow_price = 0
+            self.brain.g.price = 0
+
+    # -- storing -------------------------------------------------------------------------
+
+    cdef int _room(self) except -1:
+        """One more slot exists in every array, or MemoryError and nothing changed."""
+        cdef uint32_t cap
+        cdef double* more
+        if self.arena.free_head == NIL and self.arena.top >= self.arena.cap:
+            cap = self.arena.cap * 2
+            more = <double*>realloc(self.weights, <size_t>cap * sizeof(double))
+            if more is NULL:
+                raise MemoryError
+            self.weights = more
+            if expiry_reserve(&self.x, cap) < 0:
+                raise MemoryError
+            if <uint32_t>len(self._keys) < cap:
+                self._keys.extend([None] * (cap - len(self._keys)))
+            if <uint32_t>len(self._values) < cap:
+                self._values.extend([None] * (cap - len(self._values)))
+            if arena_reserve(&self.arena, cap) < 0:
+                raise MemoryError
+            self.weights_cap = cap
+        if table_reserve(&self.table) < 0:
+            raise MemoryError
+        return 0
+
+    cdef double _size(self, object value) except? -1:
+        if self.counts_entries:
+            return 1
+        size = self.getsizeof(value) if self.sized_by_method else self._sizer(value)
+        return self._checked_size(size, "getsizeof")
+
+    cdef double _checked_size(self, object size, str name) except? -1:
+        cdef double d = _number(size, name, "a finite number, zero or more")
+        if not (d >= 0 and isfinite(d)):
+            raise ValueError(f"{name}: {size!r} is not accepted; the accepted range is a finite number, zero or more")
+        if not isinstance(size, int):
+            self.float_sizes = True
+        return d
+
+    cdef int _put(self, object key, object value, double size, int64_t now, int64_t ceiling, Touch* touch) except -1:
+        """Store, at the user's word. The caller flushes, also when this raises."""
+        cdef Py_hash_t h = PyObject_Hash(key)
+        cdef int64_t s
+        cdef uint32_t slot
+        if size > self.limit:
+            raise ValueError("value too large")
+        self._room()
+        if self.x.kind != NEVER:
+            self._due(now)
+        s = self._held(key, now)
+        if ceiling <= now and self.x.kind != NEVER:
+            # Already over: what was held under the key is not valid any more either.
+            if s != NIL:
+                self._take(<uint32_t>s, C_REPLACED, now)
+            return 0
+        if s != NIL:
+            slot = <uint32_t>s
+            while self.total - self.weights[slot] + size > self.limit:
+                if self.policy.victim(&self.policy, &self.arena) == slot:
+                    # The policy would rather lose this one: it makes room as a new entry does.
+                    self._take(slot, C_REPLACED, now)
+                    s = NIL
+                    break
+                self._evict(now)
+        if s != NIL:
+            self.total += size - self.weights[slot]
+            self.weights[slot] = size
+            self._dead.append(<object>PyList_GET_ITEM(self._keys, slot))
+            self._dead.append(<object>PyList_GET_ITEM(self._values, slot))
+            self._dead.append(C_REPLACED)
+            self._dead.append(now)
+            self._values[slot] = value
+            self.policy.on_hit(&self.policy, &self.arena, slot)
+            self.inserts += 1
+            if self.x.kind != NEVER:
+                if self.x.kind == LEARNED:
+                    self._known(touch, h, &self.x.lives[slot])
+                expiry_begin(&self.x, slot, now, ceiling, touch, True)
+            return 0
+        while self.arena.n > 0 and self.total + size > self.limit:
+            self._evict(now)
+        self._room()
+        slot = arena_take(&self.arena)
+        self.arena.slots[slot].hash = h
+        table_insert(&self.table, h, slot)
+        self.policy.on_insert(&self.policy, &self.arena, slot)
+        self.weights[slot] = size
+        self.total += size
+        self._keys[slot] = key
+        self._values[slot] = value
+        self.inserts += 1
+        AC_INSERT(h)
+        if self.x.kind != NEVER:
+            if self.x.kind == LEARNED:
+                self._known(touch, h, NULL)
+            expiry_begin(&self.x, slot, now, ceiling, touch, False)
+            if self.shadow:
+                self._relax(now)
+        return 0
+
+    cdef void _known(self, Touch* touch, Py_hash_t h, Life* life):
+        """Fill in a cost that the caller did not give, from what is known of the key."""
+        cdef uint32_t r
+        if touch.cost >= 0:
+            return
+        touch.cost = self.brain.g.miss_cost
+        r = engine_find(self.brain.g, h)
+        if r != NIL and self.brain.g.trackers[r].cost > 0:
+            touch.cost = self.brain.g.trackers[r].cost
+        elif life is not NULL:
+            touch.cost = life.cost
+
+    cdef int _arm(self) except -1:
+        """The first entry with a ttl of its own in a cache without expiry."""
+        cdef uint32_t s
+        cdef int64_t now
+        if self.x.kind != NEVER:
+            return 0
+        now = self._now()
+        self.x.wheel.base = now
+        self.x.kind = ENTRY
+        if expiry_reserve(&self.x, self.arena.cap) < 0:
+            self.x.kind = NEVER
+            raise MemoryError
+        memset(self.x.lives, 0, self.arena.cap * sizeof(Life))
+        for s in range(self.arena.cap):
+            self.x.lives[s].due = INT64_MAX
+            self.x.lives[s].ceiling = INT64_MAX
+        self.timed = True
+        return 0
+
+    cdef int64_t _ceiling(self, object key, object value, object ttl, int64_t now) except? -1:
+        cdef int64_t ceiling = INT64_MAX
+        cdef double d
+        if self.ceiling_ns < INT64_MAX:
+            ceiling = later(now, self.ceiling_ns)
+        if self.x.kind == ENTRY and self._deadline_of is not None:
+            d = _number(self._deadline_of(key, value, to_seconds(now)), "expiry", "a deadline in seconds of the timer")
+            if isnan(d):
+                raise ValueError("expiry: the deadline is NaN; the accepted range is any number of seconds of the timer")
+            if to_ns(d) < ceiling:
+                ceiling = to_ns(d)
+        if ttl is not None:
+            d = _number(ttl, "ttl", "seconds, zero or more, math.inf or None")
+            if isnan(d) or d < 0:
+                raise ValueError(f"ttl: {ttl!r} is not accepted; the accepted range is seconds, zero or more, math.inf or None")
+            if later(now, to_ns(d)) < ceiling:
+                ceiling = later(now, to_ns(d))
+        return ceiling
+
+    cdef int _touch(self, Touch* t, double size, object cost, object namespace, object features) except -1:
+        """What the caller says of an access, as numbers. Validates all of it first."""
+        cdef double d
+        memset(t, 0, sizeof(Touch))
+        t.size = size
+        t.cost = -1
+        if cost is not None:
+            d = _number(cost, "cost", "a finite number, zero or more")
+            if not (d >= 0 and isfinite(d)):
+                raise ValueError(f"cost: {cost!r} is not accepted; the accepted range is a finite number, zero or more")
+            t.cost = d
+        if self.x.kind != LEARNED:
+            if namespace is not None:
+                PyObject_Hash(namespace)
+            return 0
+        if namespace is not None:
+            number = self._namespaces.get(namespace)
+            if number is None:
+                number = len(self._namespaces) + 1
+                if number < NAMESPACES:
+                    self._namespaces[namespace] = number
+                else:
+                    number = 0
+            t.ns = number
+        if features is not None:
+            for name, value in features.items():
+                if not isinstance(name, str):
+                    raise TypeError(f"features: names must be str, got {type(name).__name__}")
+                at = self._feature_names.get(name)
+                if at is None:
+                    at = len(self._feature_names)
+                    if at >= APP:
+                        continue    # the first eight names are used; `explain` says so
+                    self._feature_names[name] = at
+                if isinstance(value, str):
+                    t.code[<int>at] = code_of(_fnv(value))
+                else:
+                    d = _number(value, f"features[{name!r}]", "a str or a finite number")
+                    if not isfinite(d):
+                        raise ValueError(f"features[{name!r}]: {value!r} is not accepted; the accepted range is a str or a finite number")
+                    t.number[<int>at] = <float>d
+                if <int>at + 1 > t.n_features:
+                    t.n_features = <uint16_t>(<int>at + 1)
+        return 0
+
+    cdef int _set(self, object key, object value, object ttl, object cost, object size, object namespace,
+                  object features, bint measured) except -1:
+        cdef Touch touch
+        cdef double weight
+        cdef int64_t now, ceiling
+        cdef uint32_t r
+        cdef double old
+        if size is None:
+            weight = self._size(value)
+        else:
+            weight = self._checked_size(size, "size")
+            if weight != 1:
+                self.counts_entries = self.counts_entries and self._sizer is None
+        self._touch(&touch, weight, cost, namespace, features)
+        if ttl is not None:
+            self._arm()
+        now = self._maybe_now()
+        ceiling = self._ceiling(key, value, ttl, now)
+        if measured and self.x.kind == LEARNED and touch.cost >= 0:
+            r = engine_find(self.brain.g, PyObject_Hash(key))
+            if r != NIL and self.brain.g.trackers[r].rec.count > 1:
+                old = self.brain.g.trackers[r].cost
+                touch.cost = old + 0.3 * (touch.cost - old)
+        try:
+            self._put(key, value, weight, now, ceiling, &touch)
+        finally:
+            self._flush()
+        return 0
+
+    # -- the mapping ---------------------------------------------------------------------
+
+    def get(self, key, default=None):
+        """The value of `key`, or `default` if it is not held. A request: it counts and is learned from."""
+        value = self._lookup(key, NULL)
+        if PyList_GET_SIZE(self._dead):
+            self._flush()
+        return default if value is _MISSING else value
+
+    def _get_with(self, key, default, size, cost, namespace, features):
+        """`get` that also tells the learner what the caller knows of this access."""
+        cdef Touch touch
+        if self.x.kind != LEARNED:
+            return self.get(key, default)
+        self._touch(&touch, 1 if size is None else self._checked_size(size, "size"), cost, namespace, features)
+        if size is None:
+            value = self._peek_size(key)
+            if value is not None:
+                touch.size = value
+        value = self._lookup(key, &touch)
+        self._flush()
+        return default if value is _MISSING else value
+
+    cdef object _peek_size(self, object key):
+        cdef int64_t s = self._find(key, PyObject_Hash(key))
+        return None if s == NIL else self.weights[s]
+
+    def __getitem__(self, key):
+        value = self._lookup(key, NULL)
+        if PyList_GET_SIZE(self._dead):
+            self._flush()
+        if value is _MISSING:
+            return type(self).__missing__(self, key)
+        return value
+
+    def __missing__(self, key):
+        raise KeyError(key)
+
+    def __setitem__(self, key, value):
+        self._set(key, value, None, None, None, None, None, False)
+
+    def set(self, key, value, *, ttl=None, cost=None, size=None, namespace=None, features=None):
+        """Store a value.
+
+        ttl: seconds after which it is never served (this entry's ceiling). cost: of a miss of this
+        key. size: in the unit of `maxsize`, in place of `getsizeof`. namespace: a hashable label
+        whose keys behave alike. features: mapping str -> float, int or str, for the model.
+        ValueError names the argument and the accepted range; nothing is stored or lost then.
+        """
+        self._set(key, value, ttl, cost, size, namespace, features, False)
+
+    def _set_loaded(self, key, value, ttl, seconds, size, namespace, features):
+        """Store a value whose load took `seconds`: the key's cost is their running mean."""
+        self._set(key, value, ttl, seconds, size, namespace, features, True)
+
+    def __delitem__(self, key):
+        cdef int64_t now = self._maybe_now(), s
+        try:
+            s = self._held(key, now)
+            if s == NIL:
+                raise KeyError(key)
+            self._take(<uint32_t>s, C_DELETED, now)
+        finally:
+            self._flush()
+
+    def _pop(self, key):
+        """Remove a key and return its value, or _core.MISSING."""
+        cdef int64_t now = self._maybe_now(), s
+        try:
+            s = self._held(key, now)
+            if s == NIL:
+                return _MISSING
+            value = <object>PyList_GET_ITEM(self._values, s)
+            self._take(<uint32_t>s, C_DELETED, now)
+        finally:
+            self._flush()
+        return value
+
+    def popitem(self):
+        """Remove the policy's victim and return it as (key, value). KeyError when the cache is empty."""
+        cdef int64_t now = self._maybe_now()
+        cdef uint32_t s
+        try:
+            self._due(now)
+            s = self.policy.victim(&self.policy, &self.arena)
+            if s == NIL:
+                raise KeyError(f"{type(self).__name__} is empty") from None
+            pair = (<object>PyList_GET_ITEM(self._keys, s), <object>PyList_GET_ITEM(self._values, s))
+            self._take(s, C_DELETED, now)
+        finally:
+            self._flush()
+        return pair
+
+    def __contains__(self, key):
+        """Is the key held? Not a request: nothing is counted, reordered or learned."""
+        cdef int64_t now = self._maybe_now(), s
+        try:
+            s = self._held(key, now)
+        finally:
+            self._flush()
+        return s != NIL
+
+    def __len__(self):
+        if self.x.kind != NEVER:
+            self._due(self._maybe_now())
+            self._flush()
+        return self.arena.n
+
+    def _keys_held(self):
+        """A snapshot of the keys, in the policy's order from the oldest."""
+        return [key for key, _ in self._pairs_held()]
+
+    def _pairs_held(self):
+        """A snapshot of (key, value), in the policy's order from the oldest. Not a request."""
+        cdef uint32_t s
+        cdef list out = []
+        if self.x.kind != NEVER:
+            self._due(self._maybe_now())
+            self._flush()
+        s = self.policy.order.tail
+        while s != NIL:
+            # Building tuples may collect garbage, whose finalizers may call in: slots first.
+            out.append(s)
+            s = self.arena.slots[s].prev
+        keys, values = list(self._keys), list(self._values)
+        return [(keys[s], values[s]) for s in out]
+
+    def __iter__(self):
+        return iter(self._keys_held())
+
+    def clear(self):
+        """Remove every entry."""
+        cdef uint32_t s
+        cdef int64_t now = self._maybe_now()
+        while True:
+            s = self.policy.order.tail
+            if s == NIL:
+                break
+            self._take(s, C_CLEARED, now)
+        self._flush()
+
+    def expire(self, time=None):
+        """Remove what is due, at `time` (seconds of the timer) or now, and return it as [(key, value), ...]."""
+        cdef int64_t now, until, at
+        cdef uint32_t s
+        cdef int budget = 2147483647
+        cdef double d
+        if self.x.kind == NEVER:
+            return []
+        if time is not None:
+            d = _number(time, "time", "seconds of the timer")
+            if isnan(d):
+                raise ValueError("time: NaN is not accepted; the accepted range is any number of seconds of the timer")
+        now = self._now()
+        until = now if time is None else to_ns(d)
+        if until <= now:
+            while True:
+                s = expiry_due(&self.x, until, &at, &budget)
+                if s == NIL:
+                    break
+                self._take(s, C_EXPIRED, at)
+        else:
+            # A look ahead: only what has a date already, and time does not move for it.
+            self._due(now)
+            for s in range(1, self.arena.top):
+                if not self.arena.slots[s].used:
+                    continue
+                at = self.x.lives[s].ceiling
+                if self.x.kind == IDLE and later(self.x.lives[s].rec.last, self.x.ttl) < at:
+                    at = later(self.x.lives[s].rec.last, self.x.ttl)
+                if at <= until:
+                    self._take(s, C_EXPIRED, at)
+        gone = [(self._dead[i], self._dead[i + 1]) for i in range(0, len(self._dead), 4)
+                if self._dead[i + 2] == C_EXPIRED]
+        self._flush()
+        return gone
+
+    def expires_in(self, key):
+        """Seconds until the entry is served no more at the latest; inf when nothing is set; KeyError if not held.
+
+        A learned expiry may let go earlier, when it finds that nobody will ask.
+        """
+        cdef int64_t now = self._maybe_now(), s, at
+        try:
+            s = self._held(key, now)
+        finally:
+            self._flush()
+        if s == NIL:
+            raise KeyError(key)
+        if self.x.kind == NEVER:
+            return INFINITY
+        at = self.x.lives[s].ceiling
+        if self.x.kind == IDLE and later(self.x.lives[s].rec.last, self.x.ttl) < at:
+            at = later(self.x.lives[s].rec.last, self.x.ttl)
+        return INFINITY if at == INT64_MAX else <double>(at - now) / 1e9
+
+    def resize(self, maxsize):
+        """Change the bound; victims leave until the rest fits."""
+        cdef double limit = INFINITY if maxsize is None else _number(maxsize, "maxsize", "zero or more, math.inf or None")
+        cdef int64_t now
+        if limit < 0 or isnan(limit):
+            raise ValueError(f"maxsize: {maxsize!r} is not accepted; the accepted range is zero or more, math.inf or None")
+        now = self._maybe_now()
+        self._due(now)
+        self.limit = limit
+        self._maxsize = maxsize if maxsize is not None else INFINITY
+        while self.arena.n > 0 and self.total > self.limit:
+            self._evict(now)
+        self._flush()
+
+    def getsizeof(self, value):
+        """The size of a value, in the unit of `maxsize`."""
+        return 1 if self._sizer is None else self._sizer(value)
+
+    @property
+    def maxsize(self):
+        return self._maxsize
+
+    @property
+    def currsize(self):
+        if self.x.kind != NEVER:
+            self._due(self._maybe_now())
+            self._flush()
+        return self.total if self.float_sizes else int(self.total)
+
+    @property
+    def timer(self):
+        """The callable that gives the time in seconds, or None for the coarse monotonic clock."""
+        return self._timer
+
+    @property
+    def policy_name(self):
+        return self._policy_name
+
+    # -- the learner's side --------------------------------------------------------------
+
+    def _learn(self, int events=512):
+        """One bounded step of learning. True when there is more to do at once.
+
+        Reads at most `events` records of the ring, moves every due wait on, and lets go what the
+        verdict and the guard agree on.
+        """
+        cdef int64_t now, at
+        cdef int budget = events
+        cdef bint more = False
+        cdef uint32_t s
+        if self.x.kind != LEARNED:
+            return False
+        now = self._now()
+        if self.x.ring is not NULL:
+            self._read(events)
+            more = self.ring.tail != self.ring.head
+            # Waits and entries in the order of their time, as without a thread.
+            self.x.ring = NULL
+            while budget > 0:
+                s = expiry_due(&self.x, now, &at, &budget)
+                if s == NIL:
+                    break
+                self._take(s, C_EXPIRED, at)
+            self.x.ring = &self.ring
+            more = more or budget <= 0
+        else:
+            self._due(now)
+        self._flush()
+        return more
+
+    cdef void _read(self, int events):
+        cdef uint64_t head = self.ring.head
+        if head - self.ring.tail > <uint64_t>events:
+            # Only so many now, to keep the interpreter lock short.
+            self.ring.head = self.ring.tail + events
+        expiry_drain(&self.x)
+        self.ring.head = head
+
+    def _counters(self):
+        """Counts as a dict, for `stats`."""
+        cdef Guard* g = &self.x.guard
+        cdef bint learned = self.x.kind == LEARNED
+        if learned:
+            guard_expire(g, self._now())
+        return {
+            "hits": self.hits, "misses": self.misses, "inserts": self.inserts, "evictions": self.evictions,
+            "expirations": self.expirations, "premature": g.lost if learned else 0,
+            "protected": g.protected_ if learned else 0,
+            "premature_budget": g.alpha * <double>g.protected_ + 1 if learned else 0.0,
+            "in_flight": g.ghosts.n if learned else 0,
+            "refused": g.refused if learned else 0,
+            "credit": guard_credit(g) if learned else 0.0,
+            "worst": g.worst if learned else -1.0,
+            "rung": g.rung if learned else 0,
+            "events_lost": self.ring.lost if learned else 0,
+        }
+
+    def _explain(self, key):
+        """What is known of an entry, as a dict; KeyError when it is not held."""
+        cdef int64_t now = self._maybe_now(), s
+        cdef Life* l
+        cdef Tracker judged
+        cdef Tracker* t
+        cdef uint32_t r
+        cdef double* w
+        try:
+            s = self._held(key, now)
+        finally:
+            self._flush()
+        if s == NIL:
+            raise KeyError(key)
+        out = {"kind": self.x.kind, "policy": self._policy_name, "size": self.weights[s]}
+        if self.x.kind == NEVER:
+            return out
+        l = &self.x.lives[s]
+        out.update(idle=(now - l.rec.last) / 1e9, expires_in=INFINITY if l.ceiling == INT64_MAX else (l.ceiling - now) / 1e9,
+                   accesses=l.rec.count, bound=l.bound)
+        if self.x.kind == IDLE:
+            out["expires_in"] = min(out["expires_in"], (later(l.rec.last, self.x.ttl) - now) / 1e9)
+        if self.x.kind != LEARNED:
+            return out
+        out.update(cost=l.cost, breakeven=l.breakeven / 1e9, window=INFINITY if l.window == INT64_MAX else l.window / 1e9,
+                   floor_left=max(0.0, (l.floor_ - now) / 1e9))
+        r = engine_find(self.brain.g, self.arena.slots[s].hash)
+        out["followed"] = r != NIL
+        if l.breakeven <= 0:
+            return out
+        if r != NIL and self.brain.g.trackers[r].rec.last == l.rec.last:
+            t = &self.brain.g.trackers[r]
+        else:
+            engine_judge(self.brain.g, &l.rec, l.breakeven, l.window, now - l.rec.last, self.arena.slots[s].hash, &judged)
+            t = &judged
+        w = engine_weights(self.brain.g, t)
+        out.update(hold=bool(t.hold), back=t.back, ratio=t.ratio,
+                   verdicts=[(w[e], bool((t.holding >> e) & 1)) for e in range(MAJORITY + 1)],
+                   gap1=edge(t.rec.gap1 - 1) / 1e9 if t.rec.gap1 else None,
+                   features={name: t.x[i] for name, i in self._feature_names.items()})
+        return out
+
+    def _check(self):
+        """Assert every invariant of every structure; an expensive no-op when all is well."""
+        cdef uint32_t s, n = 0
+        cdef double total = 0
+        cdef uint32_t at = 0
+        if not self.policy.check(&self.policy, &self.arena):
+            raise AssertionError("the policy's order is damaged")
+        if self.policy.order.n != self.arena.n or self.table.n != self.arena.n:
+            raise AssertionError("policy, table and arena count differently")
+        if PyList_GET_SIZE(self._keys) < <Py_ssize_t>self.arena.cap or PyList_GET_SIZE(self._values) < <Py_ssize_t>self.arena.cap:
+            raise AssertionError("fewer references than slots")
+        for s in range(1, self.arena.cap):
+            if not self.arena.slots[s].used:
+                if <object>PyList_GET_ITEM(self._keys, s) is not None or <object>PyList_GET_ITEM(self._values, s) is not None:
+                    raise AssertionError("a free slot holds a reference")
+                continue
+            n += 1
+            total += self.weights[s]
+            r = table_first(&self.table, tag_of(self.arena.slots[s].hash), &at)
+            while r != NIL and r != s:
+                r = table_next(&self.table, tag_of(self.arena.slots[s].hash), &at)
+            if r != s:
+                raise AssertionError("a held slot cannot be found")
+            if self.x.kind != NEVER:
+                if self.x.lives[s].due < INT64_MAX and self.x.wheel.timers[s].bucket == 0xFFFF:
+                    raise AssertionError("an entry with a date has no timer")
+                if self.x.lives[s].due > self.x.lives[s].ceiling:
+                    raise AssertionError("an entry is looked at only after its ceiling")
+        if n != self.arena.n:
+            raise AssertionError("slots in use were miscounted")
+        if not abs(total - self.total) <= 1e-9 * (1 + abs(total)):
+            raise AssertionError(f"currsize is {self.total}, the entries sum to {total}")
+        if self.total > self.limit * (1 + 1e-12):
+            raise AssertionError("more is held than maxsize allows")
+        if not wheel_sound(&self.x.wheel) or not wheel_sound(&self.x.guard.wheel):
+            raise AssertionError("a wheel is damaged")
+        if self.x.engine is not NULL and not wheel_sound(&self.x.engine.wheel):
+            raise AssertionError("the learner's wheel is damaged")
+        g = &self.x.guard
+        if self.x.kind == LEARNED and g.alpha < 1 and not g.expected:
+            if g.lost + g.ghosts.n > g.alpha * <double>g.protected_ + 1 or g.worst > 0:
+                raise AssertionError("the premature-expiry promise is broken")
+
+MISSING = _MISSING
+
+cdef double _number(object value, str name, str accepted) except? -1:
+    """A float of a number; TypeError names the argument for anything else."""
+    if isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(f"{name}: expected {accepted}, got {type(value).__name__}")
+    try:
+        return float(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected {accepted}, got {type(value).__name__}") from None
+    except OverflowError:
+        raise ValueError(f"{name}: too large; the accepted range is {accepted}") from None
+
+cdef uint64_t _fnv(str text):
+    """FNV-1a: the same category in every process and run, unlike `hash`."""
+    cdef uint64_t h = 14695981039346656037
+    cdef const unsigned char[::1] data = text.encode("utf-8", "surrogatepass")
+    cdef Py_ssize_t i
+    for i in range(data.shape[0]):
+        h = (h ^ data[i]) * <uint64_t>1099511628211
+    return h
