@@ -149,7 +149,8 @@ def _any_key(columns: dict[str, Column]) -> dict[str, Column]:
 def _npz(path: Path, limit: int | None) -> Trace:
     columns: dict[str, Column] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # np.load would leave a file that it opened itself and could not read open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not hasattr(archive, "files"):
                 raise TraceError(f"{path}: holds one bare array; an .npz with a column key is wanted")
             for name, origin in column_names(str(path), archive.files).items():
