@@ -46,7 +46,10 @@ def _curve(results: Sequence[EvictionResult]) -> str:
         points = sorted((result.capacity, result.hit_ratio) for result in results if result.policy == policy)
         dull = {"color": "0.4", "linestyle": "--"} if policy == "belady" else {}
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=policy, **dull)
+    capacities = sorted({result.capacity for result in results})
     axes.set_xscale("log")
+    axes.set_xticks(capacities, [f"{capacity:,}" for capacity in capacities])
+    axes.minorticks_off()
     axes.set_xlabel("capacity (entries)")
     axes.set_ylabel("hit ratio")
     axes.grid(alpha=0.25)
@@ -65,7 +68,7 @@ def _bars(results: Sequence[ExpiryResult]) -> str:
     axes.axvline(results[0].best_static_cost, color="0.2", linestyle=":", linewidth=1, label="best static TTL")
     axes.invert_yaxis()
     axes.set_xlabel(f"cost at a memory price of {results[0].memory_price:.3g}")
-    axes.legend(frameon=False, fontsize="small", loc="upper center", bbox_to_anchor=(0.5, 1.25 if len(results) > 2 else 1.5), ncols=4)
+    figure.legend(frameon=False, fontsize="small", loc="outside upper center", ncols=4)
     return _svg(figure)
 
 
