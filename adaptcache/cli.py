@@ -1,0 +1,180 @@
+"""The command line: `adaptcache simulate` and `adaptcache demo`.
+
+Words are checked here before a file is opened (exit code 2 names the option, the value and what is
+accepted); a trace that cannot be read ends with exit code 1 and its own message. The work is elsewhere.
+"""
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+import click
+
+from adaptcache.errors import TraceError
+from adaptcache.simulate import readers, report, run
+from adaptcache.simulate.extras import needs
+from adaptcache.simulate.html import page
+from adaptcache.simulate.run import EvictionResult, Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_PRICE: Final = "1x"
+DEFAULT_RUN_PRICE: Final = "0.1x"  # what the traces' own notes call the price to look at first
+
+
+Check = Callable[[click.Context, click.Parameter, Any], Any]
+
+
+def _list(parse: Callable[[str], object]) -> Check:
+    """A comma-separated list whose every word `parse` accepts."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+        if value is None:
+            return None
+        words = [word.strip() for word in value.split(",")]
+        for word in words:
+            try:
+                parse(word)
+            except ValueError as error:
+                raise click.BadParameter(str(error), ctx, param) from error
+        return words
+
+    return check
+
+
+def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise click.BadParameter(f"{value} is not a finite number above 0", ctx, param)
+    return value
+
+
+def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    if not 0 <= value <= 1:
+        raise click.BadParameter(f"{value} is not a number from 0 to 1", ctx, param)
+    return value
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def adaptcache() -> None:
+    """A cache that learns the expiry of every key online."""
+
+
+@adaptcache.command()
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
+@click.option("--policy", metavar="P,...", callback=_list(run.parse_policy),
+              help=f"Eviction policies: {', '.join(run.POLICIES)}.")
+@click.option("--size", metavar="S,...", callback=_list(run.parse_size),
+              help="Capacities in entries, or percentages of the unique keys (at least 10 entries). Default 1%.")
+@click.option("--expiry", metavar="E,...", callback=_list(run.parse_expiry),
+              help=f"Expiry rules, without a capacity limit: {', '.join(run.EXPIRIES)}.")
+@click.option("--memory-price", metavar="X,...", callback=_list(run.parse_price),
+              help="Cost per unit of size per second, or Nx: N times the price at which holding the median object "
+                   f"for the median gap costs one miss. Default {DEFAULT_PRICE}.")
+@click.option("--miss-cost", type=float, callback=_positive, default=1.0, show_default=True,
+              help="Cost of a miss where the trace has no column cost.")
+@click.option("--premature", type=float, callback=_share, default=0.01, show_default=True,
+              help="Share of protected re-requests that the learned rule may lose; 1 switches its guard off.")
+@click.option("--format", "trace_format", type=click.Choice([*readers.FORMATS, *readers.ALIASES]),
+              help="Format of the traces, instead of what their content says.")
+@click.option("--ops", is_flag=True, help="Eviction honours sets and deletes; without it every row is a get.")
+@click.option("--limit", type=click.IntRange(min=1), help="Replay the first N requests only.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
+              help="For synthetic traces and the learned rule.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of tables.")
+@click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a report with plots.")
+def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] | None, expiry: list[str] | None,
+             memory_price: list[str] | None, miss_cost: float, premature: float, trace_format: str | None, ops: bool,
+             limit: int | None, seed: int, as_json: bool, html: Path | None) -> None:
+    """Replay traces against eviction policies and expiry rules.
+
+    TRACE is an npz or csv file, an access log of nginx or Apache (csv and logs may be gzipped), or
+    synthetic:NAME. Without --policy and --expiry: every policy at 1 %, and where the trace has times the
+    rules static-best, break-even, clairvoyant and learned at a memory price of 0.1x.
+    """
+    everything = policy is None and expiry is None
+    if size is not None and policy is None and not everything:
+        raise click.UsageError("--size goes with --policy: expiry rules have no capacity limit.")
+    if memory_price is not None and expiry is None and not everything:
+        raise click.UsageError("--memory-price goes with --expiry: eviction has no price of memory.")
+    if html is not None and not html.parent.is_dir():
+        raise click.BadParameter(f"there is no directory {html.parent}", param_hint="'--html'")
+    chosen_policies = list(run.POLICIES) if everything else policy or []
+    chosen_prices = memory_price or [DEFAULT_RUN_PRICE if everything else DEFAULT_PRICE]
+
+    results: list[Result] = []
+    with _messages():
+        console = _console(sys.stdout)
+        for source in traces:
+            trace = readers.read(source, trace_format, limit, seed=seed)
+            chosen_expiries = expiry or []
+            if everything and trace.time is not None:
+                chosen_expiries = list(run.DEFAULT_EXPIRIES)
+            # A table shows the bound and the plainest rival beside what was asked for.
+            rivals = [name for name in ("lru", "belady") if chosen_policies and name not in chosen_policies and not as_json]
+            with _progress() as progress:
+                got = run.simulate(trace, [*chosen_policies, *rivals], size or [run.DEFAULT_SIZE], chosen_expiries,
+                                   chosen_prices, miss_cost, premature, seed=seed, ops=ops, progress=progress)
+            if as_json:
+                for result in got:
+                    click.echo(report.json_line(result))
+            else:
+                report.print_tables(got, console, f"{trace.name} ({len(trace):,} requests, {trace.n_keys:,} keys)")
+            results += [result for result in got if not (isinstance(result, EvictionResult) and result.policy in rivals)]
+        if not as_json:
+            report.print_legend(results, console)
+        if html is not None:
+            html.write_text(page(results), encoding="utf-8")
+            click.echo(f"report written to {html}", err=True)
+
+
+@adaptcache.command()
+@click.option("--seconds", type=float, callback=_positive, help="How long the live part runs.")
+@click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write the result as a page.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--live/--no-live", default=True, help="Show the run while it goes on.")
+def demo(seconds: float | None, html: Path | None, seed: int, live: bool) -> None:
+    """Watch a cache learn, beside one with a fixed TTL."""
+    with _messages():
+        from adaptcache.demo import main
+
+        options: dict[str, Any] = {"html": html, "seed": seed, "live": live}
+        if seconds is not None:
+            options["seconds"] = seconds
+        main(**options)
+
+
+def _console(stream: TextIO) -> Console:
+    with needs("the terminal table"):
+        from rich.console import Console
+    # A pipe has no width of its own; rich would cut the columns at 80.
+    return Console(file=stream, width=None if stream.isatty() else 140)
+
+
+@contextmanager
+def _progress() -> Iterator[run.Progress | None]:
+    """A bar on stderr while something is running, where a person is looking."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    with needs("the progress bar"):
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
+                  TimeRemainingColumn(), console=_console(sys.stderr), transient=True) as bar:
+        line = bar.add_task("")
+        yield lambda task, done, total: bar.update(line, description=task, completed=done, total=total)
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """What a user can cure is said in a line; anything else is our bug and keeps its traceback."""
+    try:
+        yield
+    except (TraceError, ModuleNotFoundError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and "adaptcache[" not in str(error):
+            raise
+        click.echo(f"adaptcache: {error}", err=True)
+        raise SystemExit(1) from error

@@ -1,0 +1,9 @@
+"""The harness: replay a trace against eviction policies and expiry rules, beside the best possible.
+
+It uses the compiled policies of the live cache, so what is measured here is what is deployed.
+"""
+from adaptcache.simulate.readers import read
+from adaptcache.simulate.run import EvictionResult, ExpiryResult, Result, simulate
+from adaptcache.simulate.trace import Trace
+
+__all__ = ["EvictionResult", "ExpiryResult", "Result", "Trace", "read", "simulate"]

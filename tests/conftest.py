@@ -1,0 +1,22 @@
+"""What several test files share: where the recorded traces are."""
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def trace_path() -> Callable[[str], Path]:
+    """The file of a recorded trace by name; skips where this machine has none."""
+    default = Path(__file__).resolve().parent.parent / ".." / "shared" / "traces"
+    folder = Path(os.environ.get("ADAPTCACHE_TRACES") or default)
+
+    def path(name: str) -> Path:
+        if not folder.is_dir():
+            pytest.skip(f"no recorded traces in {folder}; ADAPTCACHE_TRACES names another folder")
+        return folder / f"{name}.npz"
+
+    return path
