@@ -237,6 +237,13 @@ cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexce
 
 cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) noexcept nogil:
     """Is the entry to be let go by `now`? If so `at` says since when; else its timer is set anew."""
+    if not _expiry_over(x, s, now, at):
+        return False
+    wheel_cancel(&x.wheel, s)
+    x.lives[s].due = INT64_MAX
+    return True
+
+cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) noexcept nogil:
     cdef Life* l = &x.lives[s]
     cdef Tracker judged
     cdef Tracker* t
@@ -266,14 +273,14 @@ cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) no
     # The ceiling decides over everything once it has passed, even if this timer was earlier.
     if l.breakeven <= 0:
         _expiry_set(x, s, INT64_MAX)
-        return expiry_gone(x, s, now, at) if l.due <= now else False
+        return _expiry_over(x, s, now, at) if l.due <= now else False
     if when < l.rec.last:
         _expiry_set(x, s, _expiry_first(x, l))
-        return expiry_gone(x, s, now, at) if l.due <= now else False
+        return _expiry_over(x, s, now, at) if l.due <= now else False
     if when < l.floor_:
         l.bound = BY_FLOOR
         _expiry_set(x, s, l.floor_)
-        return expiry_gone(x, s, now, at) if l.due <= now else False
+        return _expiry_over(x, s, now, at) if l.due <= now else False
     hash = x.arena.slots[s].hash
     age = when - l.rec.last
     r = engine_find(x.engine, hash)
@@ -295,7 +302,7 @@ cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) no
             _expiry_set(x, s, INT64_MAX)
         else:
             _expiry_set(x, s, later(l.rec.last, edge(j + 1)))
-        return expiry_gone(x, s, now, at) if l.due <= now else False
+        return _expiry_over(x, s, now, at) if l.due <= now else False
     if age <= l.window:
         guard_expire(&x.guard, when)
         if guard_prepare(&x.guard) < 0 or not guard_permits(&x.guard, t.ratio, t.back):
@@ -305,7 +312,7 @@ cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) no
             if j >= 0 and later(l.rec.last, edge(j + 1)) < when:
                 when = later(l.rec.last, edge(j + 1))
             _expiry_set(x, s, when)
-            return expiry_gone(x, s, now, at) if l.due <= now else False
+            return _expiry_over(x, s, now, at) if l.due <= now else False
         guard_record(&x.guard, hash, later(l.rec.last, l.window), t.back)
         x.early += 1
     l.bound = BY_MIXTURE

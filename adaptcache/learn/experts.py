@@ -1,0 +1,51 @@
+"""The experts of the mixture: their numbers in the core, and the names that people read.
+
+`stats().weights` groups the many fixed TTLs and break-even multiples under one name each.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adaptcache import _core
+
+HAZARDS = (
+    "table:everyone", "table:namespace", "table:habit", "table:habit2", "table:key",
+    "river:line", "river:tree", "river:line+key", "river:tree+key",
+)
+TABLE = range(_core.SLOT_HAZARD, _core.SLOT_HAZARD + 5)
+RIVER = range(_core.SLOT_HAZARD + 5, _core.SLOT_HAZARD + 9)
+
+
+def mask(table: bool, river: bool, users: int) -> int:
+    """The bits of the experts that take part; the static ones always do."""
+    bits = 0
+    for expert in TABLE if table else ():
+        bits |= 1 << expert
+    for expert in RIVER if river else ():
+        bits |= 1 << expert
+    for user in range(users):
+        bits |= 1 << (_core.SLOT_USER + user)
+    return bits
+
+
+def name(expert: int, users: Sequence[str] = ()) -> str:
+    """What an expert is called; those that differ only in their TTL share a name."""
+    if expert < _core.SLOT_MULTIPLE:
+        return "static"
+    if expert < _core.SLOT_HAZARD:
+        return "break-even"
+    if expert < _core.SLOT_USER:
+        return HAZARDS[expert - _core.SLOT_HAZARD]
+    if expert < _core.SLOT_USER + len(users):
+        return users[expert - _core.SLOT_USER]
+    return "majority" if expert == _core.SLOT_MAJORITY else f"expert {expert}"
+
+
+def shares(brain: _core.Brain, users: Sequence[str] = ()) -> dict[str, float]:
+    """Expert -> its share of the global weight, largest first; sums to one."""
+    out: dict[str, float] = {}
+    for expert, (weight, present) in enumerate(zip(brain.weights(), brain.taking_part(), strict=True)):
+        if present:
+            called = name(expert, users)
+            out[called] = out.get(called, 0.0) + weight
+    return dict(sorted(out.items(), key=lambda item: -item[1]))
