@@ -43,6 +43,7 @@ class Request(NamedTuple):
     features: dict[str, float | int | str]  # what the service knows besides; not part of the key
     key: int  # the key's number in the trace
     version: int  # of the value at its source at this moment
+    changed: float  # when the source last changed; nothing newer is in the value
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Workload:
     asked: Asked
     key: NDArray[np.uint32]
     version: NDArray[np.uint32]
+    changed: Floats
     cost: Floats
     size: Floats
 
@@ -96,10 +98,11 @@ class Workload:
         rows = zip(
             asked.time.tolist(), asked.function.tolist(), asked.tenant.tolist(), asked.granularity.tolist(),
             HORIZONS[asked.horizon].tolist(), asked.item.tolist(), asked.as_of.tolist(),
-            self.key.tolist(), self.version.tolist(), features["caller"], features["age_days"],
+            self.key.tolist(), self.version.tolist(), self.changed.tolist(), features["caller"], features["age_days"],
             features["hour"], features["weekday"], strict=True,
         )
-        for time, function, tenant, grain, horizon, item, as_of, key, version, caller, age, hour, weekday in rows:
+        for time, function, tenant, grain, horizon, item, as_of, *rest in rows:
+            key, version, changed, caller, age, hour, weekday = rest
             arguments = {
                 "tenant": tenant,
                 "granularity": GRANULARITIES[grain],
@@ -116,7 +119,7 @@ class Workload:
                 "hour": hour,
                 "weekday": str(weekday),
             }
-            yield Request(time, FUNCTIONS[function].name, arguments, known, key, version)
+            yield Request(time, FUNCTIONS[function].name, arguments, known, key, version, changed)
 
 
 def workload(parameters: PipelineParameters | None = None, *, seed: int = 0, name: str = "synthetic:pipeline") -> Workload:
@@ -139,8 +142,9 @@ def workload(parameters: PipelineParameters | None = None, *, seed: int = 0, nam
     asked = asked[np.argsort(asked.time, kind="stable")[:p.requests]]
 
     key, first = _keys(asked)
+    version, changed = _versions(asked)
     return Workload(
-        name=name, parameters=p, asked=asked, key=key, version=_versions(asked),
+        name=name, parameters=p, asked=asked, key=key, version=version, changed=changed,
         cost=_costs(p, rng, asked), size=_sizes(p, rng, asked[first])[key],
     )
 
@@ -158,21 +162,23 @@ def _keys(asked: Asked) -> tuple[NDArray[np.uint32], Ints]:
     order = np.argsort(first, kind="stable")
     rank = np.empty(len(order), np.uint32)
     rank[order] = np.arange(len(order), dtype=np.uint32)
-    dense: NDArray[np.uint32] = rank[number]
-    return dense, first[order]
+    return rank[number], first[order]
 
 
-def _versions(asked: Asked) -> NDArray[np.uint32]:
-    """How often the source of each key has changed by now: on a schedule, each function with its own.
+def _versions(asked: Asked) -> tuple[NDArray[np.uint32], Floats]:
+    """How often the source of each key has changed by now, and when it last did.
 
-    Data that ends on a past day is closed: its version stands still from that day's end on.
+    Sources are refreshed on a schedule, each function with its own. Data that ends on a past day is
+    closed: a last load at that day's end, and its version stands still from then on.
     """
     refresh = np.array([f.refresh for f in FUNCTIONS])[asked.function]
-    closes = (asked.as_of + np.where(asked.granularity == WEEK, 7, 1)) * DAY_SECONDS
-    moment = np.where(asked.as_of == LATEST, asked.time, np.minimum(asked.time, closes).clip(min=0))
-    # Schedules do not all run on the hour.
-    phase = asked.function * 97.0 % refresh
-    return ((moment + phase) // refresh).astype(np.uint32)
+    phase = asked.function * 97.0 % refresh  # schedules do not all run on the hour
+    closes = np.where(
+        asked.as_of == LATEST, np.inf, (asked.as_of + np.where(asked.granularity == WEEK, 7, 1)) * DAY_SECONDS
+    )
+    closed = asked.time >= closes
+    loads = (np.minimum(asked.time, closes.clip(min=0)) + phase) // refresh
+    return (loads + closed).astype(np.uint32), np.where(closed, closes, loads * refresh - phase)
 
 
 def _costs(p: PipelineParameters, rng: np.random.Generator, asked: Asked) -> Floats:
