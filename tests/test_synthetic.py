@@ -168,10 +168,13 @@ def predicted(label: np.ndarray, group: np.ndarray, learn: np.ndarray) -> np.nda
     return ((reused + overall) / (seen + 1))[group]
 
 
-def brier_gain(trace: Trace, start: float, end: float, learn_until: float, *, shuffle: bool = False) -> float:
+def brier_gain(trace: Trace, start: float, end: float, learn_until: float, *, shuffle: bool = False,
+               caller: int | None = None) -> float:
     """How much of the squared error about re-use within 30 minutes the siblings explain, for NEW keys only."""
     rows = np.sort(firsts(trace))
     rows = rows[(trace.time[rows] >= start) & (trace.time[rows] < end)]
+    if caller is not None:
+        rows = rows[trace.features["caller"][rows] == caller]
     label = (next_gap(trace)[rows] < 1_800).astype(float)
     group = groups(trace, rows)
     if shuffle:
@@ -186,6 +189,15 @@ def test_a_new_key_behaves_like_its_siblings(trace):
     """Features alone explain a good part of whether a key never seen before is asked again soon."""
     assert brier_gain(trace, 0, 2 * DAY - DAY / 2, DAY) > 0.4
     assert brier_gain(trace, 0, 2 * DAY - DAY / 2, DAY, shuffle=True) < 0.02
+
+
+@pytest.mark.parametrize("caller", [NOTEBOOK, BATCH])
+def test_unlike_siblings_tell_nothing(caller):
+    """`unlike` goes from families that all keep their habits to families that have none."""
+    span = {"start": 0, "end": 4 * DAY, "learn_until": 2 * DAY, "caller": caller}
+    gains = [brier_gain(synthetic.generate("pipeline", seed=8, unlike=u, explored=0.15, shift_at=0), **span) for u in (0, 0.5, 1)]
+    assert gains[0] > gains[1] + 0.1 > gains[2] + 0.1
+    assert gains[0] > 0.5 and gains[2] < 0.05
 
 
 def test_the_shift_turns_habits_round():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .results import Results
 
 NEEDED = ("rich", "matplotlib", "jinja2")
-REQUESTS_PER_SECOND = 350  # of driving time: what an ordinary machine serves, with room to spare
+REQUESTS_PER_SECOND = 250  # of driving time: what an ordinary machine serves, with room to spare
 HOLD = 20 * 60.0  # workload seconds for which a typical answer is worth its memory
 OLDEST = 3_600.0  # no cache may serve an answer older than this
 PREMATURE = 0.01

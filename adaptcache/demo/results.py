@@ -149,6 +149,6 @@ def summary(r: Results) -> list[str]:
     if r.shift is not None:
         sentences.append("Half way, everybody's habits changed at once; the plots show what that cost and how long it took to learn anew.")
     if r.requests < r.planned:
-        sentences.append(f"Time was up after {r.requests:,} of {r.planned:,} requests: this machine is slower than the demo was "
+        sentences.append(f"Time was up after {r.requests:,} of {r.planned:,} requests: this machine is slower, or busier, than the demo was "
                          "made for, so the numbers cover only the first part of the workload.")
     return sentences

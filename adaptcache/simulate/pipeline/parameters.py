@@ -23,6 +23,7 @@ class PipelineParameters:
     days: int = _number(4, 1, 366, "simulated days, from a Monday 00:00 UTC")
     tenants: int = _number(12, 2, 1_000, "customers of the service; each has its pace and its working hours")
     contrast: float = _number(3.0, 1.0, 20.0, "pace of the slowest tenant over that of the median one; 1 = all alike")
+    unlike: float = _number(0.2, 0.0, 1.0, "share of boards, questions and scanned items with habits of their own, not their siblings'")
 
     panels: int = _number(4, 1, 6, "panels of a dashboard: keys asked for together")
     period: float = _number(300.0, 1.0, 86_400.0, "seconds between two polls of an hourly dashboard, median tenant")

@@ -16,6 +16,7 @@ from .catalogue import (
     BATCH,
     DASHBOARD,
     DATED_READ_TWICE,
+    DAY,
     GRANULARITIES,
     NOTEBOOK,
     SAME_EVERY_NIGHT,
@@ -91,10 +92,13 @@ def _polls_of_boards(p: PipelineParameters, regimes: list[Regime], rng: np.rando
     granularity = rng.integers(0, len(GRANULARITIES), boards)
     panels = np.argsort(rng.random((boards, len(functions))), axis=1)[:, :p.panels]
     horizons = SENSIBLE_HORIZONS[granularity[:, None], rng.integers(0, 3, panels.shape)]
+    unlike = rng.random(boards) < p.unlike
     parts = []
     for regime in regimes:
         board, start, end = _sittings(p, regime, rng, tenant)
-        period = p.period * (regime.habits.pace[tenant] * regime.habits.beat[granularity])[board]
+        common = regime.habits.pace[tenant] * regime.habits.beat[granularity]
+        own = rng.permutation(common)
+        period = p.period * np.where(unlike, own, common)[board]
         polls = 1 + ((end - start) / period).astype(np.int64)
         row = np.repeat(np.arange(len(board)), polls)
         nth = np.arange(len(row)) - np.repeat(np.cumsum(polls) - polls, polls)
@@ -175,13 +179,13 @@ def explored(p: PipelineParameters, regimes: list[Regime], rng: np.random.Genera
 
 def _ad_hoc(p: PipelineParameters, regimes: list[Regime], rng: np.random.Generator, time: Floats,
             tenant: Ints, *, explored: bool) -> Asked:
-    """Questions nobody asked before; nine in ten are of the kinds for which `explored` holds."""
+    """Questions nobody asked before; like ones are of the kinds for which `explored` holds, unlike ones of any."""
     questions = len(time)
     function = rng.choice(np.concatenate([having("ad-hoc"), having("dashboard")]), questions)
     # By regime and function, its granularities: first the half that is not explored, then the half that is.
     sorted_kinds = np.argsort(np.stack([regime.habits.explored for regime in regimes]), axis=2, kind="stable")
     half = len(GRANULARITIES) // 2
-    wanted = (rng.random(questions) < 0.9) == explored
+    wanted = (rng.random(questions) < 1 - p.unlike / 2) == explored
     place = half * wanted + rng.integers(0, half, questions)
     granularity = sorted_kinds[_which(regimes, time), function, place]
     back = np.where(rng.random(questions) < 0.5, 0, rng.geometric(0.1, questions))
@@ -199,35 +203,42 @@ def _ad_hoc(p: PipelineParameters, regimes: list[Regime], rng: np.random.Generat
 
 def scans(p: PipelineParameters, regimes: list[Regime], rng: np.random.Generator, count: int) -> Asked:
     """Every night, one pass over many keys per scan function: the same keys, or keys of that date."""
-    if not count:
-        return _nothing()
     functions = having("scan")
-    items = -(-count // (p.days * (len(functions) + 1)))  # one function reads twice
+    items = -(-count // (p.days * (len(functions) + 1)))  # one function in three reads twice
+    while True:
+        items += 8 + items // 16  # which is not exact where items have habits of their own
+        asked = _nights(p, regimes, rng, functions, items)
+        if len(asked.time) >= count:
+            return _whole_items(asked, count)
+
+
+def _nights(p: PipelineParameters, regimes: list[Regime], rng: np.random.Generator, functions: Ints,
+            items: int) -> Asked:
+    unlike = rng.random((len(functions), items)) < p.unlike
+    own = rng.integers(0, len(functions), unlike.shape)
+    item = np.arange(items)
     parts = []
     for night in range(p.days):
         for place, function in enumerate(functions):
             begin = night * DAY_SECONDS + 3_600.0 * (1 + place)
             habits = next(r.habits for r in regimes if begin < r.end)
-            habit = habits.nightly[place]
-            item = np.arange(items)
+            habit = np.where(unlike[place], own[place], habits.nightly[place])
             time = begin + 3_000.0 * (item + rng.random(items)) / items
-            dated = habit != SAME_EVERY_NIGHT
-            parts.append(Asked(
+            once = Asked(
                 time=time,
                 function=np.full(items, function),
                 tenant=item % p.tenants,
                 caller=np.full(items, BATCH),
-                granularity=np.full(items, 2),
+                granularity=np.full(items, DAY),
                 horizon=np.full(items, 1 + place),
                 item=item,
                 # Where keys are not dated the pass reads "the latest", whatever that is.
-                as_of=np.full(items, night if dated else LATEST),
-            ))
-            if habit == DATED_READ_TWICE:  # a second stage picks the results up some minutes later
-                pause = 300.0 + 60.0 * rng.random(items)
-                parts.append(replace(parts[-1], time=time + pause))
-    asked = joined(parts)
-    return asked[np.argsort(asked.time, kind="stable")[:count]]
+                as_of=np.where(habit == SAME_EVERY_NIGHT, LATEST, night),
+            )
+            # A second stage picks some results up minutes later.
+            again = replace(once, time=time + 300.0 + 60.0 * rng.random(items))
+            parts += [once, again[np.flatnonzero(habit == DATED_READ_TWICE)]]
+    return joined(parts)
 
 
 def crowds(p: PipelineParameters, regimes: list[Regime], rng: np.random.Generator, count: int) -> Asked:
@@ -243,7 +254,7 @@ def crowds(p: PipelineParameters, regimes: list[Regime], rng: np.random.Generato
         function=np.full(count, having("report")[0]),
         tenant=rng.integers(0, p.tenants, p.crowds)[crowd],
         caller=np.full(count, APP),
-        granularity=np.full(count, 2),
+        granularity=np.full(count, DAY),
         horizon=np.full(count, 2),
         item=crowd * REPORT_PAGES + page,
         as_of=(begin[crowd] // DAY_SECONDS).astype(np.int64),
@@ -268,7 +279,7 @@ def lookups(p: PipelineParameters, regimes: list[Regime], rng: np.random.Generat
         function=np.full(count, having("lookup")[0]),
         tenant=tenant,
         caller=np.full(count, APP),
-        granularity=np.full(count, 2),
+        granularity=np.full(count, DAY),
         horizon=np.zeros(count, np.int64),
         item=entity,
         as_of=np.full(count, LATEST),
