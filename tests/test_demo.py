@@ -1,8 +1,8 @@
 """The demo: its accounts are right, its page stands alone, and what it says is what came out."""
-import importlib.util
 import io
 import itertools
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -286,11 +286,19 @@ def test_main_runs_and_writes_the_page(tmp_path, capsys):
     assert loads.found == []
 
 
-def test_missing_extra_is_named(monkeypatch, capsys):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rich" else found(name))
-    assert adaptcache.demo.main(seconds=1) == 1
-    assert "needs rich: pip install 'adaptcache[simulate]'" in capsys.readouterr().err
+@pytest.mark.parametrize(("package", "ours"), [("jinja2", "report"), ("matplotlib", "report"), ("rich.live", "view")])
+def test_missing_extra_is_named_before_anything_runs(package, ours, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"adaptcache.demo.{ours}")
+    with pytest.raises(ModuleNotFoundError, match=rf"demo needs the package {package}.*adaptcache\[simulate\]"):
+        adaptcache.demo.main(seconds=1)
+    assert capsys.readouterr().out == ""
+
+
+def test_no_page_is_written_where_none_is_wanted(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert adaptcache.demo.main(seconds=1, html=None, live=False) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_time_at_all_is_refused():

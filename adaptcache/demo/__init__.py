@@ -5,15 +5,15 @@ writes an HTML page. What it takes beyond the library comes with the extra `adap
 """
 from __future__ import annotations
 
-import importlib.util
-import sys
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
+
+from ..simulate.extras import needs
 
 if TYPE_CHECKING:
     from .results import Results
 
-NEEDED = ("rich", "matplotlib", "jinja2")
 REQUESTS_PER_SECOND = 250  # of driving time: what an ordinary machine serves, with room to spare
 HOLD = 20 * 60.0  # workload seconds for which a typical answer is worth its memory
 OLDEST = 3_600.0  # no cache may serve an answer older than this
@@ -21,29 +21,29 @@ PREMATURE = 0.01
 FIXED = {"5 minutes": 300.0, "20 minutes": HOLD, "1 hour": OLDEST}
 
 
-def main(seconds: float = 60, html: str = "adaptcache-demo.html", seed: int = 0, live: bool = True) -> int:
-    """Runs the demo for about `seconds`; returns 0, or 1 with a message if something it needs is missing."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        print(f"The demo needs {', '.join(missing)}: pip install 'adaptcache[simulate]'", file=sys.stderr)
-        return 1
-    from .report import write
+def main(seconds: float = 60, html: str | Path | None = "adaptcache-demo.html", seed: int = 0, live: bool = True) -> int:
+    """Runs the demo for about `seconds` and writes the page, unless `html` is None. Returns the exit code, 0."""
+    # Whatever is missing should be said now and not after a minute.
+    with needs("the demo"):
+        from .report import write
 
     results = run(seconds=seconds, seed=seed, live=live)
-    write(results, html)
-    print(f"\nThe same with plots: {html}")
+    if html is not None:
+        write(results, html)
+        print(f"\nThe same with plots: {html}")
     return 0
 
 
 def run(*, seconds: float, seed: int = 0, live: bool = True, requests: int | None = None) -> Results:
     """Drives the workload and shows it; the number of requests follows from `seconds` if it is not given."""
-    from rich.console import Console
+    with needs("the demo"):
+        from rich.console import Console
 
+        from .view import View
     from ..simulate.pipeline import PipelineParameters, workload
     from .database import Database
     from .results import collect
     from .service import Race, WorkClock, contestants, typical_price
-    from .view import View
 
     if seconds <= 0:
         raise ValueError(f"seconds={seconds!r} is out of range: accepted is more than 0")

@@ -1,0 +1,16 @@
+"""Optional dependencies: what to say when one is not installed."""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def needs(purpose: str) -> Iterator[None]:
+    """Import optional packages inside this; a missing one names the extra that brings it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{purpose} needs the package {error.name}; pip install 'adaptcache[simulate]' brings it", name=error.name,
+        ) from error
