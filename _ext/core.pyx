@@ -84,6 +84,10 @@ cdef inline double to_seconds(int64_t ns) noexcept nogil:
         return INFINITY
     return <double>(ns // 1000000000) + <double>(ns % 1000000000) / 1e9
 
+def monotonic():
+    """Seconds of the coarse monotonic clock, the default timer."""
+    return to_seconds(coarse_now())
+
 include "brain.pxi"
 include "store.pxi"
 include "replay.pxi"

@@ -1,0 +1,248 @@
+"""`Cache`: the store, its expiry, its learner and its loads, put together.
+
+Every request is one call into the compiled store, without a Python frame; what lives here is construction,
+the mapping's less travelled methods, loading, and looking at it all.
+"""
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Hashable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from adaptcache import _core
+from adaptcache import expiry as expiries
+from adaptcache.expiry import Fixed, Idle, Learned, PerEntry
+from adaptcache.explain import Explanation, explanation
+from adaptcache.flights import MISSING, Flights
+from adaptcache.learn import experts
+from adaptcache.learn.trainer import Trainer
+from adaptcache.learn.worker import WORKER
+from adaptcache.removal import CAUSES, Cause
+from adaptcache.stats import Stats
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+# The core's numbers of the kinds of expiry.
+_FIXED, _IDLE, _ENTRY, _LEARNED = 1, 2, 3, 4
+
+Removal = Callable[[Any, Any, Cause, float], object]
+Features = Mapping[str, "float | int | str"]
+
+
+def policies() -> tuple[str, ...]:
+    """The names that `Cache(policy=...)` takes."""
+    return tuple(_core.POLICIES)
+
+
+class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
+    """A mapping that holds at most `maxsize`, evicts by `policy` and lets go by `expiry`.
+
+    maxsize     entries, or what `getsizeof` returns summed up; None or math.inf: unbounded; 0 holds nothing
+    getsizeof   size of a value; the default counts every entry as 1
+    policy      one of `adaptcache.policies()`
+    expiry      None, seconds (the same as Fixed), Fixed, Idle, PerEntry or Learned
+    timer       callable giving seconds, never assumed to move forward only; None: a coarse monotonic clock
+    on_removal  called as (key, value, cause, at) after an entry has left; an exception in it is logged
+
+    Semantics of `cachetools.Cache`: a value larger than `maxsize` raises ValueError("value too large") and
+    changes nothing. Safe to use from several threads. ValueError and TypeError name the argument.
+    """
+
+    def __init__(
+        self,
+        maxsize: float | None,
+        getsizeof: Callable[[Any], float] | None = None,
+        *,
+        policy: str = "sieve",
+        expiry: Any = None,
+        timer: Callable[[], float] | None = None,
+        on_removal: Removal | None = None,
+    ) -> None:
+        spec = expiries.parse(expiry)
+        self._spec = spec
+        self._flights = Flights()
+        self._trainer: Trainer | None = None
+        options: dict[str, Any] = {}
+        if isinstance(spec, Fixed):
+            options = {"kind": _FIXED, "ttl": float(spec.ttl)}
+        elif isinstance(spec, Idle):
+            options = {"kind": _IDLE, "ttl": float(spec.ttl)}
+        elif isinstance(spec, PerEntry):
+            options = {"kind": _ENTRY, "deadline_of": spec.fn}
+        elif isinstance(spec, Learned):
+            if timer is not None and not callable(timer):
+                raise TypeError(f"timer: expected a callable or None, got {type(timer).__name__}")
+            options, self._trainer = self._learner(spec, timer)
+        super().__init__(maxsize, getsizeof, policy=policy, timer=timer, on_removal=on_removal, causes=CAUSES, **options)
+        if isinstance(spec, Learned) and spec.learner == "thread":
+            WORKER.add(self)
+
+    @staticmethod
+    def _learner(spec: Learned, timer: Callable[[], float] | None) -> tuple[dict[str, Any], Trainer]:
+        models = expiries.models(spec)
+        brain = _core.Brain(
+            mask=experts.mask("table" in spec.predictors, "river" in spec.predictors, len(models)),
+            price=spec.memory_price or 0.0, alpha=spec.premature, window=spec.window, miss_cost=spec.miss_cost,
+            seed=(secrets.randbits(63) if spec.seed is None else spec.seed) & (1 << 64) - 1, capacity=spec.max_keys,
+            now=_core.monotonic() if timer is None else float(timer()),
+        )
+        trainer = Trainer(brain, river="river" in spec.predictors, models=models)
+        return {
+            "kind": _LEARNED, "brain": brain, "alpha": spec.premature, "expected": spec.guarantee == "expected",
+            "floor": spec.floor, "ceiling": spec.ceiling, "threaded": spec.learner == "thread",
+            "shadow": spec.memory_price is None,
+        }, trainer
+
+    # -- the rest of the mapping
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self._pairs_held())!r}, maxsize={self.maxsize!r}, currsize={self.currsize!r})"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"a {type(self).__name__} cannot be pickled or copied yet; save what you need of it as a dict")
+
+    def pop(self, key: Any, default: Any = MISSING) -> Any:
+        """Remove a key and return its value, or `default` if it is not held; KeyError without one."""
+        value = self._pop(key)
+        if value is not _core.MISSING:
+            return value
+        if default is MISSING:
+            raise KeyError(key)
+        return default
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The value of a key; `default` is stored first if it is not held."""
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            self[key] = value = default
+        return value
+
+    def keys(self) -> KeysView[K]:
+        return _Keys(self)
+
+    def values(self) -> ValuesView[V]:
+        return _Values(self)
+
+    def items(self) -> ItemsView[K, V]:
+        return _Items(self)
+
+    # -- loading
+
+    def get_or_load(
+        self,
+        key: Any,
+        loader: Callable[[Any], V],
+        *,
+        ttl: float | None = None,
+        cost: float | None = None,
+        size: float | None = None,
+        namespace: Hashable = None,
+        features: Features | None = None,
+    ) -> V:
+        """The value of `key`, from `loader(key)` if it is not held.
+
+        One load a key at a time over all threads and tasks (see `flights`); its time is the default cost. An
+        exception reaches every waiter, and nothing is stored. A value that does not fit is returned all
+        the same. The rest is as for `set`.
+        """
+        value = self._ask(key, size, cost, namespace, features)
+        if value is not MISSING:
+            return value
+        store = partial(self._loaded, key, ttl, cost, size, namespace, features)
+        return self._flights.load(key, partial(loader, key), store, partial(self._recheck, key))
+
+    async def aget_or_load(
+        self,
+        key: Any,
+        loader: Callable[[Any], Awaitable[V]],
+        *,
+        ttl: float | None = None,
+        cost: float | None = None,
+        size: float | None = None,
+        namespace: Hashable = None,
+        features: Features | None = None,
+    ) -> V:
+        """`get_or_load` with a loader that is awaited."""
+        value = self._ask(key, size, cost, namespace, features)
+        if value is not MISSING:
+            return value
+        store = partial(self._loaded, key, ttl, cost, size, namespace, features)
+        return await self._flights.aload(key, partial(loader, key), store, partial(self._recheck, key))
+
+    def _ask(self, key: Any, size: Any, cost: Any, namespace: Any, features: Any) -> Any:
+        if namespace is None and features is None:
+            return self.get(key, MISSING)
+        return self._get_with(key, MISSING, size, cost, namespace, features)
+
+    def _recheck(self, key: Any) -> Any:
+        # `in` first: this caller's miss has been counted.
+        return self.get(key, MISSING) if key in self else MISSING
+
+    def _loaded(self, key: Any, ttl: Any, cost: Any, size: Any, namespace: Any, features: Any, value: Any,
+                seconds: float) -> None:
+        try:
+            if cost is None:
+                self._set_loaded(key, value, ttl, seconds, size, namespace, features)
+            else:
+                self.set(key, value, ttl=ttl, cost=cost, size=size, namespace=namespace, features=features)
+        except ValueError as error:
+            if str(error) != "value too large":
+                raise
+
+    # -- learning
+
+    def learn(self) -> int:
+        """One step of learning by hand, for `learner="manual"`; how many labels and questions it saw."""
+        if self._trainer is None:
+            return 0
+        while self._learn(512):
+            pass
+        return self._trainer.step()
+
+    def _work(self) -> bool:
+        """One bounded step for the worker; True when there is more to do at once."""
+        if self._trainer is None:
+            return False
+        more = self._learn(256)
+        return self._trainer.step() >= 256 or more
+
+    # -- looking at it
+
+    def stats(self) -> Stats:
+        """The counters at this moment."""
+        c = self._counters()
+        loads = self._flights.loads
+        weights: dict[str, float] = {}
+        alarms, fallback = 0, False
+        if self._trainer is not None:
+            weights = experts.shares(self._trainer.brain, self._trainer.names)
+            alarms = self._trainer.alarms
+            fallback = c["in_flight"] + 1 > c["credit"] or (alarms > 0 and self._trainer.calm < 30)
+        return Stats(
+            hits=c["hits"], misses=c["misses"], loads=loads.done, load_failures=loads.failed, load_seconds=loads.seconds,
+            inserts=c["inserts"], evictions=c["evictions"], expirations=c["expirations"], premature=c["premature"],
+            protected=c["protected"], premature_budget=c["premature_budget"], in_flight=c["in_flight"], stale_served=0,
+            currsize=self.currsize, maxsize=self.maxsize, weights=weights, drift_alarms=alarms, fallback=fallback,
+        )
+
+    def explain(self, key: Any) -> Explanation:
+        """Why this entry's deadline is what it is; KeyError when it is not held."""
+        raw = self._explain(key)
+        return explanation(raw, self._counters(), self._trainer.names if self._trainer is not None else [])
+
+
+class _Keys(KeysView[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._mapping._keys_held())
+
+
+class _Values(ValuesView[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter([value for _, value in self._mapping._pairs_held()])
+
+
+class _Items(ItemsView[Any, Any]):
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._mapping._pairs_held())

@@ -1,0 +1,93 @@
+"""Why an entry's deadline is what it is, as a value that reads as a sentence or two."""
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from adaptcache.learn import experts
+
+KINDS = ("none", "fixed", "idle", "per entry", "learned")
+BOUNDS = ("nothing", "ceiling", "floor", "mixture", "guard", "idle time")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What decided about an entry.
+
+    expiry          the rule: none, fixed, idle, per entry or learned
+    bound           what decided last: nothing, ceiling, floor, mixture, guard or idle time
+    idle            seconds since the last access
+    expires_in      seconds until it is served no more at the latest
+    accesses        how often it was asked for, about
+    breakeven       seconds after which holding it has cost a miss; 0 = holding costs nothing
+    window          protected seconds after an access
+    comes_back      predicted probability of a request within the window; None unless learned
+    hold            the mixture's verdict now; None unless learned
+    verdicts        expert -> (share of the weight, share of it that holds)
+    features        application features as the model sees them
+    guard           credit, in flight, lost and protected
+    """
+
+    expiry: str
+    bound: str
+    idle: float | None = None
+    expires_in: float = math.inf
+    accesses: int | None = None
+    cost: float | None = None
+    breakeven: float | None = None
+    window: float | None = None
+    comes_back: float | None = None
+    hold: bool | None = None
+    verdicts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    features: Mapping[str, float] = field(default_factory=dict)
+    guard: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if self.expiry == "none":
+            return "Nothing expires this entry; only capacity can push it out."
+        left = "for ever" if self.expires_in == math.inf else f"for at most {_time(self.expires_in)}"
+        if self.expiry != "learned":
+            return f"Its {self.expiry} expiry lets it be served {left}; it has been idle for {_time(self.idle or 0)}."
+        if not self.breakeven:
+            return f"Holding it costs nothing now, so it stays {left}; idle for {_time(self.idle or 0)}."
+        side = "hold it" if self.hold else "let it go"
+        strongest = sorted(self.verdicts.items(), key=lambda item: -item[1][0])[:2]
+        named = " and ".join(f"{name} ({share:.0%} of the weight) would {'hold' if holds > 0.5 else 'let go'}"
+                             for name, (share, holds) in strongest)
+        text = (f"Idle for {_time(self.idle or 0)} of a break-even time of {_time(self.breakeven)}; a request before its "
+                f"protected window of {_time(self.window or 0)} ends is expected with {self.comes_back or 0:.0%}. "
+                f"The mixture would {side}: {named}.")
+        if self.bound == "guard":
+            text += " The guard holds it, since letting it go early would risk more than the promise has credit for."
+        elif self.bound == "floor":
+            text += " Its floor holds it."
+        return text
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0), ("s", 1.0), ("ms", 1e-3)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} µs"
+
+
+def explanation(raw: Mapping[str, Any], counters: Mapping[str, float], users: list[str]) -> Explanation:
+    """From what the core says of an entry."""
+    kind = KINDS[raw["kind"]]
+    if kind == "none":
+        return Explanation(kind, "nothing")
+    verdicts: dict[str, tuple[float, float]] = {}
+    for expert, (weight, holds) in enumerate(raw.get("verdicts", ())):
+        if weight > 0:
+            name = experts.name(expert, users)
+            share, held = verdicts.get(name, (0.0, 0.0))
+            verdicts[name] = (share + weight, held + weight * holds)
+    guard = {name: counters[name] for name in ("credit", "in_flight", "premature", "protected")} if kind == "learned" else {}
+    return Explanation(
+        expiry=kind, bound=BOUNDS[raw["bound"]], idle=raw["idle"], expires_in=raw["expires_in"], accesses=raw["accesses"],
+        cost=raw.get("cost"), breakeven=raw.get("breakeven"), window=raw.get("window"), comes_back=raw.get("back"),
+        hold=raw.get("hold"), verdicts={name: (share, held / share) for name, (share, held) in verdicts.items()},
+        features=raw.get("features", {}), guard=guard,
+    )

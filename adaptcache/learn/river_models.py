@@ -1,0 +1,164 @@
+"""River's part in the mixture (the only importer of river): stacked logistic hazards and a tree.
+
+`Hazards` is one logistic regression per group of four time bins: given that nothing came before, does
+a request come within this group? `Leaves` is a Hoeffding tree on the same features, whose leaves the
+core fills with hazard cells; only its splits are river's. Both freeze into flat arrays for the core.
+
+Facts of river 0.24 to 0.26 that this file leans on: estimators are not thread-safe, so one learner
+calls them; Hoeffding trees need delta near 0.05 and tau near 0.3 to grow at all on streams of this size;
+`leaf_prediction="mean"` keeps a learn near 20 microseconds.
+"""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from river import drift, linear_model, optim, tree
+
+from adaptcache import _core
+
+Floats = NDArray[np.float32]
+
+
+class Scope:
+    """The running range, mean and spread of the features that were trained on."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean = np.zeros(_core.FEATURE_COUNT)
+        self.m2 = np.zeros(_core.FEATURE_COUNT)
+        self.low = np.full(_core.FEATURE_COUNT, np.inf)
+        self.high = np.full(_core.FEATURE_COUNT, -np.inf)
+
+    def learn(self, x: Floats) -> None:
+        self.n += 1
+        delta = x - self.mean
+        self.mean += delta / self.n
+        self.m2 += delta * (x - self.mean)
+        np.minimum(self.low, x, out=self.low)
+        np.maximum(self.high, x, out=self.high)
+
+    def spread(self) -> NDArray[np.float64]:
+        """Standard deviations, 1 where a feature never varied."""
+        spread = np.sqrt(self.m2 / max(self.n, 1))
+        return np.where(spread > 1e-9, spread, 1.0)
+
+    def bounds(self) -> tuple[Floats, Floats]:
+        """The range, a tenth of it wider on both sides: outside, a model has nothing to say."""
+        margin = np.maximum(0.1 * (self.high - self.low), 1e-3)
+        return (self.low - margin).astype(np.float32), (self.high + margin).astype(np.float32)
+
+
+class Hazards:
+    """Stacked logistic hazards on standardised features."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self.models: dict[int, Any] = {}
+        self.trained: dict[int, int] = {}
+
+    def learn(self, z: dict[int, float], first: int, last: int, requested: bool) -> None:
+        """A wait passed the bins `first` .. `last - 1`, and ended in `last` by a request or by something else."""
+        for group in range(first >> 2, (last >> 2) + 1):
+            here = group == last >> 2
+            if here and not requested:
+                break               # it did not survive the group, nor did a request end it
+            model = self.models.get(group)
+            if model is None:
+                model = self.models[group] = linear_model.LogisticRegression(optim.AdaGrad(0.1), l2=1e-5)
+                self.trained[group] = 0
+            model.learn_one(z, here)
+            self.trained[group] += 1
+
+    def freeze(self) -> tuple[Floats, Floats]:
+        """Weights (groups, features) and biases on raw features: the scaling is folded in."""
+        weight = np.zeros((_core.GROUP_COUNT, _core.FEATURE_COUNT))
+        bias = np.full(_core.GROUP_COUNT, -3.0)     # a group without labels: 5 % an octave pair
+        mean, spread = self.scope.mean, self.scope.spread()
+        for group, model in self.models.items():
+            if self.trained[group] < 20:
+                continue
+            row = np.zeros(_core.FEATURE_COUNT)
+            for d, w in model.weights.items():
+                row[d] = w
+            row = np.clip(np.nan_to_num(row, posinf=0.0, neginf=0.0), -50, 50) / spread
+            weight[group] = row
+            bias[group] = float(np.clip(np.nan_to_num(model.intercept - float(row @ mean)), -1e6, 1e6))
+        return weight.astype(np.float32), bias.astype(np.float32)
+
+
+class Leaves:
+    """A Hoeffding tree of which only the splits are used, and the numbers of its leaves."""
+
+    def __init__(self) -> None:
+        self.tree = self._new()
+        self._numbers: dict[int, tuple[Any, int]] = {}     # id(node) -> (node, leaf number); the node is kept
+        self._next = 1
+        self.n_leaves = 1
+
+    @staticmethod
+    def _new() -> Any:
+        return tree.HoeffdingTreeRegressor(
+            grace_period=200, max_depth=6, delta=0.05, tau=0.3, leaf_prediction="mean",
+            splitter=tree.splitter.QOSplitter(),
+        )
+
+    def learn(self, z: dict[int, float], waited: float) -> None:
+        self.tree.learn_one(z, waited)
+
+    def freeze(self, scope: Scope, brain: _core.Brain) -> tuple[NDArray[np.int32], Floats, NDArray[np.uint32], NDArray[np.uint32]] | None:
+        """Arrays for `publish_tree`, or None while there is no split. New leaves inherit their parent's cell."""
+        root = self.tree._root
+        if root is None or not hasattr(root, "children"):
+            return None
+        mean, spread = scope.mean, scope.spread()
+        feature: list[int] = []
+        threshold: list[float] = []
+        left: list[int] = []
+        right: list[int] = []
+        leaves = 0
+
+        def visit(node: Any, above: int) -> int:
+            nonlocal leaves
+            number = self._number(node, above, brain)
+            at = len(feature)
+            for column in (feature, threshold, left, right):
+                column.append(0)
+            if not hasattr(node, "children"):
+                leaves += 1
+                feature[at], left[at] = -1, number
+                return at
+            d = int(node.feature)
+            feature[at] = d
+            threshold[at] = float(node.threshold * spread[d] + mean[d])
+            left[at] = visit(node.children[0], number)
+            right[at] = visit(node.children[1], number)
+            return at
+
+        visit(root, 0)
+        self.n_leaves = leaves
+        return (np.array(feature, np.int32), np.array(threshold, np.float32),
+                np.array(left, np.uint32), np.array(right, np.uint32))
+
+    def _number(self, node: Any, above: int, brain: _core.Brain) -> int:
+        known = self._numbers.get(id(node))
+        if known is not None:
+            return known[1]
+        number = min(self._next, _core.LEAF_COUNT - 1)
+        if self._next < _core.LEAF_COUNT - 1:
+            self._next += 1
+            brain.inherit_leaf(above, number)
+        self._numbers[id(node)] = (node, number)
+        return number
+
+
+def adwin() -> Any:
+    """Bifet and Gavalda's ADWIN (SDM 2007): 0.2 microseconds an update."""
+    return drift.ADWIN(delta=0.002)
+
+
+def log_wait(breakeven: float, seen: float) -> float:
+    """What the tree learns: log2 of the wait over break-even, within -10 .. 1."""
+    return min(1.0, max(-10.0, math.log2(max(seen, 1e-9) / max(breakeven, 1e-9))))

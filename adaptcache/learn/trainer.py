@@ -1,0 +1,122 @@
+"""One learning step: labels out of the core, into river and the user's models, frozen models back.
+
+Runs wherever its caller runs: in the worker's thread, or by hand. It never touches an entry.
+"""
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from adaptcache import _core
+from adaptcache.learn import river_models
+from adaptcache.learn.predictor import NAMES, Guest
+
+BATCH = 256
+PUBLISH_EVERY = 1000    # labels between two published models, once there are some
+FIRST = 300
+DENSE = 4000            # labels that river learns from one by one; later every THIN-th
+THIN = 8
+
+
+class Trainer:
+    """River's models and the user's over one brain, and the drift alarm."""
+
+    def __init__(self, brain: _core.Brain, *, river: bool, models: Sequence[Any] = ()) -> None:
+        self.brain = brain
+        self.guests = [Guest(model) for model in models]
+        self.scope = river_models.Scope()
+        self.hazards = river_models.Hazards(self.scope) if river else None
+        self.leaves = river_models.Leaves() if river else None
+        self.drift = river_models.adwin()
+        self.alarms = 0
+        self.calm = 0           # rounds since the last alarm
+        self.learned = 0
+        self.published = 0
+        self.seconds = 0.0
+        self._x = np.empty((BATCH, _core.FEATURE_COUNT), np.float32)
+        self._info = np.empty((BATCH, 6), np.float32)
+        self._who = np.empty((BATCH, 2), np.uint32)
+        if self.guests:
+            brain.want_asks(True)
+
+    @property
+    def names(self) -> list[str]:
+        """What the user's models are called, in the order of their experts."""
+        return [guest.name for guest in self.guests]
+
+    @property
+    def busy(self) -> bool:
+        """Is there anything to train outside the core?"""
+        return self.hazards is not None or bool(self.guests)
+
+    def step(self) -> int:
+        """Take what the core has to offer, once around; how many labels and questions there were."""
+        began = time.perf_counter()
+        done = self._watch()
+        if self.guests:
+            done += self._answer()
+        if self.busy:
+            done += self._train()
+        self.seconds += time.perf_counter() - began
+        return done
+
+    def _watch(self) -> int:
+        excess = self.brain.take_excess()
+        for value in excess:
+            self.calm += 1
+            self.drift.update(value)
+            # Getting better is no reason to forget.
+            if self.drift.drift_detected and value > self.drift.estimation:
+                self.alarms += 1
+                self.calm = 0
+                self.brain.alarm()
+        return len(excess)
+
+    def _answer(self) -> int:
+        n = self.brain.take_asks(self._who, self._x)
+        for row in range(n):
+            x = dict(zip(NAMES, self._x[row].tolist(), strict=True))
+            for number, guest in enumerate(self.guests):
+                self.brain.answer(int(self._who[row, 0]), int(self._who[row, 1]), number, guest.ttl(x))
+        return n
+
+    def _train(self) -> int:
+        n = self.brain.take_labels(self._x, self._info)
+        for row in range(n):
+            x = self._x[row]
+            breakeven, seen, base, last, _, y = self._info[row].tolist()
+            if self.guests and y != 2:
+                named = dict(zip(NAMES, x.tolist(), strict=True))
+                for guest in self.guests:
+                    guest.learn(named, seen)
+            if self.hazards is None or self.leaves is None:
+                continue
+            self.scope.learn(x)
+            if self.scope.n < 50:
+                continue        # the scale is not known yet
+            z = dict(enumerate(((x - self.scope.mean) / self.scope.spread()).tolist()))
+            self.hazards.learn(z, int(base), int(last), y == 1)
+            self.leaves.learn(z, river_models.log_wait(breakeven, seen if y == 1 else math.inf))
+            self.learned += 1
+        if self.hazards is not None:
+            if self.learned >= DENSE:
+                self.brain.thin_labels(THIN)
+            if self.learned - self.published >= (PUBLISH_EVERY if self.published else FIRST):
+                self.publish()
+        return n
+
+    def publish(self) -> None:
+        """Freeze what river knows and swap it in."""
+        if self.hazards is None or self.leaves is None or self.scope.n < 50:
+            return
+        low, high = self.scope.bounds()
+        weight, bias = self.hazards.freeze()
+        self.brain.publish_line(weight, bias, low, high)
+        frozen = self.leaves.freeze(self.scope, self.brain)
+        if frozen is not None:
+            self.brain.publish_tree(*frozen, low, high)
+        self.published = self.learned

@@ -1,0 +1,95 @@
+"""Learned expiry over a trace: the live cache's own decisions, driven by the compiled loop.
+
+Between two pieces of the trace the trainer does what the live cache's worker would do.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from adaptcache import _core
+from adaptcache.expiry import PREDICTORS
+from adaptcache.learn import experts
+from adaptcache.learn.trainer import Trainer
+from adaptcache.simulate.oracle import Oracle
+from adaptcache.simulate.trace import Trace
+
+PIECE = 256     # rows between two learning steps: as often as a busy service's worker would step
+LEARNED = 4     # the core's number of a learned expiry
+
+
+def replay(
+    trace: Trace,
+    price: float,
+    *,
+    miss_cost: float = 1.0,
+    premature: float = 0.01,
+    window: float | None = None,
+    seed: int = 0,
+    guarantee: str = "absolute",
+    predictors: Sequence[Any] = PREDICTORS,
+    only: int = -1,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """What a learned expiry costs on `trace` at `price` (per unit of size and second), without a capacity limit.
+
+    Returns requests, misses, miss_cost, hold_cost, total_cost, protected, lost, bound, in_flight,
+    stale_hits, weights (expert -> share at the end), worst_margin (least of bound - lost - in_flight over the
+    whole run) and alarms. `only` follows one expert of the core alone, for ablations.
+    """
+    oracle = Oracle(trace, miss_cost)
+    assert trace.time is not None
+    rows = len(trace)
+    size = np.ascontiguousarray(oracle.size, np.float64)
+    cost = np.full(rows, miss_cost) if trace.cost is None else trace.cost
+    namespace = None
+    if trace.namespace is not None:
+        # 0 is "none" in the core, and what does not fit is "none" too.
+        numbers = trace.namespace.astype(np.int64) + 1
+        namespace = np.where(numbers < 4096, numbers, 0).astype(np.uint16)
+    number, code = features(trace)
+    models = [given for given in predictors if not isinstance(given, str)]
+    brain = _core.Brain(
+        mask=experts.mask("table" in predictors, "river" in predictors, len(models)), price=price, alpha=premature,
+        window=window, miss_cost=miss_cost, seed=seed, capacity=1 << 30, now=float(trace.time[0]),
+    )
+    brain.only = only
+    trainer = Trainer(brain, river="river" in predictors, models=models)
+    run = _core.ExpiryReplay(LEARNED, trace.n_keys, price=price, now=float(trace.time[0]), brain=brain, alpha=premature,
+                             expected=guarantee == "expected")
+    # A model that is asked from outside must have answered before the next request.
+    piece = 1 if models else PIECE
+    for start in range(0, rows, piece):
+        stop = min(start + piece, rows)
+        run.run(trace.key, trace.time, size, cost, trace.op, trace.version, namespace, number, code, start, stop)
+        trainer.step()
+        if progress is not None and (stop == rows or start % (1 << 14) == 0):
+            progress(stop, rows)
+    run.finish(float(trace.time[-1]))
+    counts = run.counts()
+    return {
+        "requests": run.requests, "misses": run.misses, "miss_cost": run.miss_cost, "hold_cost": run.hold_cost,
+        "total_cost": run.miss_cost + run.hold_cost, "protected": counts["protected"], "lost": counts["lost"],
+        "bound": counts["bound"], "in_flight": counts["in_flight"], "stale_hits": run.stale_hits,
+        "weights": experts.shares(brain, trainer.names), "worst_margin": -counts["worst"], "alarms": trainer.alarms,
+    }
+
+
+def features(trace: Trace) -> tuple[Any, Any]:
+    """The trace's side information as two arrays (rows, features): numbers, and codes of categories (0 = a number)."""
+    names = list(trace.features)[: _core.APP_FEATURES]
+    if not names:
+        return None, None
+    number = np.zeros((len(trace), len(names)), np.float32)
+    code = np.zeros((len(trace), len(names)), np.uint16)
+    for at, name in enumerate(names):
+        column = trace.features[name]
+        if np.issubdtype(column.dtype, np.integer):
+            # The same spread over the code space as the live cache gives to words.
+            mixed = (column.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+            code[:, at] = (1 + (mixed >> np.uint64(32)) % np.uint64(1023)).astype(np.uint16)
+        else:
+            number[:, at] = column
+    return number, code

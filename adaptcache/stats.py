@@ -1,0 +1,49 @@
+"""What a cache counts, as one frozen value."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stats:
+    """A cache's counters at one moment.
+
+    hits, misses        requests answered and not
+    loads, load_failures, load_seconds   of get_or_load and decorated functions
+    inserts, evictions, expirations      values stored, pushed out by capacity, let go by the expiry
+    premature           early removals that were asked for again within their window: the losses
+    protected           requests within the window after their key's last access: N of the promise
+    premature_budget    alpha * N + 1
+    in_flight           early removals whose window is still open
+    stale_served        values served after their origin was known to have changed
+    currsize, maxsize   in the unit of `maxsize`
+    weights             expert -> its share in the mixture; empty unless the expiry is learned
+    drift_alarms        how often the learner threw away what it knew about who predicts best
+    fallback            the guard has no credit, or a drift alarm is recent: entries are held to their window's end
+    """
+
+    hits: int
+    misses: int
+    loads: int
+    load_failures: int
+    load_seconds: float
+    inserts: int
+    evictions: int
+    expirations: int
+    premature: int
+    protected: int
+    premature_budget: float
+    in_flight: int
+    stale_served: int
+    currsize: float
+    maxsize: float
+    weights: Mapping[str, float] = field(default_factory=dict)
+    drift_alarms: int = 0
+    fallback: bool = False
+
+    @property
+    def hit_ratio(self) -> float:
+        """hits / requests, or 0 before the first."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else 0.0
