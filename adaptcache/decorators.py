@@ -26,9 +26,7 @@ __all__ = ("cached",)
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-S = TypeVar("S", contravariant=True)
 R = TypeVar("R", covariant=True)
-F = TypeVar("F")
 
 
 class _Attributes(Protocol):
@@ -46,14 +44,19 @@ class _Attributes(Protocol):
         """`maxsize` and `typed` in a new dict."""
 
 
-class BoundCached(_Attributes, Protocol[P, R]):
-    """A cached method of an instance. `cache_key` and `invalidate` still take the instance first."""
+class CachedAttribute(_Attributes, Protocol[P, R]):
+    """A cached function read from a class or an instance. A type checker cannot tell there whether a
+    method, a class method or a static method was meant, so it may be called with or without its first
+    argument. `cache_key` and `invalidate` always take all of them."""
 
     @property
-    def __wrapped__(self) -> Callable[..., R]: ...
+    def __wrapped__(self) -> Callable[Concatenate[Any, P], R]: ...
+    @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-    def cache_key(self, *args: Any, **kwargs: Any) -> Hashable: ...
-    def invalidate(self, *args: Any, **kwargs: Any) -> bool: ...
+    @overload
+    def __call__(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    def cache_key(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> Hashable: ...
+    def invalidate(self, first: Any, /, *args: P.args, **kwargs: P.kwargs) -> bool: ...
 
 
 class Cached(_Attributes, Protocol[P, R]):
@@ -73,11 +76,11 @@ class Cached(_Attributes, Protocol[P, R]):
         """Forget the result of this call, and do not store that of a load under way; was there one?"""
 
     @overload
-    def __get__(self, instance: None, owner: type, /) -> Self: ...
-    @overload
     def __get__(
-        self: Cached[Concatenate[S, Q], R], instance: S, owner: type | None = None, /
-    ) -> BoundCached[Q, R]: ...
+        self: Cached[Concatenate[Any, Q], R], instance: object, owner: type | None = None, /
+    ) -> CachedAttribute[Q, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None, /) -> Self: ...
 
 
 class _Decorator(Protocol):
