@@ -16,7 +16,7 @@ import math
 import threading
 from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from functools import _CacheInfo, partial
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, overload
 
 from adaptcache.cache import Cache
 from adaptcache.flights import MISSING, Flights
@@ -143,8 +143,9 @@ def cached(
 
     A result that does not fit (ValueError "value too large") is returned all the same.
     """
-    if isinstance(maxsize, (staticmethod, classmethod)) or (callable(maxsize) and not isinstance(maxsize, _Default)):
-        return cached()(cast(Any, maxsize))
+    bare = None
+    if callable(maxsize) or isinstance(maxsize, classmethod):  # which is not callable
+        bare, maxsize = maxsize, _MAXSIZE
     _check_callables(key=key, features=features, getsizeof=getsizeof, timer=timer, on_removal=on_removal)
     _check_size(maxsize)
     _check_ttl(ttl)
@@ -175,7 +176,7 @@ def cached(
         except TypeError:
             raise TypeError(f"namespace must be hashable, or a callable that returns a label, not {namespace!r}") from None
 
-    make_key = key or (typedkey if typed else hashkey)
+    make_key = (typedkey if typed else hashkey) if key is None else key
     size = int(maxsize) if maxsize is _MAXSIZE else maxsize
 
     def decorate(function: Any) -> Any:
@@ -189,12 +190,12 @@ def cached(
         store: _CacheStore | _MappingStore
         if isinstance(getattr(target, "_flights", None), Flights):
             label = _qualified_name(function) if namespace is None else namespace
-            store = _CacheStore(target, ttl, label, features or _argument_types)
+            store = _CacheStore(target, ttl, label, _argument_types if features is None else features)
         else:
             store = _MappingStore(target)
         return _wrap(function, make_key, store, {"maxsize": store.maxsize(), "typed": typed})
 
-    return decorate
+    return decorate if bare is None else decorate(bare)
 
 
 def _wrap(
