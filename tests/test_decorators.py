@@ -141,6 +141,7 @@ def test_any_result_is_remembered(result, flavour, mapping):
     function = cached(cache=mapping)(flavour.of(lambda: calls.append(1) or result))
     assert flavour.call(function) is flavour.call(function) is result
     assert len(calls) == 1
+    assert function.cache_info()[:2] == (1, 1)
 
 
 def test_an_exception_is_not_remembered(flavour, mapping):
@@ -489,6 +490,34 @@ def test_threads_that_miss_together_run_the_function_once(mapping):
     assert all(result == results[0] for result in results)
 
 
+def test_a_result_that_lands_between_a_miss_and_its_load_is_used(mapping, flavour):
+    """Another thread makes the whole call just when this one, having missed, goes to load."""
+    calls = []
+
+    class Argument:
+        def __init__(self, meddles):
+            self.meddles = meddles
+
+        def __eq__(self, other):
+            return True
+
+        def __hash__(self):
+            if self.meddles and function.cache_info().misses:
+                self.meddles = False
+                with ThreadPoolExecutor(1) as pool:
+                    pool.submit(flavour.call, function, Argument(False)).result(PATIENCE)
+            return 1
+
+    @cached(cache=mapping)
+    @flavour.of
+    def function(argument):
+        calls.append(argument)
+        return len(calls)
+
+    assert flavour.call(function, Argument(True)) == 1
+    assert len(calls) == 1
+
+
 def test_tasks_that_miss_together_run_the_function_once(mapping):
     calls = []
 
@@ -576,7 +605,7 @@ def test_recursion_may_go_deep():
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
     try:
-        assert fib(1_500) == _fib(1_500)
+        assert fib(600) == _fib(600)  # CPython 3.12 bounds recursion through C: functools ends at 480
     finally:
         sys.setrecursionlimit(limit)
 

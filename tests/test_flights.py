@@ -524,20 +524,27 @@ def test_cancelling_a_waiter_cancels_only_that_waiter(flights, stored):
 
 
 def test_a_load_that_every_caller_left_is_let_finish_and_stored(flights):
-    loader = Held("v")
-
     async def main():
         stored = asyncio.get_running_loop().create_future()
+        answers = []
+
+        async def loader():
+            answer = asyncio.get_running_loop().create_future()
+            answers.append(weakref.ref(answer))  # nothing but the load itself holds what it waits for
+            return await answer
+
         calls = [
-            asyncio.create_task(flights.aload("k", loader.awaited, lambda value, seconds: stored.set_result(value)))
+            asyncio.create_task(flights.aload("k", loader, lambda value, seconds: stored.set_result(value)))
             for _ in range(2)
         ]
-        await asyncio.sleep(0)
+        while not answers:
+            await asyncio.sleep(0)
         for call in calls:
             call.cancel()
         await asyncio.wait(calls)
-        gc.collect()  # the task of the load is held by its flight
-        loader.go.set()
+        calls.clear()
+        gc.collect()
+        answers[0]().set_result("v")
         assert await stored == "v"
 
     asyncio.run(main())
@@ -638,8 +645,9 @@ def test_a_load_whose_loop_stops_without_a_word_is_taken_over(
     assert "never" not in stored
 
 
-def test_a_load_whose_loop_stood_still_gives_way_to_the_one_that_took_over(flights, stored):
-    """The old load goes on when its loop does, but stores nothing any more."""
+def test_a_load_whose_loop_stood_still_gives_way_to_the_one_that_took_over(flights, monkeypatch):
+    """Who finds it so takes over at once. The old load goes on when its loop does, but is not stored."""
+    monkeypatch.setattr(module, "PATROL_SECONDS", 1_000)
     loader, loop = Held("old"), asyncio.new_event_loop()
     cache = {}
     call = loop.create_task(
@@ -797,6 +805,28 @@ def test_a_thread_and_a_task_that_would_wait_for_each_other_are_told_so(flights,
     assert [type(call.join().error) for call in calls] == [RecursiveLoadError] * 2
 
 
+def test_a_cycle_through_a_thread_of_an_async_load_is_told_so(flights, stored, enrolled):
+    """a (a task) loads s in a worker thread, s waits for x in another thread, x waits for a."""
+    started, ask = threading.Event(), threading.Event()
+
+    def x():
+        started.set()
+        assert ask.wait(PATIENCE)
+        with pytest.raises(RecursiveLoadError):
+            flights.load("a", never, stored)
+        return "x"
+
+    async def a():
+        return await asyncio.to_thread(flights.load, "s", lambda: flights.load("x", never, stored), stored)
+
+    leader = Call(lambda: flights.load("x", x, stored))
+    assert started.wait(PATIENCE)
+    task = Call(lambda: asyncio.run(flights.aload("a", a, stored)))
+    enrolled(2)  # the caller of a, and s
+    ask.set()
+    assert (leader.result(), task.result()) == ("x", "x")
+
+
 def test_blocking_the_loop_that_runs_the_load_is_refused(flights, stored):
     loader = Held("v")
 
@@ -869,6 +899,30 @@ def test_a_task_started_by_a_load_is_free_once_the_load_has_landed(flights, stor
         assert await flights.aload("k", loader, stored) == "v"
         landed.set()
         assert await tasks[0] == "again"
+
+    asyncio.run(main())
+
+
+def test_a_task_started_by_a_load_is_free_before_its_waiters_have_woken(flights):
+    """The load of g waits for f; when f lands, a task that f started asks for g before g wakes."""
+
+    async def main():
+        landed, tasks = asyncio.Event(), []
+
+        async def later():
+            await landed.wait()
+            return await flights.aload("g", anever, None)
+
+        async def f():
+            tasks.append(asyncio.create_task(later()))
+            await asyncio.sleep(0)
+            return "f"
+
+        async def g():
+            return await flights.aload("f", f, lambda value, seconds: landed.set())
+
+        assert await flights.aload("g", g, lambda value, seconds: None) == "f"
+        assert await tasks[0] == "f"
 
     asyncio.run(main())
 
