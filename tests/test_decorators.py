@@ -109,7 +109,7 @@ def test_a_second_call_does_not_run_the_function(counted, flavour):
     assert len(counted.calls) == 1
 
 
-@pytest.mark.parametrize("decorator", [cached, cached(), cached(128), cached(maxsize=None)], ids=str)
+@pytest.mark.parametrize("decorator", [cached, cached(), cached(8), cached(maxsize=None)], ids=["bare", "()", "8", "None"])
 def test_the_decorator_is_used_bare_or_with_arguments(decorator, counted, flavour):
     function = decorator(counted)
     assert flavour.call(function, 1) == flavour.call(function, 1) == 1
