@@ -1,5 +1,34 @@
-"""The exceptions of adaptcache. Each says what was found, where, and what would be right."""
+"""The exceptions that are ours alone: each says which key or file, in what state, and the cure.
+
+Where Python or cachetools has a convention (KeyError, ValueError "value too large", TypeError for
+misuse) that is raised instead, so this tree stays small.
+"""
+from __future__ import annotations
+
+import reprlib
+
+__all__ = ("AdaptcacheError", "RecursiveLoadError", "TraceError")
 
 
-class TraceError(ValueError):
+class AdaptcacheError(Exception):
+    """Everything in this file."""
+
+
+class RecursiveLoadError(AdaptcacheError, RuntimeError):
+    """A load would wait for itself: directly, through other loads, or through another thread."""
+
+    def __init__(self, key: object) -> None:
+        super().__init__(key)
+        self.key = key
+
+    def __str__(self) -> str:
+        # reprlib: a key's own repr may raise or run to megabytes.
+        return (
+            f"the load of key {reprlib.repr(self.key)} is under way and would wait for itself; "
+            "let its loader compute that value without the cache or ask for another key, "
+            "and await it where its own event loop would be blocked"
+        )
+
+
+class TraceError(AdaptcacheError, ValueError):
     """A trace that cannot be read or replayed: the file, the line or row and the column are named."""

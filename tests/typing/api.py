@@ -1,0 +1,94 @@
+"""Typed use of the decorator, for mypy --strict; it is checked, never run."""
+from collections.abc import Coroutine, Hashable
+from typing import Any, assert_type
+
+from adaptcache.decorators import Cached, cached
+from adaptcache.flights import MISSING, Flights, Missing
+from adaptcache.keys import methodkey
+
+
+@cached
+def bare(number: int, *, scale: float = 1.0) -> str:
+    return str(number * scale)
+
+
+@cached(maxsize=None, typed=True, ttl=2.5, namespace=lambda number: number % 2)
+def configured(number: int) -> list[int]:
+    return [number]
+
+
+@cached(16)
+async def coroutine(name: str) -> bytes:
+    return name.encode()
+
+
+class Service:
+    @cached(maxsize=10, key=methodkey)
+    def method(self, number: int, flag: bool = False) -> str:
+        return str(number)
+
+    @cached
+    async def amethod(self, number: int) -> str:
+        return str(number)
+
+    @staticmethod
+    @cached
+    def static(number: int) -> str:
+        return str(number)
+
+    @staticmethod
+    @cached
+    def nothing() -> str:
+        return ""
+
+    @classmethod
+    @cached
+    def of(cls, number: int) -> str:
+        return str(number)
+
+
+assert_type(bare(1, scale=2.0), str)
+assert_type(configured(1), list[int])
+assert_type(bare.cache_info().hits, int)
+assert_type(bare.cache_clear(), None)
+assert_type(bare.cache_parameters(), dict[str, Any])
+assert_type(bare.cache_key(1, scale=2.0), Hashable)
+assert_type(bare.invalidate(1), bool)
+assert_type(bare.__wrapped__(1), str)
+assert_type(bare.__name__, str)
+
+service = Service()
+assert_type(service.method(1, flag=True), str)
+assert_type(Service.method(service, 1), str)
+assert_type(service.method.cache_info().misses, int)
+assert_type(Service.method.invalidate(service, 1), bool)
+assert_type(service.static(1), str)
+assert_type(Service.static(1), str)
+assert_type(Service.nothing(), str)
+assert_type(service.of(1), str)
+assert_type(Service.of(1), str)
+
+
+async def tasks() -> None:
+    pending: Coroutine[Any, Any, bytes] = coroutine("name")
+    assert_type(await pending, bytes)
+    assert_type(await coroutine("name"), bytes)
+    assert_type(await service.amethod(1), str)
+    assert_type(await Flights().aload("key", lambda: coroutine("name"), print), bytes)
+
+
+def peek() -> int | Missing:
+    return MISSING
+
+
+assert_type(Flights().load("key", lambda: 1, print, peek), int)
+
+kept: Cached[[int], list[int]] = configured
+
+# Wrong calls are found: `warn_unused_ignores` makes each of these lines a promise.
+bare("1")  # type: ignore[arg-type]
+bare(1, 2)  # type: ignore[call-arg]
+bare.invalidate("1")  # type: ignore[arg-type]
+service.method()  # type: ignore[call-overload]
+service.method("1")  # type: ignore[call-overload]
+cached(policy=1)  # type: ignore[call-overload]
