@@ -204,9 +204,12 @@ cdef class Store:
         return value
 
     cdef int64_t _held(self, object key, int64_t now) except -1:
-        """The slot of a key that is held, without making a request of it."""
+        """The slot of a key that is held, without making a request of it. The caller flushes."""
         cdef Py_hash_t h = PyObject_Hash(key)
-        cdef int64_t s = self._find(key, h), at
+        cdef int64_t s, at
+        if self.x.kind == LEARNED and self.x.ring is NULL:
+            self._due(now)
+        s = self._find(key, h)
         if s != NIL and self.x.kind != NEVER and now >= self.x.lives[s].due:
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)

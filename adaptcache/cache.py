@@ -6,9 +6,19 @@ the mapping's less travelled methods, loading, and looking at it all.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Hashable, ItemsView, Iterator, KeysView, Mapping, MutableMapping, ValuesView
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Mapping,
+    MutableMapping,
+    ValuesView,
+)
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from adaptcache import _core
 from adaptcache import expiry as expiries
@@ -26,6 +36,8 @@ V = TypeVar("V")
 
 # The core's numbers of the kinds of expiry.
 _FIXED, _IDLE, _ENTRY, _LEARNED = 1, 2, 3, 4
+
+_RAISE: Any = object()
 
 Removal = Callable[[Any, Any, Cause, float], object]
 Features = Mapping[str, "float | int | str"]
@@ -103,12 +115,12 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(f"a {type(self).__name__} cannot be pickled or copied yet; save what you need of it as a dict")
 
-    def pop(self, key: Any, default: Any = MISSING) -> Any:
+    def pop(self, key: Any, default: Any = _RAISE) -> Any:
         """Remove a key and return its value, or `default` if it is not held; KeyError without one."""
         value = self._pop(key)
         if value is not _core.MISSING:
             return value
-        if default is MISSING:
+        if default is _RAISE:
             raise KeyError(key)
         return default
 
@@ -149,9 +161,9 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         """
         value = self._ask(key, size, cost, namespace, features)
         if value is not MISSING:
-            return value
+            return cast(V, value)
         store = partial(self._loaded, key, ttl, cost, size, namespace, features)
-        return self._flights.load(key, partial(loader, key), store, partial(self._recheck, key))
+        return cast(V, self._flights.load(key, partial(loader, key), store, partial(self._recheck, key)))
 
     async def aget_or_load(
         self,
@@ -167,7 +179,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         """`get_or_load` with a loader that is awaited."""
         value = self._ask(key, size, cost, namespace, features)
         if value is not MISSING:
-            return value
+            return cast(V, value)
         store = partial(self._loaded, key, ttl, cost, size, namespace, features)
         return await self._flights.aload(key, partial(loader, key), store, partial(self._recheck, key))
 
@@ -234,15 +246,21 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
 
 
 class _Keys(KeysView[Any]):
+    _mapping: Cache[Any, Any]
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._mapping._keys_held())
 
 
 class _Values(ValuesView[Any]):
+    _mapping: Cache[Any, Any]
+
     def __iter__(self) -> Iterator[Any]:
         return iter([value for _, value in self._mapping._pairs_held()])
 
 
 class _Items(ItemsView[Any, Any]):
+    _mapping: Cache[Any, Any]
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self._mapping._pairs_held())

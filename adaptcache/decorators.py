@@ -275,7 +275,7 @@ class _CacheStore:
         namespace = self.namespace(*args, **kwargs) if callable(self.namespace) else self.namespace
         features = self.features(*args, **kwargs)
         with _Oversize():
-            self.cache.set(key, value, ttl=self.ttl, cost=seconds, namespace=namespace, features=features)
+            self.cache._set_loaded(key, value, self.ttl, seconds, None, namespace, features)
 
     def remove(self, key: Hashable) -> bool:
         return self.cache.pop(key, MISSING) is not MISSING

@@ -119,6 +119,21 @@ _everyone: WeakSet[Flights] = WeakSet()
 _current: ContextVar[ReferenceType[Flight] | None] = ContextVar("adaptcache_flight", default=None)
 
 
+class Loads:
+    """How many loads there were, how many failed, and the seconds that the rest took."""
+
+    __slots__ = ("done", "failed", "seconds")
+
+    def __init__(self) -> None:
+        self.done = 0
+        self.failed = 0
+        self.seconds = 0.0
+
+    def land(self, seconds: float) -> None:
+        self.done += 1
+        self.seconds += seconds
+
+
 class Flights:
     """The loads of one cache that are in the air."""
 
@@ -126,6 +141,7 @@ class Flights:
         # By hash, not by key: a dict of user keys would run their `__eq__` inside its operations,
         # which then are neither atomic nor free of exceptions; and landing could fail.
         self._table: dict[int, tuple[Flight, ...]] = {}
+        self.loads = Loads()
         _everyone.add(self)
 
     def __len__(self) -> int:
@@ -154,7 +170,9 @@ class Flights:
             # operations below. To wait here would be for ever; so it loads for itself.
             start = perf_counter()
             value = loader()
-            store(value, perf_counter() - start)
+            seconds = perf_counter() - start
+            self.loads.land(seconds)
+            store(value, seconds)
             return value
         caller = None
         while True:
@@ -176,8 +194,13 @@ class Flights:
                     found = MISSING if recheck is None else recheck()
                     if found is MISSING:
                         start = perf_counter()
-                        value = loader()
+                        try:
+                            value = loader()
+                        except BaseException:
+                            self.loads.failed += 1
+                            raise
                         seconds = perf_counter() - start
+                        self.loads.land(seconds)
                         if flight.stores:
                             store(value, seconds)
                     else:
@@ -352,8 +375,13 @@ class Flights:
             value = MISSING if recheck is None else recheck()
             if value is MISSING:
                 start = perf_counter()
-                value = await loader()
+                try:
+                    value = await loader()
+                except BaseException:
+                    self.loads.failed += 1
+                    raise
                 seconds = perf_counter() - start
+                self.loads.land(seconds)
                 if flight.stores:
                     store(value, seconds)
             flight.value = value

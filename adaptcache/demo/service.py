@@ -61,7 +61,7 @@ class Contestant:
         self.name = name
         self.ledger = Ledger(price)
         self._clock = clock
-        self.cache = adaptcache.Cache(
+        self.cache: adaptcache.Cache[Hashable, Held] = adaptcache.Cache(
             None, lambda value: value.size, policy="sieve", expiry=expiry, timer=clock, on_removal=self._removed
         )
 

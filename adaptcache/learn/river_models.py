@@ -156,7 +156,7 @@ class Leaves:
 
 def adwin() -> Any:
     """Bifet and Gavalda's ADWIN (SDM 2007): 0.2 microseconds an update."""
-    return drift.ADWIN(delta=0.002)
+    return drift.ADWIN(delta=0.002)  # type: ignore[no-untyped-call]
 
 
 def log_wait(breakeven: float, seen: float) -> float:

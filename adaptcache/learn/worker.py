@@ -30,7 +30,8 @@ class Worker:
     """The thread and the caches it serves."""
 
     def __init__(self) -> None:
-        self._caches: weakref.WeakSet[Learns] = weakref.WeakSet()
+        # By identity: a cache is a mapping, so it has no hash.
+        self._caches: dict[int, weakref.ref[Learns]] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
@@ -39,12 +40,13 @@ class Worker:
     def add(self, cache: Learns) -> None:
         """Serve a cache until it is collected; the thread starts with the first."""
         with self._lock:
-            self._caches.add(cache)
+            number = id(cache)
+            self._caches[number] = weakref.ref(cache, lambda _: self._caches.pop(number, None))
             self._start()
 
     def discard(self, cache: Learns) -> None:
         """Serve it no more."""
-        self._caches.discard(cache)
+        self._caches.pop(id(cache), None)
         self._wake.set()
 
     @property
@@ -68,7 +70,10 @@ class Worker:
                     return
                 self._wake.clear()
             began = time.thread_time()
-            for cache in list(self._caches):
+            for reference in list(self._caches.values()):
+                cache = reference()
+                if cache is None:
+                    continue
                 try:
                     for _ in range(64):
                         if not cache._work():
@@ -76,7 +81,7 @@ class Worker:
                 except Exception:
                     # A user's timer or callback may raise at any time; learning goes on without this round.
                     _log.exception("a learning step raised; the cache goes on with what it knows")
-            del cache       # no reference may outlive the round
+                del cache       # no reference may outlive the round
             spent = time.thread_time() - began
             pause = min(LONGEST, max(PAUSE, spent / SHARE))
 
@@ -94,9 +99,7 @@ class Worker:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread = None
-        caches = list(self._caches)
-        self._caches = weakref.WeakSet(caches)
-        if caches:
+        if self._caches:
             self._start()
 
 
