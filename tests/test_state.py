@@ -1,4 +1,5 @@
 """Learned state outlives a process, and nothing but a whole file of this version is ever believed."""
+import pickle
 import random
 
 import pytest
@@ -101,7 +102,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     before = path.read_bytes()
     cache = Cache(3)
     cache["x"] = lambda: 0      # cannot be pickled
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises((pickle.PicklingError, AttributeError), match="lambda"):
         cache.save(path, entries=True)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
