@@ -12,5 +12,6 @@ def needs(purpose: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{purpose} needs the package {error.name}; pip install '.[simulate]' in adaptcache's source folder brings it", name=error.name,
+            f"{purpose} needs the package {error.name}; pip install '.[simulate]' in adaptcache's source folder brings it",
+            name=error.name,
         ) from error
