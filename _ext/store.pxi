@@ -264,13 +264,16 @@ cdef class Store:
         cdef int budget = 2147483647
         cdef int64_t at
         cdef uint32_t s
+        cdef uint64_t refused = self.x.guard.refused
         if self.x.kind == NEVER or now < expiry_next(&self.x):
             return
         while True:
             s = expiry_due(&self.x, now, &at, &budget)
             if s == NIL:
-                return
+                break
             self._take(s, C_EXPIRED, at)
+        if self.x.guard.refused != refused:
+            AC_GUARD_TRIPPED(self.x.guard.refused - refused)
 
     cdef int _evict(self, int64_t now) except -1:
         """The policy's victim leaves."""
