@@ -2,6 +2,7 @@
 """The compiled core of adaptcache: the parts that touch Python objects.
 
 store.pxi    Store, the cache itself: keys, values, and their removal
+call.pxi     Call, a decorated function over a Store
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
 replay.pxi   the simulator's loops over the same policies and the same expiry
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
@@ -90,4 +91,5 @@ def monotonic():
 
 include "brain.pxi"
 include "store.pxi"
+include "call.pxi"
 include "replay.pxi"
