@@ -22,7 +22,7 @@ from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, 
 from adaptcache import _core
 from adaptcache.cache import Cache
 from adaptcache.flights import MISSING, Flights
-from adaptcache.keys import hashkey, typedkey
+from adaptcache.keys import MARK, hashkey, typedkey
 
 __all__ = ("cached",)
 
@@ -228,9 +228,9 @@ def _wrap(
                 key, partial(function, *args, **kwargs), partial(put, key, args, kwargs), partial(recheck, key)
             )
 
-        wrapper = functools.update_wrapper(
-            _core.Call(store.compiled(), get, make_key, make_key is hashkey, miss), function
-        )
+        in_core = make_key is hashkey and MARK is not None
+        call = _core.Call(store.compiled(), get, None if in_core else make_key, MARK, miss)
+        wrapper = functools.update_wrapper(call, function)
 
     def cache_clear() -> None:
         flights.forget_all()
