@@ -97,5 +97,3 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for line in lines:
             first, *rest = (cell.ljust(w) if at == 0 else cell.rjust(w) for at, (cell, w) in enumerate(zip(line, widths, strict=True)))
             terminalreporter.write_line("  ".join([first, *rest]).rstrip())
-        if any(row.notes for row in rows):
-            terminalreporter.write_line("In brackets: hit ratio.")

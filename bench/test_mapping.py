@@ -144,7 +144,7 @@ def test_zipf_get_or_set(contest: Callable[..., Any], name: str) -> None:
         asked[label] = missed[label] = 0
     before = loaded.cache_info()
     first = runs.pop("")
-    row = contest("Zipf get-or-set", name, first, {"functools": functools_run, **runs}, BATCH, prepare=lambda: next(stream))
+    row = contest("Zipf get-or-set (hit ratio)", name, first, {"functools": functools_run, **runs}, BATCH, prepare=lambda: next(stream))
     row.notes = {label: f"{1 - missed[label] / asked[label]:.3f}" for label in asked}
     hits, misses = (after - earlier for after, earlier in zip(loaded.cache_info()[:2], before[:2], strict=True))
     row.notes["functools"] = f"{hits / (hits + misses):.3f}"
