@@ -2,6 +2,7 @@
 """The compiled core of adaptcache: the parts that touch Python objects.
 
 store.pxi    Store, the cache itself: keys, values, and their removal
+call.pxi     Call, a decorated function over a Store
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
 replay.pxi   the simulator's loops over the same policies and the same expiry
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
@@ -10,6 +11,9 @@ import logging
 
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
+from cpython.ref cimport Py_INCREF
+from cpython.tuple cimport (PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New,
+                            PyTuple_SET_ITEM)
 from libc.math cimport INFINITY, isfinite, isnan
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -90,4 +94,5 @@ def monotonic():
 
 include "brain.pxi"
 include "store.pxi"
+include "call.pxi"
 include "replay.pxi"

@@ -15,6 +15,19 @@ cdef enum:
     C_DELETED = 3
     C_CLEARED = 4
 
+cdef inline bint _same_items(PyObject* a, PyObject* b) noexcept:
+    """Tuples of the very same objects, as most calls of a cached function make: equal without asking them."""
+    cdef Py_ssize_t i, n
+    if not PyTuple_CheckExact(<object>a) or not PyTuple_CheckExact(<object>b):
+        return False
+    n = PyTuple_GET_SIZE(<object>a)
+    if n != PyTuple_GET_SIZE(<object>b):
+        return False
+    for i in range(n):
+        if PyTuple_GET_ITEM(<object>a, i) != PyTuple_GET_ITEM(<object>b, i):
+            return False
+    return True
+
 cdef class Store:
     """A bounded mapping with an eviction policy and an expiry; `adaptcache.Cache` is its public face."""
     cdef Arena arena
@@ -161,6 +174,8 @@ cdef class Store:
                     if PyList_GET_ITEM(self._keys, s) == <PyObject*>key:
                         return s
                     other = <object>PyList_GET_ITEM(self._keys, s)
+                    if _same_items(<PyObject*>other, <PyObject*>key):
+                        return s
                     equal = PyObject_RichCompareBool(other, key, Py_EQ)
                     if self.table.version != version:
                         break

@@ -97,6 +97,16 @@ class Store:
     def _explain(self, key: Any) -> dict[str, Any]: ...
     def _check(self) -> None: ...
 
+class Call:
+    __name__: str
+    __qualname__: str
+    def __init__(
+        self, cache: Store | None, get: Callable[[Any, Any], Any], make_key: Callable[..., Any] | None,
+        mark: object, miss: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+    ) -> None: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...
+    def __get__(self, instance: object, owner: type | None = None, /) -> Any: ...
+
 class PolicyReplay:
     requests: int
     hits: int

@@ -4,7 +4,8 @@ What lives here is the way from a call to the cache and back: arguments become a
 one load by `flights`, the result is stored with what the learner wants to know of the call. This file
 does not know how anything is kept, evicted or expired; that is the business of the cache behind it.
 
-A call that finds its value costs one key and one `get`. Calls of the same key at the same time, from
+A call that finds its value costs one key and one `get`, both compiled (`_core.Call`) unless the function
+is a coroutine function. Calls of the same key at the same time, from
 any threads and tasks, run the function once and share what came of it (see `flights`). A function may
 call itself with other arguments; with the same ones it gets `RecursiveLoadError`.
 """
@@ -18,9 +19,10 @@ from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from functools import _CacheInfo, partial
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, overload
 
+from adaptcache import _core
 from adaptcache.cache import Cache
 from adaptcache.flights import MISSING, Flights
-from adaptcache.keys import hashkey, typedkey
+from adaptcache.keys import MARK, hashkey, typedkey
 
 __all__ = ("cached",)
 
@@ -60,8 +62,8 @@ class CachedAttribute(_Attributes, Protocol[P, R]):
 
 
 class Cached(_Attributes, Protocol[P, R]):
-    """A cached function, as type checkers see it. It is a plain function: it binds, pickles by name,
-    is its own copy, and can be referenced weakly."""
+    """A cached function, as type checkers see it. Like a plain function it binds, pickles by name, is its
+    own copy, and can be referenced weakly."""
 
     __name__: str
     __qualname__: str
@@ -224,17 +226,14 @@ def _wrap(
 
     else:
 
-        # The hit path, and the place for a compiled one: whatever stands here must bind like a
-        # function and take attributes.
-        @functools.wraps(function)
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            key = make_key(*args, **kwargs)
-            value = get(key, MISSING)
-            if value is MISSING:
-                value = flights.load(
-                    key, partial(function, *args, **kwargs), partial(put, key, args, kwargs), partial(recheck, key)
-                )
-            return value
+        def miss(key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return flights.load(
+                key, partial(function, *args, **kwargs), partial(put, key, args, kwargs), partial(recheck, key)
+            )
+
+        in_core = make_key is hashkey and MARK is not None
+        call = _core.Call(store.compiled(), get, None if in_core else make_key, MARK, miss)
+        wrapper = functools.update_wrapper(call, function)
 
     def cache_clear() -> None:
         flights.forget_all()
@@ -270,6 +269,11 @@ class _CacheStore:
         self.features = features
         self.cost = cost
         self.counted = (0, 0)  # hits and misses up to the last clear
+
+    def compiled(self) -> _core.Store | None:
+        """The store to ask without a Python frame; None when `get` is not the core's own."""
+        core = isinstance(self.cache, _core.Store) and type(self.cache).get is _core.Store.get
+        return self.cache if core and "get" not in vars(self.cache) else None
 
     def recheck(self, key: Hashable) -> Any:
         # `in` first, since it is not counted: the caller's miss has been.
@@ -321,6 +325,9 @@ class _MappingStore:
             else:
                 self.hits += 1
             return value
+
+    def compiled(self) -> None:
+        """A mapping's `get` needs its lock."""
 
     def recheck(self, key: Hashable) -> Any:
         with self.lock:
