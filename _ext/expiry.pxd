@@ -84,8 +84,8 @@ cdef inline int expiry_reserve(Expiry* x, uint32_t cap) noexcept nogil:
     return 0
 
 cdef inline int64_t later(int64_t now, int64_t by) noexcept nogil:
-    """now + by, held at the ends of time."""
-    if by > 0 and now > INT64_MAX - by:
+    """now + by, held at the end of time; INT64_MAX is for ever, from wherever it is counted."""
+    if by == INT64_MAX or (by > 0 and now > INT64_MAX - by):
         return INT64_MAX
     return now + by
 

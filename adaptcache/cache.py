@@ -76,9 +76,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         on_removal: Removal | None = None,
     ) -> None:
         spec = expiries.parse(expiry)
-        self._spec = spec
-        self._flights = Flights()
-        self._trainer: Trainer | None = None
+        trainer: Trainer | None = None
         options: dict[str, Any] = {}
         if isinstance(spec, Fixed):
             options = {"kind": _FIXED, "ttl": float(spec.ttl)}
@@ -89,8 +87,12 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         elif isinstance(spec, Learned):
             if timer is not None and not callable(timer):
                 raise TypeError(f"timer: expected a callable or None, got {type(timer).__name__}")
-            options, self._trainer = self._learner(spec, timer)
+            options, trainer = self._learner(spec, timer)
         super().__init__(maxsize, getsizeof, policy=policy, timer=timer, on_removal=on_removal, causes=CAUSES, **options)
+        # Only now: a second call was refused above, and must not have changed anything.
+        self._spec = spec
+        self._flights = Flights()
+        self._trainer = trainer
         if isinstance(spec, Learned) and spec.learner == "thread":
             WORKER.add(self)
 
