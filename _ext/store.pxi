@@ -25,6 +25,8 @@ cdef class Store:
     cdef list _keys
     cdef list _values
     cdef list _dead                 # key, value, cause, at of what left, until references may be dropped
+    cdef list _fresh                # key, end of window of what left early, until `_early` has it
+    cdef dict _early                # key -> end of window: hashes alone would mix up keys that share one
     cdef double* weights
     cdef uint32_t weights_cap
     cdef double limit
@@ -56,6 +58,8 @@ cdef class Store:
         self._keys = [None] * 8
         self._values = [None] * 8
         self._dead = []
+        self._fresh = []
+        self._early = {}
         self._maxsize = 0
         self._policy_name = "fifo"
         self.counts_entries = True
@@ -173,12 +177,23 @@ cdef class Store:
             if rounds > 1000:
                 raise RuntimeError(f"the __eq__ of a key of type {type(key).__name__} changes the cache each time it runs")
 
-    cdef inline void _missed(self, Py_hash_t h, int64_t now, const Touch* touch) noexcept:
+    cdef inline int _missed(self, object key, Py_hash_t h, int64_t now, const Touch* touch) except -1:
         self.misses += 1
         AC_MISS(h)
         if self.x.kind == LEARNED:
-            if expiry_miss(&self.x, h, now, touch):
+            if expiry_miss(&self.x, h, now, touch, self._left_early(key, now)):
                 AC_PREMATURE(h)
+        return 0
+
+    cdef bint _left_early(self, object key, int64_t now) except -1:
+        """Did this key leave early, is its window open, and was that not asked yet? Runs user code."""
+        cdef int64_t until = -INT64_MAX
+        while PyList_GET_SIZE(self._fresh):
+            pair = self._fresh.pop()
+            self._early[pair[0]] = pair[1]
+        if PyDict_Size(self._early):
+            until = self._early.pop(key, -INT64_MAX)
+        return until > -INT64_MAX and until >= now
 
     cdef object _lookup(self, object key, const Touch* touch):
         """The value of a request, or _MISSING. The caller flushes."""
@@ -188,12 +203,12 @@ cdef class Store:
             self._due(now)
         s = self._find(key, h)
         if s == NIL:
-            self._missed(h, now, touch)
+            self._missed(key, h, now, touch)
             return _MISSING
         if self.x.kind != NEVER and now >= self.x.lives[s].due:
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
-                self._missed(h, now, touch)
+                self._missed(key, h, now, touch)
                 return _MISSING
         value = <object>PyList_GET_ITEM(self._values, s)
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
@@ -226,6 +241,9 @@ cdef class Store:
             AC_EXPIRE(h, at)
             if self.x.kind != NEVER:
                 expiry_end(&self.x, s, at, EVICTED)
+                if self.x.until > -INT64_MAX:
+                    self._fresh.append((<object>PyList_GET_ITEM(self._keys, s), self.x.until))
+                    self.x.until = -INT64_MAX
         elif cause == C_EVICTED:
             self.evictions += 1
             AC_EVICT(h)
@@ -251,6 +269,11 @@ cdef class Store:
             return 0
         dead = self._dead
         self._dead = []
+        if PyList_GET_SIZE(self._fresh) + PyDict_Size(self._early) > 64 + 2 * <Py_ssize_t>self.x.guard.ghosts.n:
+            # Keys whose window has passed: let go of them now and then.
+            left = {pair[0]: pair[1] for pair in [*self._early.items(), *self._fresh] if pair[1] >= self.clock}
+            self._early = left
+            self._fresh = []
         if self._on_removal is not None:
             for i in range(0, len(dead), 4):
                 try:
@@ -342,16 +365,22 @@ cdef class Store:
         cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t s
         cdef uint32_t slot
+        cdef bint early
         if size > self.limit:
             raise ValueError("value too large")
         self._room()
         if self.x.kind != NEVER:
             self._due(now)
+        early = self.x.kind == LEARNED and self._left_early(key, now)
         s = self._held(key, now)
+        if early:
+            guard_forgive(&self.x.guard, h)
         if ceiling <= now and self.x.kind != NEVER:
             # Already over: what was held under the key is not valid any more either.
             if s != NIL:
                 self._take(<uint32_t>s, C_REPLACED, now)
+            else:
+                expiry_absent(&self.x, h, now, False)
             return 0
         if s != NIL:
             slot = <uint32_t>s
@@ -582,10 +611,19 @@ cdef class Store:
         try:
             s = self._held(key, now)
             if s == NIL:
+                self._absent(key, now)
                 raise KeyError(key)
             self._take(<uint32_t>s, C_DELETED, now)
         finally:
             self._flush()
+
+    cdef int _absent(self, object key, int64_t now) except -1:
+        """The user deletes what is not held."""
+        cdef bint early
+        if self.x.kind == LEARNED:
+            early = self._left_early(key, now)
+            expiry_absent(&self.x, PyObject_Hash(key), now, early)
+        return 0
 
     def _pop(self, key):
         """Remove a key and return its value, or _core.MISSING."""
@@ -593,6 +631,7 @@ cdef class Store:
         try:
             s = self._held(key, now)
             if s == NIL:
+                self._absent(key, now)
                 return _MISSING
             value = <object>PyList_GET_ITEM(self._values, s)
             self._take(<uint32_t>s, C_DELETED, now)
@@ -661,6 +700,10 @@ cdef class Store:
             if s == NIL:
                 break
             self._take(s, C_CLEARED, now)
+        self._fresh = []
+        early, self._early = self._early, {}
+        guard_forgive_all(&self.x.guard)
+        early.clear()
         self._flush()
 
     def expire(self, time=None):
