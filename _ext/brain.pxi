@@ -32,8 +32,8 @@ cdef class Brain:
         self.g.price = price / 1e9
         self.g.alpha = alpha
         self.g.miss_cost = miss_cost
-        # Below 2**63 as a double too: it becomes an int64 again.
-        self.g.window_ns = -1 if window is None else min(<double>to_ns(window), 9e18)
+        # Held below the end of time, so that sums with it stay in range.
+        self.g.window_ns = -1 if window is None else min(<double>to_ns(window), 4e18)
         self.leaf_top = 1
 
     def __dealloc__(self):

@@ -38,6 +38,8 @@ cdef class Store:
     cdef list _keys
     cdef list _values
     cdef list _dead                 # key, value, cause, at of what left, until references may be dropped
+    cdef list _fresh                # key, end of window, of what left early, until `_early` has it
+    cdef dict _early                # key -> end of window: hashes alone would mix up keys that share one
     cdef double* weights
     cdef uint32_t weights_cap
     cdef double limit
@@ -69,6 +71,8 @@ cdef class Store:
         self._keys = [None] * 8
         self._values = [None] * 8
         self._dead = []
+        self._fresh = []
+        self._early = {}
         self._maxsize = 0
         self._policy_name = "fifo"
         self.counts_entries = True
@@ -188,12 +192,38 @@ cdef class Store:
             if rounds > 1000:
                 raise RuntimeError(f"the __eq__ of a key of type {type(key).__name__} changes the cache each time it runs")
 
-    cdef inline void _missed(self, Py_hash_t h, int64_t now, const Touch* touch) noexcept:
+    cdef inline int _missed(self, object key, Py_hash_t h, int64_t now, const Touch* touch) except -1:
         self.misses += 1
         AC_MISS(h)
         if self.x.kind == LEARNED:
-            if expiry_miss(&self.x, h, now, touch):
+            if expiry_miss(&self.x, h, now, touch, self._left_early(key, now)):
                 AC_PREMATURE(h)
+        return 0
+
+    cdef void _forget_early(self):
+        """Let go, now and then, of keys whose window has passed. Runs no user code: nothing is hashed."""
+        if PyList_GET_SIZE(self._fresh) // 2 + PyDict_Size(self._early) <= 64 + 2 * <Py_ssize_t>self.x.guard.ghosts.n:
+            return
+        early, self._early = self._early, {}
+        fresh, self._fresh = self._fresh, []
+        for i in range(0, len(fresh), 2):
+            if fresh[i + 1] >= self.clock:
+                self._fresh.append(fresh[i])
+                self._fresh.append(fresh[i + 1])
+        for key, end in early.items():
+            if end >= self.clock:
+                self._fresh.append(key)
+                self._fresh.append(end)
+
+    cdef bint _left_early(self, object key, int64_t now) except -1:
+        """Did this key leave early, is its window open, and was that not asked yet? Runs user code."""
+        cdef int64_t until = -INT64_MAX
+        while PyList_GET_SIZE(self._fresh):
+            end = self._fresh.pop()
+            self._early[self._fresh.pop()] = end
+        if PyDict_Size(self._early):
+            until = self._early.pop(key, -INT64_MAX)
+        return until > -INT64_MAX and until >= now
 
     cdef object _lookup(self, object key, const Touch* touch):
         """The value of a request, or _MISSING. The caller flushes."""
@@ -203,12 +233,12 @@ cdef class Store:
             self._due(now)
         s = self._find(key, h)
         if s == NIL:
-            self._missed(h, now, touch)
+            self._missed(key, h, now, touch)
             return _MISSING
         if self.x.kind != NEVER and now >= self.x.lives[s].due:
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
-                self._missed(h, now, touch)
+                self._missed(key, h, now, touch)
                 return _MISSING
         value = <object>PyList_GET_ITEM(self._values, s)
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
@@ -240,6 +270,10 @@ cdef class Store:
             AC_EXPIRE(h, at)
             if self.x.kind != NEVER:
                 expiry_end(&self.x, s, at, EVICTED)
+                if self.x.until > -INT64_MAX:
+                    self._fresh.append(<object>PyList_GET_ITEM(self._keys, s))
+                    self._fresh.append(self.x.until)
+                    self.x.until = -INT64_MAX
         elif cause == C_EVICTED:
             self.evictions += 1
             AC_EVICT(h)
@@ -284,6 +318,7 @@ cdef class Store:
         """Drop what was removed, and tell. Last in every operation."""
         if PyList_GET_SIZE(self._dead) == 0:
             return 0
+        self._forget_early()
         return self._tell(self._removed())
 
     cdef void _due(self, int64_t now):
@@ -372,18 +407,24 @@ cdef class Store:
         """Store, at the user's word. The caller flushes, also when this raises."""
         cdef int64_t s
         cdef uint32_t slot
+        cdef bint early
         if size > self.limit:
             raise ValueError("value too large")
         self._room()
         if self.x.kind != NEVER:
             self._due(now)
+        early = self.x.kind == LEARNED and self._left_early(key, now)
         s = self._held(key, h, now)
         if size > self.limit:               # `==` may have called `resize`
             raise ValueError("value too large")
+        if early:
+            guard_forgive(&self.x.guard, h)
         if ceiling <= now and self.x.kind != NEVER:
             # Already over: what was held under the key is not valid any more either.
             if s != NIL:
                 self._take(<uint32_t>s, C_REPLACED, now)
+            else:
+                expiry_absent(&self.x, h, now, False)
             return 0
         if s != NIL:
             slot = <uint32_t>s
@@ -628,10 +669,19 @@ cdef class Store:
         try:
             s = self._held(key, h, now)
             if s == NIL:
+                self._absent(key, now)
                 raise KeyError(key)
             self._take(<uint32_t>s, C_DELETED, now)
         finally:
             self._flush()
+
+    cdef int _absent(self, object key, int64_t now) except -1:
+        """The user deletes what is not held."""
+        cdef bint early
+        if self.x.kind == LEARNED:
+            early = self._left_early(key, now)
+            expiry_absent(&self.x, PyObject_Hash(key), now, early)
+        return 0
 
     def _pop(self, key):
         """Remove a key and return its value, or _core.MISSING."""
@@ -640,6 +690,7 @@ cdef class Store:
         try:
             s = self._held(key, h, now)
             if s == NIL:
+                self._absent(key, now)
                 return _MISSING
             value = <object>PyList_GET_ITEM(self._values, s)
             self._take(<uint32_t>s, C_DELETED, now)
@@ -713,6 +764,10 @@ cdef class Store:
             if s == NIL:
                 break
             self._take(s, C_CLEARED, now)
+        self._fresh = []
+        early, self._early = self._early, {}
+        guard_forgive_all(&self.x.guard)
+        early.clear()
         self._flush()
 
     def expire(self, time=None):
