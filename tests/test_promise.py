@@ -9,19 +9,20 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from adaptcache import Cache, Cause, Learned, _core
 from adaptcache.simulate import learned
 from adaptcache.simulate.oracle import Oracle
 from adaptcache.simulate.readers import read
 from adaptcache.simulate.synthetic import generate
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 STEP = 7_000_000        # ns; no quarter of a break-even time used below is a multiple of it
 NEVER = 1 << 62
