@@ -105,9 +105,11 @@ cdef object _call(object self, PyObject** args, size_t flags, PyObject* names):
     else:
         key = _pack(args, n) if names is NULL else _key(args, n, names, call.mark)
     if call.store is not None:
-        value = call.store._lookup(key, NULL)
-        if PyList_GET_SIZE(call.store._dead):
-            call.store._flush()
+        try:
+            value = call.store._lookup(key, NULL)
+        finally:
+            if PyList_GET_SIZE(call.store._dead):
+                call.store._flush()
     else:
         value = call.get(key, _MISSING)
     if value is not _MISSING:
