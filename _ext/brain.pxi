@@ -32,7 +32,8 @@ cdef class Brain:
         self.g.price = price / 1e9
         self.g.alpha = alpha
         self.g.miss_cost = miss_cost
-        self.g.window_ns = -1 if window is None else <double>to_ns(window)
+        # Held below the end of time, so that sums with it stay in range.
+        self.g.window_ns = -1 if window is None else min(<double>to_ns(window), 4e18)
         self.leaf_top = 1
 
     def __dealloc__(self):

@@ -9,6 +9,7 @@ The mechanism lies in the .pxd files beside this one; none of them knows about P
 """
 import logging
 
+from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
 from cpython.ref cimport Py_INCREF
@@ -26,10 +27,10 @@ from engine cimport (CODES, COUNTS, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULT
                      STATICS, TURNS, USER, USERS, Tracker, code_of, engine_alarm, engine_find, engine_free,
                      engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
 from expiry cimport (BY_CEILING, BY_FLOOR, BY_GUARD, BY_IDLE, BY_MIXTURE, ENTRY, Expiry, FIXED, IDLE, LEARNED, Life,
-                     NEVER, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,
+                     NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,
                      expiry_init, expiry_miss, expiry_next, expiry_reserve, later)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
-from guard cimport Guard, guard_credit, guard_expire
+from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
 from hazard cimport Cell
 from hedge cimport EXPERTS
 from policy cimport Policy

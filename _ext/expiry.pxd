@@ -61,10 +61,12 @@ cdef struct Expiry:
     Engine* engine          # NULL unless LEARNED
     Ring* ring              # where events go when a learner reads them elsewhere; NULL = learn here
     uint64_t early          # entries let go within their window
+    int64_t until           # end of the window of the entry just let go; -INT64_MAX = it was not
 
 cdef inline int expiry_init(Expiry* x, int kind, int64_t now, Arena* arena, Table* index) noexcept nogil:
     memset(x, 0, sizeof(Expiry))
     x.kind = kind
+    x.until = -INT64_MAX
     x.arena = arena
     x.index = index
     wheel_init(&x.wheel, now)
@@ -84,8 +86,8 @@ cdef inline int expiry_reserve(Expiry* x, uint32_t cap) noexcept nogil:
     return 0
 
 cdef inline int64_t later(int64_t now, int64_t by) noexcept nogil:
-    """now + by, held at the ends of time."""
-    if by > 0 and now > INT64_MAX - by:
+    """now + by, held at the end of time; INT64_MAX is for ever, from wherever it is counted."""
+    if by == INT64_MAX or (by > 0 and now > INT64_MAX - by):
         return INT64_MAX
     return now + by
 
@@ -144,16 +146,16 @@ cdef inline void expiry_drain(Expiry* x) noexcept nogil:
         _expiry_heard(x)
 
 cdef inline void _expiry_price(Expiry* x, Life* l) noexcept nogil:
-    """Break-even time and protected window, at today's price of memory."""
-    cdef double b = -1
-    if x.engine.price > 0 and l.size > 0:
-        b = l.cost / (<double>l.size * x.engine.price)
-    if not (b >= 2 and b < 4e18):
-        l.breakeven = 0
-        l.window = INT64_MAX
-        return
-    l.breakeven = b
-    l.window = <int64_t>(x.engine.window_ns if x.engine.window_ns >= 0 else b * 0.25)
+    """Break-even time and protected window, at today's price of memory.
+
+    An entry whose break-even time is nought or for ever is never let go, but its window is what was
+    promised all the same: a request beyond it must not earn credit.
+    """
+    cdef double rent = <double>l.size * x.engine.price, b, w
+    b = l.cost / rent if rent > 0 else 1e300
+    w = x.engine.window_ns if x.engine.window_ns >= 0 else b * 0.25
+    l.window = <int64_t>w if w < 4e18 else INT64_MAX
+    l.breakeven = b if 2 <= b < 4e18 else 0
 
 cdef inline int64_t _expiry_first(Expiry* x, Life* l) noexcept nogil:
     """When to look at the entry first, after an access: the engine pokes it earlier if need be."""
@@ -167,7 +169,8 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
                               bint overwrite) noexcept nogil:
     """A value came into slot `s` at `now`, not to be served from `ceiling` on.
 
-    For LEARNED, `touch` carries what is known of it, cost included.
+    For LEARNED, `touch` carries what is known of it, cost included, and an early removal of the key
+    has been forgiven by the owner, who knows keys that share a hash apart.
     """
     cdef Life* l = &x.lives[s]
     cdef int64_t hash = x.arena.slots[s].hash
@@ -196,7 +199,6 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
         l.floor_ = later(now, x.floor_)
         l.bound = BY_MIXTURE
         _expiry_price(x, l)
-        guard_forgive(&x.guard, hash)
         _expiry_set(x, s, _expiry_first(x, l))
         _expiry_tell(x, hash, now, STORED, touch)
 
@@ -218,13 +220,21 @@ cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* tou
     elif x.kind == IDLE:
         l.rec.last = now        # lazily: the timer finds out when it fires
 
-cdef inline bint expiry_miss(Expiry* x, int64_t hash, int64_t now, const Touch* touch) noexcept nogil:
-    """A request found nothing; True when that is our fault."""
+cdef inline bint expiry_miss(Expiry* x, int64_t hash, int64_t now, const Touch* touch, bint early) noexcept nogil:
+    """A request found nothing; True when that is our fault. `early`: this very key may have left early."""
     cdef bint premature = False
     if x.kind == LEARNED:
-        premature = guard_miss(&x.guard, hash, now)
+        premature = early and guard_miss(&x.guard, hash, now)
         _expiry_tell(x, hash, now, MISSED, touch)
     return premature
+
+cdef inline void expiry_absent(Expiry* x, int64_t hash, int64_t now, bint early) noexcept nogil:
+    """The user deleted, or wrote over, a key that is not held: what we let go early can be lost no more."""
+    if x.kind != LEARNED:
+        return
+    if early:
+        guard_forgive(&x.guard, hash)
+    _expiry_tell(x, hash, now, REMOVED, NULL)
 
 cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexcept nogil:
     """The entry leaves for another reason: REMOVED by the user or EVICTED."""
@@ -308,12 +318,16 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         if guard_prepare(&x.guard) < 0 or not guard_permits(&x.guard, t.ratio, t.back):
             l.bound = BY_GUARD
             # Held to the end of its window, or until credit is there at the next look.
-            when = later(l.rec.last, l.window + 1)
+            when = later(later(l.rec.last, l.window), 1)
             if j >= 0 and later(l.rec.last, edge(j + 1)) < when:
                 when = later(l.rec.last, edge(j + 1))
             _expiry_set(x, s, when)
             return _expiry_over(x, s, now, at) if l.due <= now else False
-        guard_record(&x.guard, hash, later(l.rec.last, l.window), t.back)
+        # A request from the ceiling on would not have found the entry anyway.
+        x.until = later(l.rec.last, l.window)
+        if x.until >= l.ceiling:
+            x.until = l.ceiling - 1
+        guard_record(&x.guard, hash, x.until, t.back)
         x.early += 1
     l.bound = BY_MIXTURE
     at[0] = when

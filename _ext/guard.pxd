@@ -137,19 +137,23 @@ cdef inline void guard_hit(Guard* g) noexcept nogil:
     g.protected_ += 1
 
 cdef inline uint32_t _guard_find(Guard* g, int64_t hash) noexcept nogil:
-    cdef uint32_t at = 0, tag = tag_of(hash)
+    """The ghost of a hash; of several keys that share it the one whose window ends first, so that
+    what stays outstanding stays so for long enough."""
+    cdef uint32_t at = 0, tag = tag_of(hash), first = NIL
     cdef uint32_t s = table_first(&g.index, tag, &at)
-    while s != NIL and g.ghosts.slots[s].hash != hash:
+    while s != NIL:
+        if g.ghosts.slots[s].hash == hash and (first == NIL or g.wheel.timers[s].when < g.wheel.timers[first].when):
+            first = s
         s = table_next(&g.index, tag, &at)
-    return s
+    return first
 
 cdef inline bint guard_miss(Guard* g, int64_t hash, int64_t now) noexcept nogil:
     """A request that found nothing: premature if we removed its key early and the window is open."""
     cdef uint32_t s
     guard_expire(g, now)
     s = _guard_find(g, hash)
-    if s == NIL:
-        return False
+    if s == NIL or g.wheel.timers[s].when < now:
+        return False            # the wheel is coarser than the window
     _guard_drop(g, s)
     g.protected_ += 1
     g.lost += 1
@@ -161,6 +165,13 @@ cdef inline void guard_forgive(Guard* g, int64_t hash) noexcept nogil:
     cdef uint32_t s = _guard_find(g, hash)
     if s != NIL:
         _guard_drop(g, s)
+
+cdef inline void guard_forgive_all(Guard* g) noexcept nogil:
+    """The user cleared everything."""
+    cdef uint32_t s
+    for s in range(1, g.ghosts.top):
+        if g.ghosts.slots[s].used:
+            _guard_drop(g, s)
 
 cdef inline void guard_score(Guard* g, uint16_t dropped) noexcept nogil:
     """A protected request of a tracked key: bit k of `dropped` says that rung k would have lost it."""

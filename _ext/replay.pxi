@@ -209,6 +209,8 @@ cdef class ExpiryReplay:
                     if s != NIL:
                         expiry_end(&self.x, s, now, REMOVED)
                         self._remove(s, now)
+                    else:
+                        expiry_absent(&self.x, k, now, True)
                     continue
                 if what == 0:
                     self.requests += 1
@@ -219,7 +221,7 @@ cdef class ExpiryReplay:
                         continue
                     self.misses += 1
                     self.miss_cost += cost[i]
-                    expiry_miss(&self.x, k, now, &touch)
+                    expiry_miss(&self.x, k, now, &touch, True)
                 if s == NIL:
                     s = arena_take(&self.arena)
                     self.arena.slots[s].hash = k
@@ -228,6 +230,7 @@ cdef class ExpiryReplay:
                     self.key_of[s] = k
                     self.since[s] = now
                     self.held_size[s] = size[i]
+                    guard_forgive(&self.x.guard, k)
                     expiry_begin(&self.x, s, now, INT64_MAX, &touch, False)
                 else:
                     expiry_begin(&self.x, s, now, INT64_MAX, &touch, True)

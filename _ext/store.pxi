@@ -40,6 +40,8 @@ cdef class Store:
     cdef list _dead                 # key, value, cause, at of what left, until references may be dropped
     cdef object _gone_key           # the same of one entry that nobody wants to hear of: an eviction
     cdef object _gone_value         #   makes no list; _MISSING: none
+    cdef list _fresh                # key, end of window, of what left early, until `_early` has it
+    cdef dict _early                # key -> end of window: hashes alone would mix up keys that share one
     cdef double* weights
     cdef uint32_t weights_cap
     cdef double limit
@@ -72,6 +74,8 @@ cdef class Store:
         self._values = [None] * 8
         self._dead = []
         self._gone_key = self._gone_value = _MISSING
+        self._fresh = []
+        self._early = {}
         self._maxsize = 0
         self._policy_name = "fifo"
         self.counts_entries = True
@@ -153,8 +157,8 @@ cdef class Store:
             now = coarse_now()
         else:
             t = self._timer()
-            # A clock that says nothing stands still.
-            now = self.clock if isnan(t) else to_ns(t)
+            # A clock that says nothing stands still; at zero, if it never said anything.
+            now = to_ns(t) if not isnan(t) else (self.clock if self.clock > -INT64_MAX else 0)
         if now > self.clock:
             self.clock = now
         return self.clock
@@ -191,12 +195,38 @@ cdef class Store:
             if rounds > 1000:
                 raise RuntimeError(f"the __eq__ of a key of type {type(key).__name__} changes the cache each time it runs")
 
-    cdef inline void _missed(self, Py_hash_t h, int64_t now, const Touch* touch) noexcept:
+    cdef inline int _missed(self, object key, Py_hash_t h, int64_t now, const Touch* touch) except -1:
         self.misses += 1
         AC_MISS(h)
         if self.x.kind == LEARNED:
-            if expiry_miss(&self.x, h, now, touch):
+            if expiry_miss(&self.x, h, now, touch, self._left_early(key, now)):
                 AC_PREMATURE(h)
+        return 0
+
+    cdef void _forget_early(self):
+        """Let go, now and then, of keys whose window has passed. Runs no user code: nothing is hashed."""
+        if PyList_GET_SIZE(self._fresh) // 2 + PyDict_Size(self._early) <= 64 + 2 * <Py_ssize_t>self.x.guard.ghosts.n:
+            return
+        early, self._early = self._early, {}
+        fresh, self._fresh = self._fresh, []
+        for i in range(0, len(fresh), 2):
+            if fresh[i + 1] >= self.clock:
+                self._fresh.append(fresh[i])
+                self._fresh.append(fresh[i + 1])
+        for key, end in early.items():
+            if end >= self.clock:
+                self._fresh.append(key)
+                self._fresh.append(end)
+
+    cdef bint _left_early(self, object key, int64_t now) except -1:
+        """Did this key leave early, is its window open, and was that not asked yet? Runs user code."""
+        cdef int64_t until = -INT64_MAX
+        while PyList_GET_SIZE(self._fresh):
+            end = self._fresh.pop()
+            self._early[self._fresh.pop()] = end
+        if PyDict_Size(self._early):
+            until = self._early.pop(key, -INT64_MAX)
+        return until > -INT64_MAX and until >= now
 
     cdef object _lookup(self, object key, const Touch* touch):
         """The value of a request, or _MISSING. The caller flushes."""
@@ -206,12 +236,12 @@ cdef class Store:
             self._due(now)
         s = self._find(key, h)
         if s == NIL:
-            self._missed(h, now, touch)
+            self._missed(key, h, now, touch)
             return _MISSING
         if self.x.kind != NEVER and now >= self.x.lives[s].due:
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
-                self._missed(h, now, touch)
+                self._missed(key, h, now, touch)
                 return _MISSING
         value = <object>PyList_GET_ITEM(self._values, s)
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
@@ -221,9 +251,8 @@ cdef class Store:
             expiry_hit(&self.x, <uint32_t>s, now, touch)
         return value
 
-    cdef int64_t _held(self, object key, int64_t now) except -1:
+    cdef int64_t _held(self, object key, Py_hash_t h, int64_t now) except -1:
         """The slot of a key that is held, without making a request of it. The caller flushes."""
-        cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t s, at
         if self.x.kind == LEARNED and self.x.ring is NULL:
             self._due(now)
@@ -244,6 +273,10 @@ cdef class Store:
             AC_EXPIRE(h, at)
             if self.x.kind != NEVER:
                 expiry_end(&self.x, s, at, EVICTED)
+                if self.x.until > -INT64_MAX:
+                    self._fresh.append(<object>PyList_GET_ITEM(self._keys, s))
+                    self._fresh.append(self.x.until)
+                    self.x.until = -INT64_MAX
         elif cause == C_EVICTED:
             self.evictions += 1
             AC_EVICT(h)
@@ -272,6 +305,27 @@ cdef class Store:
         self._dead.append(cause)
         self._dead.append(at)
 
+    cdef list _removed(self):
+        """What was removed since it was last asked for; from here on it is the caller's."""
+        # The new list first: making it may collect garbage, whose finalizers may call in and flush.
+        cdef list fresh = [], dead = self._dead
+        self._dead = fresh
+        return dead
+
+    cdef int _tell(self, list dead) except -1:
+        cdef Py_ssize_t i
+        if self._on_removal is None:
+            return 0
+        for i in range(0, len(dead), 4):
+            try:
+                self._on_removal(dead[i], dead[i + 1], self._causes[dead[i + 2]], to_seconds(dead[i + 3]))
+            except Exception:
+                _log.exception("on_removal raised for key %.200r; the callback stays", dead[i])
+            except BaseException:
+                self._dead[0:0] = dead[i + 4:]      # an interrupt: the others are told with the next operation
+                raise
+        return 0
+
     cdef int _flush(self) except -1:
         """Drop what was removed, and tell. Last in every operation."""
         if self._gone_value is not _MISSING:
@@ -280,28 +334,24 @@ cdef class Store:
             self._gone_key = self._gone_value = _MISSING
         if PyList_GET_SIZE(self._dead) == 0:
             return 0
-        dead = self._dead
-        self._dead = []
-        if self._on_removal is not None:
-            for i in range(0, len(dead), 4):
-                try:
-                    self._on_removal(dead[i], dead[i + 1], self._causes[dead[i + 2]], to_seconds(dead[i + 3]))
-                except Exception:
-                    _log.exception("on_removal raised for key %.200r; the callback stays", dead[i])
-        return 0
+        self._forget_early()
+        return self._tell(self._removed())
 
     cdef void _due(self, int64_t now):
         """Learn and let go whatever is due. Runs no user code."""
         cdef int budget = 2147483647
         cdef int64_t at
         cdef uint32_t s
+        cdef uint64_t refused = self.x.guard.refused
         if self.x.kind == NEVER or now < expiry_next(&self.x):
             return
         while True:
             s = expiry_due(&self.x, now, &at, &budget)
             if s == NIL:
-                return
+                break
             self._take(s, C_EXPIRED, at)
+        if self.x.guard.refused != refused:
+            AC_GUARD_TRIPPED(self.x.guard.refused - refused)
 
     cdef int _evict(self, int64_t now) except -1:
         """The policy's victim leaves."""
@@ -368,21 +418,29 @@ cdef class Store:
             self.float_sizes = True
         return d
 
-    cdef int _put(self, object key, object value, double size, int64_t now, int64_t ceiling, Touch* touch) except -1:
+    cdef int _put(self, object key, Py_hash_t h, object value, double size, int64_t now, int64_t ceiling,
+                  Touch* touch) except -1:
         """Store, at the user's word. The caller flushes, also when this raises."""
-        cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t s
         cdef uint32_t slot
+        cdef bint early
         if size > self.limit:
             raise ValueError("value too large")
         self._room()
         if self.x.kind != NEVER:
             self._due(now)
-        s = self._held(key, now)
+        early = self.x.kind == LEARNED and self._left_early(key, now)
+        s = self._held(key, h, now)
+        if size > self.limit:               # `==` may have called `resize`
+            raise ValueError("value too large")
+        if early:
+            guard_forgive(&self.x.guard, h)
         if ceiling <= now and self.x.kind != NEVER:
             # Already over: what was held under the key is not valid any more either.
             if s != NIL:
                 self._take(<uint32_t>s, C_REPLACED, now)
+            else:
+                expiry_absent(&self.x, h, now, False)
             return 0
         if s != NIL:
             slot = <uint32_t>s
@@ -457,23 +515,15 @@ cdef class Store:
         self.timed = True
         return 0
 
-    cdef int64_t _ceiling(self, object key, object value, object ttl, int64_t now) except? -1:
-        cdef int64_t ceiling = INT64_MAX
+    cdef int64_t _ceiling(self, object key, object value, int64_t lasts, int64_t now) except? -1:
+        cdef int64_t ceiling = later(now, min(lasts, self.ceiling_ns))
         cdef double d
-        if self.ceiling_ns < INT64_MAX:
-            ceiling = later(now, self.ceiling_ns)
         if self.x.kind == ENTRY and self._deadline_of is not None:
             d = _number(self._deadline_of(key, value, to_seconds(now)), "expiry", "a deadline in seconds of the timer")
             if isnan(d):
                 raise ValueError("expiry: the deadline is NaN; the accepted range is any number of seconds of the timer")
             if to_ns(d) < ceiling:
                 ceiling = to_ns(d)
-        if ttl is not None:
-            d = _number(ttl, "ttl", "seconds, zero or more, math.inf or None")
-            if isnan(d) or d < 0:
-                raise ValueError(f"ttl: {ttl!r} is not accepted; the accepted range is seconds, zero or more, math.inf or None")
-            if later(now, to_ns(d)) < ceiling:
-                ceiling = later(now, to_ns(d))
         return ceiling
 
     cdef int _touch(self, Touch* t, double size, object cost, object namespace, object features) except -1:
@@ -487,9 +537,13 @@ cdef class Store:
             if not (d >= 0 and isfinite(d)):
                 raise ValueError(f"cost: {cost!r} is not accepted; the accepted range is a finite number, zero or more")
             t.cost = d
-        if self.x.kind != LEARNED:
-            if namespace is not None:
+        if namespace is not None:
+            try:
                 PyObject_Hash(namespace)
+            except TypeError:
+                raise TypeError(f"namespace: expected a hashable label, got {type(namespace).__name__}") from None
+        told = self._features(features) if features is not None else None
+        if self.x.kind != LEARNED:
             return 0
         if namespace is not None:
             number = self._namespaces.get(namespace)
@@ -500,52 +554,65 @@ cdef class Store:
                 else:
                     number = 0
             t.ns = number
-        if features is not None:
-            for name, value in features.items():
-                if not isinstance(name, str):
-                    raise TypeError(f"features: names must be str, got {type(name).__name__}")
+        if told is not None:
+            for name, d, code in told:
                 at = self._feature_names.get(name)
                 if at is None:
                     at = len(self._feature_names)
                     if at >= APP:
                         continue    # the first eight names are used; `explain` says so
                     self._feature_names[name] = at
-                if isinstance(value, str):
-                    t.code[<int>at] = code_of(_fnv(value))
-                else:
-                    d = _number(value, f"features[{name!r}]", "a str or a finite number")
-                    if not isfinite(d):
-                        raise ValueError(f"features[{name!r}]: {value!r} is not accepted; the accepted range is a str or a finite number")
-                    t.number[<int>at] = <float>d
+                t.number[<int>at] = <float>d
+                t.code[<int>at] = code
                 if <int>at + 1 > t.n_features:
                     t.n_features = <uint16_t>(<int>at + 1)
         return 0
 
+    cdef list _features(self, object features):
+        """(name, number, code) of each; the code of a number is 0. Validates all of it."""
+        cdef double d
+        cdef list told = []
+        try:
+            items = features.items()
+        except AttributeError:
+            raise TypeError(f"features: expected a mapping from str to float, int or str, got {type(features).__name__}") from None
+        for name, value in items:
+            if not isinstance(name, str):
+                raise TypeError(f"features: names must be str, got {type(name).__name__}")
+            if isinstance(value, str):
+                told.append((name, 0.0, code_of(_fnv(value))))
+                continue
+            d = _number(value, f"features[{name!r}]", "a str or a finite number")
+            if not isfinite(d):
+                raise ValueError(f"features[{name!r}]: {value!r} is not accepted; the accepted range is a str or a finite number")
+            told.append((name, max(-3e38, min(3e38, d)), 0))        # what a C float holds
+        return told
+
     cdef int _set(self, object key, object value, object ttl, object cost, object size, object namespace,
                   object features, bint measured) except -1:
         cdef Touch touch
-        cdef double weight
+        cdef double weight, lasts = INFINITY
         cdef int64_t now, ceiling
         cdef uint32_t r
         cdef double old
-        if size is None:
-            weight = self._size(value)
-        else:
-            weight = self._checked_size(size, "size")
-            if weight != 1:
-                self.counts_entries = self.counts_entries and self._sizer is None
+        cdef Py_hash_t h = PyObject_Hash(key)
+        weight = self._size(value) if size is None else self._checked_size(size, "size")
+        if ttl is not None:
+            lasts = _number(ttl, "ttl", "seconds, zero or more, math.inf or None")
+            if not lasts >= 0:
+                raise ValueError(f"ttl: {ttl!r} is not accepted; the accepted range is seconds, zero or more, math.inf or None")
         self._touch(&touch, weight, cost, namespace, features)
         if ttl is not None:
             self._arm()
         now = self._maybe_now()
-        ceiling = self._ceiling(key, value, ttl, now)
+        ceiling = self._ceiling(key, value, to_ns(lasts), now)
         if measured and self.x.kind == LEARNED and touch.cost >= 0:
-            r = engine_find(self.brain.g, PyObject_Hash(key))
+            r = engine_find(self.brain.g, h)
             if r != NIL and self.brain.g.trackers[r].rec.count > 1:
                 old = self.brain.g.trackers[r].cost
                 touch.cost = old + 0.3 * (touch.cost - old)
         try:
-            self._put(key, value, weight, now, ceiling, &touch)
+            self._put(key, h, value, weight, now, ceiling, &touch)
         finally:
             self._flush()
         return 0
@@ -554,23 +621,26 @@ cdef class Store:
 
     def get(self, key, default=None):
         """The value of `key`, or `default` if it is not held. A request: it counts and is learned from."""
-        value = self._lookup(key, NULL)
-        if PyList_GET_SIZE(self._dead):
+        try:
+            value = self._lookup(key, NULL)
+        finally:
             self._flush()
         return default if value is _MISSING else value
 
     def _get_with(self, key, default, size, cost, namespace, features):
         """`get` that also tells the learner what the caller knows of this access."""
         cdef Touch touch
+        self._touch(&touch, 1 if size is None else self._checked_size(size, "size"), cost, namespace, features)
         if self.x.kind != LEARNED:
             return self.get(key, default)
-        self._touch(&touch, 1 if size is None else self._checked_size(size, "size"), cost, namespace, features)
         if size is None:
             value = self._peek_size(key)
             if value is not None:
                 touch.size = value
-        value = self._lookup(key, &touch)
-        self._flush()
+        try:
+            value = self._lookup(key, &touch)
+        finally:
+            self._flush()
         return default if value is _MISSING else value
 
     cdef object _peek_size(self, object key):
@@ -578,8 +648,9 @@ cdef class Store:
         return None if s == NIL else self.weights[s]
 
     def __getitem__(self, key):
-        value = self._lookup(key, NULL)
-        if PyList_GET_SIZE(self._dead):
+        try:
+            value = self._lookup(key, NULL)
+        finally:
             self._flush()
         if value is _MISSING:
             return type(self).__missing__(self, key)
@@ -606,21 +677,33 @@ cdef class Store:
         self._set(key, value, ttl, seconds, size, namespace, features, True)
 
     def __delitem__(self, key):
+        cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t now = self._maybe_now(), s
         try:
-            s = self._held(key, now)
+            s = self._held(key, h, now)
             if s == NIL:
+                self._absent(key, now)
                 raise KeyError(key)
             self._take(<uint32_t>s, C_DELETED, now)
         finally:
             self._flush()
 
+    cdef int _absent(self, object key, int64_t now) except -1:
+        """The user deletes what is not held."""
+        cdef bint early
+        if self.x.kind == LEARNED:
+            early = self._left_early(key, now)
+            expiry_absent(&self.x, PyObject_Hash(key), now, early)
+        return 0
+
     def _pop(self, key):
         """Remove a key and return its value, or _core.MISSING."""
+        cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t now = self._maybe_now(), s
         try:
-            s = self._held(key, now)
+            s = self._held(key, h, now)
             if s == NIL:
+                self._absent(key, now)
                 return _MISSING
             value = <object>PyList_GET_ITEM(self._values, s)
             self._take(<uint32_t>s, C_DELETED, now)
@@ -637,17 +720,20 @@ cdef class Store:
             s = self.policy.victim(&self.policy, &self.arena)
             if s == NIL:
                 raise KeyError(f"{type(self).__name__} is empty") from None
-            pair = (<object>PyList_GET_ITEM(self._keys, s), <object>PyList_GET_ITEM(self._values, s))
+            # The pair is made last: a new tuple may collect garbage, whose finalizers may call in.
+            key = <object>PyList_GET_ITEM(self._keys, s)
+            value = <object>PyList_GET_ITEM(self._values, s)
             self._take(s, C_DELETED, now)
         finally:
             self._flush()
-        return pair
+        return key, value
 
     def __contains__(self, key):
         """Is the key held? Not a request: nothing is counted, reordered or learned."""
+        cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t now = self._maybe_now(), s
         try:
-            s = self._held(key, now)
+            s = self._held(key, h, now)
         finally:
             self._flush()
         return s != NIL
@@ -665,17 +751,18 @@ cdef class Store:
     def _pairs_held(self):
         """A snapshot of (key, value), in the policy's order from the oldest. Not a request."""
         cdef uint32_t s
-        cdef list out = []
+        cdef Py_ssize_t i
+        cdef list held = []
         if self.x.kind != NEVER:
             self._due(self._maybe_now())
             self._flush()
+        # References first, tuples after: making these may collect garbage, whose finalizers may call in.
         s = self.policy.order.tail
         while s != NIL:
-            # Building tuples may collect garbage, whose finalizers may call in: slots first.
-            out.append(s)
+            held.append(<object>PyList_GET_ITEM(self._keys, s))
+            held.append(<object>PyList_GET_ITEM(self._values, s))
             s = self.arena.slots[s].prev
-        keys, values = list(self._keys), list(self._values)
-        return [(keys[s], values[s]) for s in out]
+        return [(held[i], held[i + 1]) for i in range(0, len(held), 2)]
 
     def __iter__(self):
         return iter(self._keys_held())
@@ -684,11 +771,16 @@ cdef class Store:
         """Remove every entry."""
         cdef uint32_t s
         cdef int64_t now = self._maybe_now()
+        self._due(now)
         while True:
             s = self.policy.order.tail
             if s == NIL:
                 break
             self._take(s, C_CLEARED, now)
+        self._fresh = []
+        early, self._early = self._early, {}
+        guard_forgive_all(&self.x.guard)
+        early.clear()
         self._flush()
 
     def expire(self, time=None):
@@ -696,13 +788,15 @@ cdef class Store:
         cdef int64_t now, until, at
         cdef uint32_t s
         cdef int budget = 2147483647
-        cdef double d
-        if self.x.kind == NEVER:
-            return []
+        cdef double d = 0
+        cdef list dead
+        cdef Py_ssize_t i
         if time is not None:
             d = _number(time, "time", "seconds of the timer")
             if isnan(d):
                 raise ValueError("time: NaN is not accepted; the accepted range is any number of seconds of the timer")
+        if self.x.kind == NEVER:
+            return []
         now = self._now()
         until = now if time is None else to_ns(d)
         if until <= now:
@@ -720,21 +814,21 @@ cdef class Store:
                 at = self.x.lives[s].ceiling
                 if self.x.kind == IDLE and later(self.x.lives[s].rec.last, self.x.ttl) < at:
                     at = later(self.x.lives[s].rec.last, self.x.ttl)
-                if at <= until:
+                if at <= until and at != INT64_MAX:
                     self._take(s, C_EXPIRED, at)
-        gone = [(self._dead[i], self._dead[i + 1]) for i in range(0, len(self._dead), 4)
-                if self._dead[i + 2] == C_EXPIRED]
-        self._flush()
-        return gone
+        dead = self._removed()
+        self._tell(dead)
+        return [(dead[i], dead[i + 1]) for i in range(0, len(dead), 4) if dead[i + 2] == C_EXPIRED]
 
     def expires_in(self, key):
         """Seconds until the entry is served no more at the latest; inf when nothing is set; KeyError if not held.
 
         A learned expiry may let go earlier, when it finds that nobody will ask.
         """
+        cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t now = self._maybe_now(), s, at
         try:
-            s = self._held(key, now)
+            s = self._held(key, h, now)
         finally:
             self._flush()
         if s == NIL:
@@ -845,22 +939,34 @@ cdef class Store:
 
     def _explain(self, key):
         """What is known of an entry, as a dict; KeyError when it is not held."""
+        cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t now = self._maybe_now(), s
-        cdef Life* l
-        cdef Tracker judged
-        cdef Tracker* t
+        cdef Life l
+        cdef Tracker t
         cdef uint32_t r
-        cdef double* w
+        cdef double w[EXPERTS]
+        cdef double size
         try:
-            s = self._held(key, now)
+            s = self._held(key, h, now)
+            if s == NIL:
+                raise KeyError(key)
+            # Copies first: making Python objects may collect garbage, whose finalizers may call in.
+            size = self.weights[s]
+            if self.x.kind != NEVER:
+                l = self.x.lives[s]
+            if self.x.kind == LEARNED:
+                r = engine_find(self.brain.g, h)
+                if r != NIL and (l.breakeven <= 0 or self.brain.g.trackers[r].rec.last == l.rec.last):
+                    t = self.brain.g.trackers[r]
+                elif l.breakeven > 0:
+                    engine_judge(self.brain.g, &l.rec, l.breakeven, l.window, now - l.rec.last, h, &t)
+                if l.breakeven > 0:
+                    memcpy(w, engine_weights(self.brain.g, &t), sizeof(w))
         finally:
             self._flush()
-        if s == NIL:
-            raise KeyError(key)
-        out = {"kind": self.x.kind, "policy": self._policy_name, "size": self.weights[s]}
+        out = {"kind": self.x.kind, "policy": self._policy_name, "size": size}
         if self.x.kind == NEVER:
             return out
-        l = &self.x.lives[s]
         out.update(idle=(now - l.rec.last) / 1e9, expires_in=INFINITY if l.ceiling == INT64_MAX else (l.ceiling - now) / 1e9,
                    accesses=l.rec.count, bound=l.bound)
         if self.x.kind == IDLE:
@@ -868,21 +974,13 @@ cdef class Store:
         if self.x.kind != LEARNED:
             return out
         out.update(cost=l.cost, breakeven=l.breakeven / 1e9, window=INFINITY if l.window == INT64_MAX else l.window / 1e9,
-                   floor_left=max(0.0, (l.floor_ - now) / 1e9))
-        r = engine_find(self.brain.g, self.arena.slots[s].hash)
-        out["followed"] = r != NIL
+                   floor_left=max(0.0, (l.floor_ - now) / 1e9), followed=r != NIL)
         if l.breakeven <= 0:
             return out
-        if r != NIL and self.brain.g.trackers[r].rec.last == l.rec.last:
-            t = &self.brain.g.trackers[r]
-        else:
-            engine_judge(self.brain.g, &l.rec, l.breakeven, l.window, now - l.rec.last, self.arena.slots[s].hash, &judged)
-            t = &judged
-        w = engine_weights(self.brain.g, t)
         out.update(hold=bool(t.hold), back=t.back, ratio=t.ratio,
                    verdicts=[(w[e], bool((t.holding >> e) & 1)) for e in range(MAJORITY + 1)],
                    gap1=edge(t.rec.gap1 - 1) / 1e9 if t.rec.gap1 else None,
-                   features={name: t.x[i] for name, i in self._feature_names.items()})
+                   features={name: t.x[i] for name, i in list(self._feature_names.items())})
         return out
 
     def _check(self):

@@ -1,10 +1,11 @@
 """A hierarchical timer wheel of slot numbers (Varghese and Lauck, SOSP'87), amortised O(1).
 
-Time is integer nanoseconds; a tick is 1,024 of them. Level k has 64 buckets of 64**k ticks. A
-timer sits on the level of the highest six-bit digit in which its tick differs from `elapsed`,
-so every timer of a lower level is due before every timer of a higher one, and the next is found
-from one bitmap a level. Buckets are circular lists in order of scheduling: timers of one tick
-fire first come, first served, which makes every run repeatable.
+A tick is a nanosecond, counted from `base`: a coarser one would fire late by up to its length,
+and what is over must not be counted or shown for a moment longer. Level k has 64 buckets of
+64**k ticks. A timer sits on the level of the highest six-bit digit in which its tick differs
+from `elapsed`, so every timer of a lower level is due before every timer of a higher one, and
+the next is found from one bitmap a level. Buckets are circular lists in order of scheduling:
+timers of one tick fire first come, first served, which makes every run repeatable.
 """
 from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
@@ -20,12 +21,11 @@ cdef extern from * nogil:
     int ac_clz64(unsigned long long) noexcept
 
 cdef enum:
-    LEVELS = 9              # 54 bits of ticks: all of int64 nanoseconds
-    TICK_SHIFT = 10
+    LEVELS = 11             # 66 bits: from any int64 to any other
     OFF = 0xFFFF            # bucket of a timer that is not scheduled
 
 cdef struct Timer:
-    int64_t when            # nanoseconds; exact, ticks only order the firing
+    int64_t when            # nanoseconds
     uint32_t prev
     uint32_t next
     uint16_t bucket         # level * 64 + index, or OFF
@@ -35,7 +35,7 @@ cdef struct Wheel:
     uint32_t cap
     uint32_t n
     int64_t base            # nanoseconds at tick 0
-    int64_t elapsed         # tick that has been reached
+    uint64_t elapsed        # tick that has been reached
     uint64_t occupied[LEVELS]
     uint32_t heads[LEVELS * 64]
 
@@ -57,34 +57,23 @@ cdef inline int wheel_reserve(Wheel* w, uint32_t cap) noexcept nogil:
     w.cap = cap
     return 0
 
-cdef inline int64_t wheel_tick(Wheel* w, int64_t when) noexcept nogil:
-    """The tick at or after `when`: a timer never fires before its time."""
-    cdef int64_t since
-    if when <= w.base:
-        return 0
-    # base may be far below zero: saturate instead of overflowing
-    since = <int64_t>(<uint64_t>when - <uint64_t>w.base)
-    if since < 0 or since > INT64_MAX - 1024:
-        return INT64_MAX >> TICK_SHIFT
-    return (since + 1023) >> TICK_SHIFT
+cdef inline uint64_t wheel_tick(Wheel* w, int64_t when) noexcept nogil:
+    return <uint64_t>when - <uint64_t>w.base if when > w.base else 0
 
-cdef inline int64_t wheel_now(Wheel* w, int64_t now) noexcept nogil:
-    """The last tick that has begun at `now`."""
-    cdef int64_t since
-    if now <= w.base:
-        return 0
-    since = <int64_t>(<uint64_t>now - <uint64_t>w.base)
-    if since < 0:
-        since = INT64_MAX
-    return since >> TICK_SHIFT
+cdef inline int _wheel_level(Wheel* w, uint64_t tick) noexcept nogil:
+    return (63 - ac_clz64((tick ^ w.elapsed) | 63)) // 6
+
+cdef inline uint64_t _wheel_start(Wheel* w, int level, uint32_t b) noexcept nogil:
+    """The first tick of bucket `b`."""
+    return ((((w.elapsed >> (6 * level)) & ~<uint64_t>63) | b) << (6 * level))
 
 cdef inline void _wheel_link(Wheel* w, uint32_t s) noexcept nogil:
-    cdef int64_t tick = wheel_tick(w, w.timers[s].when)
+    cdef uint64_t tick = wheel_tick(w, w.timers[s].when)
     cdef int level
     cdef uint32_t b, head, tail
     if tick < w.elapsed:
         tick = w.elapsed
-    level = (63 - ac_clz64((<uint64_t>tick ^ <uint64_t>w.elapsed) | 63)) // 6
+    level = _wheel_level(w, tick)
     b = <uint32_t>(level * 64 + ((tick >> (6 * level)) & 63))
     w.timers[s].bucket = <uint16_t>b
     head = w.heads[b]
@@ -125,11 +114,11 @@ cdef inline void wheel_schedule(Wheel* w, uint32_t s, int64_t when) noexcept nog
     w.n += 1
 
 cdef inline int64_t wheel_settle(Wheel* w, int64_t now) noexcept nogil:
-    """Turn the wheel as far as `now`, and return the tick of the first due timer, or INT64_MAX.
+    """Turn the wheel as far as `now`, and return when the first due timer came due, or INT64_MAX.
 
     Nothing is removed: `wheel_pop` takes what is due.
     """
-    cdef int64_t limit = wheel_now(w, now), start
+    cdef uint64_t limit = wheel_tick(w, now), start
     cdef int level
     cdef uint32_t b, s, last, following
     while True:
@@ -139,11 +128,11 @@ cdef inline int64_t wheel_settle(Wheel* w, int64_t now) noexcept nogil:
         if level == LEVELS:
             break
         b = <uint32_t>ac_ctz64(w.occupied[level])
-        start = ((w.elapsed >> (6 * (level + 1))) << (6 * (level + 1))) | (<int64_t>b << (6 * level))
+        start = _wheel_start(w, level, b)
         if start > limit:
             break
         if level == 0:
-            return start
+            return <int64_t>(<uint64_t>w.base + start)
         # The whole bucket moves down a level or more, in order.
         w.elapsed = start if start > w.elapsed else w.elapsed
         b += <uint32_t>level * 64
@@ -165,9 +154,11 @@ cdef inline int64_t wheel_settle(Wheel* w, int64_t now) noexcept nogil:
 cdef inline uint32_t wheel_pop(Wheel* w, int64_t now) noexcept nogil:
     """The next timer that is due at `now`, unscheduled; NIL when there is none."""
     cdef uint32_t s
-    cdef int64_t tick = wheel_settle(w, now)
-    if tick == INT64_MAX:
+    cdef uint64_t tick
+    cdef int64_t when = wheel_settle(w, now)
+    if when == INT64_MAX:
         return NIL
+    tick = wheel_tick(w, when)
     w.elapsed = tick if tick > w.elapsed else w.elapsed
     s = w.heads[tick & 63]
     wheel_cancel(w, s)
@@ -176,20 +167,16 @@ cdef inline uint32_t wheel_pop(Wheel* w, int64_t now) noexcept nogil:
 cdef inline int64_t wheel_next(Wheel* w) noexcept nogil:
     """Nanoseconds before which nothing is due; INT64_MAX when nothing is scheduled."""
     cdef int level = 0
-    cdef uint32_t b
-    cdef int64_t start
     while level < LEVELS and w.occupied[level] == 0:
         level += 1
     if level == LEVELS:
         return INT64_MAX
-    b = <uint32_t>ac_ctz64(w.occupied[level])
-    start = ((w.elapsed >> (6 * (level + 1))) << (6 * (level + 1))) | (<int64_t>b << (6 * level))
-    return w.base + (start << TICK_SHIFT)
+    return <int64_t>(<uint64_t>w.base + _wheel_start(w, level, <uint32_t>ac_ctz64(w.occupied[level])))
 
 cdef inline bint wheel_sound(Wheel* w) noexcept nogil:
     """Buckets, bitmaps and counts agree, and every timer sits where its tick says."""
     cdef uint32_t b, s, n = 0
-    cdef int64_t tick
+    cdef uint64_t tick
     cdef int level
     for b in range(LEVELS * 64):
         s = w.heads[b]
@@ -204,7 +191,7 @@ cdef inline bint wheel_sound(Wheel* w) noexcept nogil:
             tick = wheel_tick(w, w.timers[s].when)
             if tick < w.elapsed:
                 tick = w.elapsed
-            level = (63 - ac_clz64((<uint64_t>tick ^ <uint64_t>w.elapsed) | 63)) // 6
+            level = _wheel_level(w, tick)
             # An overdue timer keeps the bucket it had when it came due.
             if tick > w.elapsed and b != level * 64 + ((tick >> (6 * level)) & 63):
                 return False

@@ -1,7 +1,7 @@
 """adaptcache: a cache that learns the expiry of every key online, and proves that it did not expire it too early."""
 from adaptcache.cache import Cache, policies
 from adaptcache.decorators import cached
-from adaptcache.errors import AdaptcacheError, RecursiveLoadError, TraceError
+from adaptcache.errors import AdaptcacheError, RecursiveLoadError, StateError, TraceError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry, price
 from adaptcache.explain import Explanation
 from adaptcache.keys import hashkey, methodkey, typedkey
@@ -12,5 +12,5 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptcacheError", "Cache", "Cause", "Explanation", "Fixed", "Idle", "Learned", "PerEntry", "RecursiveLoadError",
-    "Stats", "TraceError", "cached", "hashkey", "methodkey", "policies", "price", "typedkey",
+    "StateError", "Stats", "TraceError", "cached", "hashkey", "methodkey", "policies", "price", "typedkey",
 ]

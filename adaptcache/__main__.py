@@ -10,7 +10,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
-        sys.exit("adaptcache: the commands need the package click; pip install 'adaptcache[simulate]' brings it")
+        sys.exit("adaptcache: the commands need the package click; pip install '.[simulate]' in adaptcache's source folder brings it")
     adaptcache(prog_name="adaptcache")
 
 

@@ -5,6 +5,8 @@ the mapping's less travelled methods, loading, and looking at it all.
 """
 from __future__ import annotations
 
+import math
+import os
 import secrets
 from collections.abc import (
     Awaitable,
@@ -20,8 +22,9 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from adaptcache import _core
+from adaptcache import _core, state
 from adaptcache import expiry as expiries
+from adaptcache.errors import StateError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry
 from adaptcache.explain import Explanation, explanation
 from adaptcache.flights import MISSING, Flights
@@ -73,9 +76,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         on_removal: Removal | None = None,
     ) -> None:
         spec = expiries.parse(expiry)
-        self._spec = spec
-        self._flights = Flights()
-        self._trainer: Trainer | None = None
+        trainer: Trainer | None = None
         options: dict[str, Any] = {}
         if isinstance(spec, Fixed):
             options = {"kind": _FIXED, "ttl": float(spec.ttl)}
@@ -86,8 +87,12 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         elif isinstance(spec, Learned):
             if timer is not None and not callable(timer):
                 raise TypeError(f"timer: expected a callable or None, got {type(timer).__name__}")
-            options, self._trainer = self._learner(spec, timer)
+            options, trainer = self._learner(spec, timer)
         super().__init__(maxsize, getsizeof, policy=policy, timer=timer, on_removal=on_removal, causes=CAUSES, **options)
+        # Only now: a second call was refused above, and must not have changed anything.
+        self._spec = spec
+        self._flights = Flights()
+        self._trainer = trainer
         if isinstance(spec, Learned) and spec.learner == "thread":
             WORKER.add(self)
 
@@ -219,6 +224,39 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             return False
         more = self._learn(256)
         return self._trainer.step() >= 256 or more
+
+    # -- state that survives
+
+    def save(self, path: str | os.PathLike[str], *, entries: bool = False) -> None:
+        """Write what was learned to a file, atomically; the entries too with `entries=True` (they are pickled)."""
+        learned = None if self._trainer is None else self._trainer.brain.state()
+        held = None
+        if entries:
+            held = [(key, value, self.expires_in(key) if key in self else 0.0) for key, value in self._pairs_held()]
+        state.write(path, learned, held)
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], maxsize: float | None = None, getsizeof: Callable[[Any], float] | None = None,
+        *, entries: bool = False, **options: Any,
+    ) -> Cache[Any, Any]:
+        """A new cache with `maxsize`, `getsizeof` and the options of `Cache`, that knows what `save` wrote.
+
+        `entries=True` also takes over the entries, each for the time it had left; they are pickled, so do this
+        only with files of your own. StateError for a file that is damaged, foreign, of another version or
+        learned with other predictors.
+        """
+        learned, held = state.read(path, entries=entries)
+        cache = cls(maxsize, getsizeof, **options)
+        if cache._trainer is not None and learned is not None:
+            try:
+                cache._trainer.brain.restore(learned)
+            except (KeyError, TypeError, ValueError) as error:
+                raise StateError(f"{path}: {error}") from error
+        for key, value, left in held or ():
+            if left > 0:
+                cache.set(key, value, ttl=None if left == math.inf else left)
+        return cache
 
     # -- looking at it
 

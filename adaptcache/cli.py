@@ -15,7 +15,7 @@ import click
 
 from adaptcache.errors import TraceError
 from adaptcache.simulate import readers, report, run
-from adaptcache.simulate.extras import needs
+from adaptcache.simulate.extras import MissingExtra, needs
 from adaptcache.simulate.html import page
 from adaptcache.simulate.run import EvictionResult, Result
 
@@ -173,8 +173,6 @@ def _messages() -> Iterator[None]:
     """What a user can cure is said in a line; anything else is our bug and keeps its traceback."""
     try:
         yield
-    except (TraceError, ModuleNotFoundError, OSError) as error:
-        if isinstance(error, ModuleNotFoundError) and "adaptcache[" not in str(error):
-            raise
+    except (TraceError, MissingExtra, OSError) as error:
         click.echo(f"adaptcache: {error}", err=True)
         raise SystemExit(1) from error

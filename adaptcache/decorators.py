@@ -110,6 +110,7 @@ def cached(
     cache: MutableMapping[Any, Any] | None = ...,
     namespace: Hashable | Callable[..., Hashable] = ...,
     features: Callable[..., Mapping[str, float | int | str]] | None = ...,
+    cost: Callable[..., float] | float | None = ...,
     getsizeof: Callable[[Any], float] | None = ...,
     timer: Callable[[], float] | None = ...,
     on_removal: Callable[[Any, Any, Any, float], object] | None = ...,
@@ -125,6 +126,7 @@ def cached(
     cache: MutableMapping[Any, Any] | None = None,
     namespace: Any = None,
     features: Callable[..., Mapping[str, float | int | str]] | None = None,
+    cost: Callable[..., float] | float | None = None,
     getsizeof: Callable[[Any], float] | None = None,
     timer: Callable[[], float] | None = None,
     on_removal: Callable[[Any, Any, Any, float], object] | None = None,
@@ -141,7 +143,8 @@ def cached(
 
     For the learner only: `namespace` is a label for calls that behave alike, or computes one from the
     arguments; by default the function's qualified name. `features(*args, **kwargs)` describes a call
-    by names and numbers or strings; by default the types of the arguments.
+    by names and numbers or strings; by default the types of the arguments. `cost` is what a miss of a
+    call costs, a number or `cost(*args, **kwargs)` asked after the load; by default the time of the load.
 
     A result that does not fit (ValueError "value too large") is returned all the same.
     """
@@ -192,7 +195,7 @@ def cached(
         store: _CacheStore | _MappingStore
         if isinstance(getattr(target, "_flights", None), Flights):
             label = _qualified_name(function) if namespace is None else namespace
-            store = _CacheStore(target, ttl, label, _argument_types if features is None else features)
+            store = _CacheStore(target, ttl, label, _argument_types if features is None else features, cost)
         else:
             store = _MappingStore(target)
         return _wrap(function, make_key, store, {"maxsize": store.maxsize(), "typed": typed})
@@ -253,13 +256,16 @@ def _wrap(
 class _CacheStore:
     """Results in a `Cache`, which locks, counts and learns by itself."""
 
-    def __init__(self, cache: Any, ttl: float | None, namespace: Any, features: Callable[..., Any]) -> None:
+    def __init__(
+        self, cache: Any, ttl: float | None, namespace: Any, features: Callable[..., Any], cost: Any
+    ) -> None:
         self.cache = cache
         self.flights: Flights = cache._flights  # shared with everyone who loads into this cache
         self.get: Callable[[Hashable, object], Any] = cache.get
         self.ttl = ttl
         self.namespace = namespace
         self.features = features
+        self.cost = cost
         self.counted = (0, 0)  # hits and misses up to the last clear
 
     def compiled(self) -> _core.Store | None:
@@ -277,7 +283,11 @@ class _CacheStore:
         namespace = self.namespace(*args, **kwargs) if callable(self.namespace) else self.namespace
         features = self.features(*args, **kwargs)
         with _Oversize():
-            self.cache._set_loaded(key, value, self.ttl, seconds, None, namespace, features)
+            if self.cost is None:
+                self.cache._set_loaded(key, value, self.ttl, seconds, None, namespace, features)
+            else:
+                cost = self.cost(*args, **kwargs) if callable(self.cost) else self.cost
+                self.cache.set(key, value, ttl=self.ttl, cost=cost, namespace=namespace, features=features)
 
     def remove(self, key: Hashable) -> bool:
         return self.cache.pop(key, MISSING) is not MISSING

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 
-__all__ = ("AdaptcacheError", "RecursiveLoadError", "TraceError")
+__all__ = ("AdaptcacheError", "RecursiveLoadError", "StateError", "TraceError")
 
 
 class AdaptcacheError(Exception):
@@ -32,3 +32,7 @@ class RecursiveLoadError(AdaptcacheError, RuntimeError):
 
 class TraceError(AdaptcacheError, ValueError):
     """A trace that cannot be read or replayed: the file, the line or row and the column are named."""
+
+
+class StateError(AdaptcacheError, ValueError):
+    """A saved state that is damaged, foreign, or of another configuration. Nothing was changed."""

@@ -290,7 +290,7 @@ def test_main_runs_and_writes_the_page(tmp_path, capsys):
 def test_missing_extra_is_named_before_anything_runs(package, ours, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, f"adaptcache.demo.{ours}")
-    with pytest.raises(ModuleNotFoundError, match=rf"demo needs the package {package}.*adaptcache\[simulate\]"):
+    with pytest.raises(ModuleNotFoundError, match=rf"demo needs the package {package}.*\.\[simulate\]"):
         adaptcache.demo.main(seconds=1)
     assert capsys.readouterr().out == ""
 

@@ -185,14 +185,14 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch, small: Path) 
     monkeypatch.setitem(sys.modules, "adaptcache.cli", None)
     monkeypatch.delitem(sys.modules, "adaptcache.cli")
     monkeypatch.setitem(sys.modules, "click", None)
-    with pytest.raises(SystemExit, match=r"adaptcache\[simulate\]"):
+    with pytest.raises(SystemExit, match=r"\.\[simulate\]"):
         main()
 
 
 def test_a_missing_table_package_is_named(monkeypatch: pytest.MonkeyPatch, small: Path) -> None:
     monkeypatch.setitem(sys.modules, "rich.console", None)
     result = run(small, "--policy", "lru")
-    assert result.exit_code == 1 and "adaptcache[simulate]" in result.stderr
+    assert result.exit_code == 1 and ".[simulate]" in result.stderr
 
 
 def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ what the learning cache makes of measured query times.
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import adaptcache
 
@@ -55,41 +55,50 @@ class Query:
 
 
 class Contestant:
-    """A cache under one expiry, and its account."""
+    """The query function under `cached` with one expiry, and its account."""
 
     def __init__(self, name: str, expiry: Any, price: float, clock: WorkClock) -> None:
         self.name = name
         self.ledger = Ledger(price)
         self._clock = clock
-        self.cache: adaptcache.Cache[Hashable, Held] = adaptcache.Cache(
-            None, lambda value: value.size, policy="sieve", expiry=expiry, timer=clock, on_removal=self._removed
+        self._asked: tuple[Request, Query]
+        self._loaded: Held | None = None
+
+        # What the service knows of a call beyond its arguments: the learner is told of it.
+        def features(*call: object) -> Mapping[str, float | int | str]:
+            return self._asked[0].features
+
+        def cost(*call: object) -> float:
+            return self._asked[1].result()[1]
+
+        @adaptcache.cached(
+            maxsize=None, getsizeof=lambda value: value.size, policy="sieve", expiry=expiry, timer=clock,
+            on_removal=self._removed, namespace=lambda function, *arguments: function, features=features, cost=cost,
         )
+        def answer(function: str, *arguments: object) -> Held:
+            request, query = self._asked
+            self._loaded = held = Held(query.result()[0], request.version, clock.now)
+            return held
+
+        self._answer = answer
+        self.cache = cast("adaptcache.Cache[Hashable, Held]", answer.cache)
 
     def _removed(self, key: Hashable, value: Held, cause: object, at: float) -> None:
         self.ledger.removed(value, at)
 
     def ask(self, request: Request, query: Query) -> None:
         """Answers a request, out of the cache or by the query."""
-        key = (request.function, *request.arguments.values())
-        now = self._clock.now
-        loaded: list[Held] = []
-
-        def load(_: object) -> Held:
-            loaded.append(Held(query.result()[0], request.version, now))
-            return loaded[0]
-
-        # The cost is known before the load because the query may have been run for another cache.
-        cost = None if key in self.cache else query.result()[1]
-        value = self.cache.get_or_load(
-            key, load, cost=cost, namespace=request.function, features=request.features
-        )
-        if loaded:
-            self.ledger.loaded(value, query.result()[1])
-            if key not in self.cache:
-                # Not worth keeping for a moment; a cache need not call that a removal.
-                self.ledger.removed(value, now)
-        else:
-            self.ledger.hit(value, request.version, now)
+        call = (request.function, *request.arguments.values())
+        self._asked = request, query
+        self._loaded = None
+        value = self._answer(*call)
+        if self._loaded is None:
+            self.ledger.hit(value, request.version, self._clock.now)
+            return
+        self.ledger.loaded(value, query.result()[1])
+        if self._answer.cache_key(*call) not in self.cache:
+            # Not worth keeping for a moment; a cache need not call that a removal.
+            self.ledger.removed(value, self._clock.now)
 
 
 @dataclass

@@ -33,12 +33,25 @@ class Scope:
         self.high = np.full(_core.FEATURE_COUNT, -np.inf)
 
     def learn(self, x: Floats) -> None:
-        self.n += 1
-        delta = x - self.mean
-        self.mean += delta / self.n
-        self.m2 += delta * (x - self.mean)
-        np.minimum(self.low, x, out=self.low)
-        np.maximum(self.high, x, out=self.high)
+        """Rows of features (Chan, Golub and LeVeque's pairwise update)."""
+        rows = len(x)
+        if rows == 0:
+            return
+        mean = x.mean(axis=0, dtype=np.float64)
+        delta = mean - self.mean
+        total = self.n + rows
+        self.m2 += ((x - mean) ** 2).sum(axis=0) + delta**2 * (self.n * rows / total)
+        self.mean += delta * (rows / total)
+        self.n = total
+        np.minimum(self.low, x.min(axis=0), out=self.low)
+        np.maximum(self.high, x.max(axis=0), out=self.high)
+
+    def scaled(self, x: Floats) -> list[dict[int, float]]:
+        """Rows as river wants them: standardised, without the features that never varied."""
+        varied = np.flatnonzero(self.m2 > 0)
+        z = (x[:, varied] - self.mean[varied]) / self.spread()[varied]
+        numbers = varied.tolist()
+        return [dict(zip(numbers, row, strict=True)) for row in z.tolist()]
 
     def spread(self) -> NDArray[np.float64]:
         """Standard deviations, 1 where a feature never varied."""

@@ -86,22 +86,19 @@ class Trainer:
 
     def _train(self) -> int:
         n = self.brain.take_labels(self._x, self._info)
-        for row in range(n):
-            x = self._x[row]
-            breakeven, seen, base, last, _, y = self._info[row].tolist()
-            if self.guests and y != 2:
-                named = dict(zip(NAMES, x.tolist(), strict=True))
+        x, info = self._x[:n], self._info[:n].tolist()
+        for features, (_, seen, _, _, _, y) in zip(x.tolist() if self.guests else (), info, strict=False):
+            if y != 2:
+                named = dict(zip(NAMES, features, strict=True))
                 for guest in self.guests:
                     guest.learn(named, seen)
-            if self.hazards is None or self.leaves is None:
-                continue
+        if self.hazards is not None and self.leaves is not None:
             self.scope.learn(x)
-            if self.scope.n < 50:
-                continue        # the scale is not known yet
-            z = dict(enumerate(((x - self.scope.mean) / self.scope.spread()).tolist()))
-            self.hazards.learn(z, int(base), int(last), y == 1)
-            self.leaves.learn(z, river_models.log_wait(breakeven, seen if y == 1 else math.inf))
-            self.learned += 1
+            # Until the scale is known, nothing is learned on it.
+            for z, (breakeven, seen, base, last, _, y) in zip(self.scope.scaled(x) if self.scope.n >= 50 else (), info, strict=False):
+                self.hazards.learn(z, int(base), int(last), y == 1)
+                self.leaves.learn(z, river_models.log_wait(breakeven, seen if y == 1 else math.inf))
+                self.learned += 1
         if self.hazards is not None:
             if self.learned >= DENSE:
                 self.brain.thin_labels(THIN)

@@ -5,12 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+class MissingExtra(ModuleNotFoundError):
+    """An optional package is not installed; the message says how to get it."""
+
+
 @contextmanager
 def needs(purpose: str) -> Iterator[None]:
     """Import optional packages inside this; a missing one names the extra that brings it."""
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{purpose} needs the package {error.name}; pip install 'adaptcache[simulate]' brings it", name=error.name,
+        raise MissingExtra(
+            f"{purpose} needs the package {error.name}; pip install '.[simulate]' in adaptcache's source folder brings it",
+            name=error.name,
         ) from error

@@ -1,0 +1,202 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Wrappers through which the tests reach the structures; built with ADAPTCACHE_TESTS=1 only.
+
+Each method is one call of the structure's own function. Nothing here computes.
+"""
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from arena cimport NIL as _NIL, Arena as CArena, arena_free, arena_give, arena_init, arena_reserve, arena_take
+from belady cimport (Belady as CBelady, belady_free, belady_hit, belady_init, belady_insert, belady_remove,
+                     belady_victim)
+from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
+from ilist cimport IList as CList, ilist_push_front, ilist_sound, ilist_unlink
+from record cimport Record as CRecord, count_bucket as c_count_bucket, count_up as c_count_up, octave as c_octave, \
+    record_start, record_touch
+from ring cimport Event, Ring as CRing, ring_free, ring_init, ring_pop, ring_push
+from table cimport (Table as CTable, table_first, table_free, table_init, table_insert, table_next, table_remove,
+                    table_reserve, tag_of as c_tag_of)
+from wheel cimport (Wheel as CWheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
+                    wheel_schedule, wheel_sound)
+
+NIL = _NIL
+NB = _NB
+NEVER = INT64_MAX
+
+def edge(int j): return c_edge(j)
+def bin_of(int64_t age): return c_bin_of(age)
+def tag_of(int64_t hash): return c_tag_of(hash)
+def count_up(uint8_t c, uint32_t noise): return c_count_up(c, noise)
+def count_bucket(uint8_t c): return c_count_bucket(c)
+def octave(double x): return c_octave(x)
+
+
+cdef class Arena:
+    cdef CArena a
+
+    def __cinit__(self, uint32_t cap):
+        if arena_init(&self.a, cap) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        arena_free(&self.a)
+
+    def take(self): return arena_take(&self.a)
+    def give(self, uint32_t s): arena_give(&self.a, s)
+    def reserve(self, uint32_t cap): return arena_reserve(&self.a, cap)
+    def used(self, uint32_t s): return bool(self.a.slots[s].used)
+
+    @property
+    def n(self): return self.a.n
+
+    @property
+    def cap(self): return self.a.cap
+
+
+cdef class IList:
+    """A list over an arena of its own."""
+    cdef CArena a
+    cdef CList l
+
+    def __cinit__(self, uint32_t cap):
+        memset(&self.l, 0, sizeof(CList))
+        if arena_init(&self.a, cap) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        arena_free(&self.a)
+
+    def push(self):
+        cdef uint32_t s = arena_take(&self.a)
+        ilist_push_front(&self.a, &self.l, s)
+        return s
+
+    def remove(self, uint32_t s):
+        ilist_unlink(&self.a, &self.l, s)
+        arena_give(&self.a, s)
+
+    def sound(self): return bool(ilist_sound(&self.a, &self.l))
+
+    def items(self):
+        """From the newest to the oldest."""
+        cdef uint32_t s = self.l.head
+        out = []
+        while s != _NIL:
+            out.append(s)
+            s = self.a.slots[s].next
+        return out
+
+
+cdef class Table:
+    cdef CTable t
+
+    def __cinit__(self, uint32_t expected=0):
+        if table_init(&self.t, expected) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        table_free(&self.t)
+
+    def reserve(self): return table_reserve(&self.t)
+    def insert(self, int64_t hash, uint32_t slot): table_insert(&self.t, hash, slot)
+    def remove(self, int64_t hash, uint32_t slot): table_remove(&self.t, hash, slot)
+
+    def slots(self, int64_t hash):
+        """Every candidate for a hash, in the order of probing."""
+        cdef uint32_t at = 0, tag = c_tag_of(hash), s = table_first(&self.t, tag, &at)
+        out = []
+        while s != _NIL:
+            out.append(s)
+            s = table_next(&self.t, tag, &at)
+        return out
+
+    @property
+    def n(self): return self.t.n
+
+    @property
+    def size(self): return self.t.mask + 1
+
+    @property
+    def version(self): return self.t.version
+
+
+cdef class Wheel:
+    cdef CWheel w
+
+    def __cinit__(self, int64_t base, uint32_t cap):
+        wheel_init(&self.w, base)
+        if wheel_reserve(&self.w, cap) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        wheel_free(&self.w)
+
+    def reserve(self, uint32_t cap): return wheel_reserve(&self.w, cap)
+    def schedule(self, uint32_t s, int64_t when): wheel_schedule(&self.w, s, when)
+    def cancel(self, uint32_t s): wheel_cancel(&self.w, s)
+    def pop(self, int64_t now): return wheel_pop(&self.w, now)
+    def next(self): return wheel_next(&self.w)
+    def sound(self): return bool(wheel_sound(&self.w))
+
+    @property
+    def n(self): return self.w.n
+
+
+cdef class Ring:
+    """Events are known by their hash here."""
+    cdef CRing r
+
+    def __cinit__(self, uint32_t size):
+        if ring_init(&self.r, size) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        ring_free(&self.r)
+
+    def push(self, int64_t hash): ring_push(&self.r).hash = hash
+
+    def pop(self):
+        cdef Event* e = ring_pop(&self.r)
+        return None if e is NULL else e.hash
+
+    @property
+    def lost(self): return self.r.lost
+
+
+cdef class Record:
+    cdef CRecord r
+
+    def start(self, int64_t now, double size, double cost): record_start(&self.r, now, size, cost, 0)
+    def touch(self, int64_t now): record_touch(&self.r, now)
+
+    @property
+    def last(self): return self.r.last
+
+    @property
+    def gaps(self): return self.r.gap1, self.r.gap2
+
+    @property
+    def count(self): return self.r.count
+
+    @property
+    def classes(self): return self.r.size_class, self.r.cost_class
+
+
+cdef class Belady:
+    cdef CBelady b
+
+    def __cinit__(self, uint32_t slots):
+        if belady_init(&self.b, slots) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        belady_free(&self.b)
+
+    def insert(self, uint32_t s, int64_t next_use): belady_insert(&self.b, s, next_use)
+    def hit(self, uint32_t s, int64_t next_use): belady_hit(&self.b, s, next_use)
+    def remove(self, uint32_t s): belady_remove(&self.b, s)
+    def victim(self): return belady_victim(&self.b)
+    def next_use(self, uint32_t s): return self.b.next_use[s]
+
+    @property
+    def n(self): return self.b.n

@@ -1,0 +1,76 @@
+"""Imports go one way; docs/architecture.md draws the map that this file enforces."""
+import ast
+from pathlib import Path
+
+import pytest
+
+import adaptcache
+
+ROOT = Path(adaptcache.__file__).parent
+LAYERS = [
+    {"errors", "checks", "keys", "removal", "expiry", "stats"},
+    {"learn"},
+    {"flights"},
+    {"cache", "explain", "state", "decorators"},
+    {"simulate", "demo", "cli", "__main__", "__init__"},
+]
+# Third parties that only these rooms may know.
+ROOMS = {
+    "river": {"learn/river_models.py"},
+    "click": {"cli.py"},
+    "redis": set(),
+}
+
+
+def modules():
+    return sorted(path for path in ROOT.rglob("*.py"))
+
+
+def imports(path):
+    """Names of the modules that a file imports, ours as paths below the package."""
+    package = path.relative_to(ROOT).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = ["adaptcache", *package[: len(package) - node.level + 1]]
+                stem = ".".join([*base, *([node.module] if node.module else [])])
+            else:
+                stem = node.module or ""
+            yield stem
+            for alias in node.names:
+                yield f"{stem}.{alias.name}"
+
+
+def layer(room):
+    return next((number for number, rooms in enumerate(LAYERS) if room in rooms), None)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_its_own_layer_and_those_below(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    here = layer(parts[0])
+    assert here is not None, f"{parts[0]} has no place in the map: add it to docs/architecture.md and here"
+    if parts[0] == "__init__":
+        return
+    for name in imports(path):
+        ours = name.split(".")
+        if ours[0] == "adaptcache" and len(ours) > 1 and (there := layer(ours[1])) is not None:
+            assert there <= here, f"{path.name} reaches up to {name}"
+
+
+@pytest.mark.parametrize("library", ROOMS)
+def test_a_library_is_known_only_in_its_room(library):
+    knowing = {str(path.relative_to(ROOT)) for path in modules() for name in imports(path) if name.split(".")[0] == library}
+    assert knowing <= ROOMS[library]
+
+
+def test_the_plain_import_needs_no_extra():
+    """What `import adaptcache` reaches must be there with the runtime dependencies alone."""
+    extras = {"click", "rich", "matplotlib", "jinja2", "redis", "prometheus_client"}
+    for path in modules():
+        if path.relative_to(ROOT).parts[0] in {"simulate", "demo", "cli.py"}:
+            continue
+        assert not {name.split(".")[0] for name in imports(path)} & extras, path
