@@ -39,7 +39,7 @@ cdef class Store:
     cdef list _values
     cdef list _dead                 # key, value, cause, at of what left, until references may be dropped
     cdef object _gone_key           # the same of one entry that nobody wants to hear of: an eviction
-    cdef object _gone_value         #   makes no list; _MISSING: none
+    cdef object _gone_value         #   makes no list; _NEITHER: none
     cdef list _fresh                # key, end of window, of what left early, until `_early` has it
     cdef dict _early                # key -> end of window: hashes alone would mix up keys that share one
     cdef double* weights
@@ -73,7 +73,7 @@ cdef class Store:
         self._keys = [None] * 8
         self._values = [None] * 8
         self._dead = []
-        self._gone_key = self._gone_value = _MISSING
+        self._gone_key = self._gone_value = _NEITHER
         self._fresh = []
         self._early = {}
         self._maxsize = 0
@@ -295,7 +295,7 @@ cdef class Store:
 
     cdef inline void _bury(self, uint32_t s, int cause, int64_t at):
         """Hold the references of a slot until the operation ends."""
-        if self._on_removal is None and cause != C_EXPIRED and self._gone_value is _MISSING:
+        if self._on_removal is None and cause != C_EXPIRED and self._gone_value is _NEITHER:
             # Nothing is told: two references, and no list. (`expire` lists what it removed.)
             self._gone_key = <object>PyList_GET_ITEM(self._keys, s)
             self._gone_value = <object>PyList_GET_ITEM(self._values, s)
@@ -328,10 +328,10 @@ cdef class Store:
 
     cdef int _flush(self) except -1:
         """Drop what was removed, and tell. Last in every operation."""
-        if self._gone_value is not _MISSING:
+        if self._gone_value is not _NEITHER:
             # Into locals, which go when this returns: a finalizer may call in, and flush.
             key, value = self._gone_key, self._gone_value
-            self._gone_key = self._gone_value = _MISSING
+            self._gone_key = self._gone_value = _NEITHER
         if PyList_GET_SIZE(self._dead) == 0:
             return 0
         self._forget_early()
