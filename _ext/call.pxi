@@ -1,7 +1,7 @@
 # Call: a function that remembers its results, called without a Python frame.
 #
-# A hit is a key, a look-up and nothing else. Everything else belongs to Python: `miss` makes the
-# load, `get` asks whatever is not a plain Store, `make_key` makes keys of any other shape than the
+# A hit is a key, a look-up and nothing else. Everything else belongs to Python: `load` runs the
+# function, `get` asks whatever is not a plain Store, `make_key` makes keys of any other shape than the
 # default. This file knows no flights, no namespaces and no costs.
 #
 # Why the slot is set by hand: a class with `__call__` is called through tp_call, for which the
@@ -25,6 +25,7 @@ cdef extern from *:
     size_t PyVectorcall_NARGS(size_t)
     object PyObject_Vectorcall(PyObject*, PyObject**, size_t, PyObject*)
     object PyVectorcall_Call(object, object, PyObject*)
+    object PyObject_Call(object, object, PyObject*)
     object PyMethod_New(object, object)
 
 cdef inline tuple _pack(PyObject** args, size_t n, size_t room=0):
@@ -56,24 +57,28 @@ cdef class Call:
     get       get(key, default), where `cache` is None
     make_key  key of a call with these arguments; None: they are the key, as `cachetools.keys.hashkey`
               builds it, with `mark` between the positional ones and the sorted (name, value) pairs
-    miss      miss(key, args, kwargs): the result of a call whose key is not held
+    load      makes the result of a call whose key is not held, from what
+    load_of   load_of(key, args, kwargs) returns. Two steps, so that only `load` stands between a
+              function and its call of itself: CPython 3.12 has little room for that.
     """
     cdef vectorcallfunc vectorcall
     cdef Store store
     cdef object get
     cdef object make_key
     cdef object mark
-    cdef object miss
+    cdef object load
+    cdef object load_of
     cdef dict __dict__
     cdef object __weakref__
 
-    def __cinit__(self, Store cache, get, make_key, mark, miss):
+    def __cinit__(self, Store cache, get, make_key, mark, load, load_of):
         self.vectorcall = <vectorcallfunc>_call
         self.store = cache
         self.get = get
         self.make_key = make_key
         self.mark = mark
-        self.miss = miss
+        self.load = load
+        self.load_of = load_of
 
     def __call__(self, /, *args, **kwargs):
         return PyVectorcall_Call(self, args, <PyObject*>kwargs)
@@ -100,17 +105,19 @@ cdef object _call(object self, PyObject** args, size_t flags, PyObject* names):
     else:
         key = _pack(args, n) if names is NULL else _key(args, n, names, call.mark)
     if call.store is not None:
-        value = call.store._lookup(key, NULL)
-        if PyList_GET_SIZE(call.store._dead):
-            call.store._flush()
+        try:
+            value = call.store._lookup(key, NULL)
+        finally:
+            if PyList_GET_SIZE(call.store._dead):
+                call.store._flush()
     else:
         value = call.get(key, _MISSING)
     if value is not _MISSING:
         return value
     if names is not NULL:
         named = PyTuple_GET_SIZE(<object>names)
-    return call.miss(key, _pack(args, n),
-                     {<object>PyTuple_GET_ITEM(<object>names, i): <object>args[n + i] for i in range(named)})
+    return PyObject_Call(call.load, call.load_of(key, _pack(args, n), {
+        <object>PyTuple_GET_ITEM(<object>names, i): <object>args[n + i] for i in range(named)}), NULL)
 
-cdef Call _sample = Call(None, None, None, None, None)
+cdef Call _sample = Call(None, None, None, None, None, None)
 ac_set_vectorcall(<PyTypeObject*>Call, <char*>&_sample.vectorcall - <char*><PyObject*>_sample)

@@ -38,6 +38,8 @@ cdef class Store:
     cdef list _keys
     cdef list _values
     cdef list _dead                 # key, value, cause, at of what left, until references may be dropped
+    cdef object _gone_key           # the same of one entry that nobody wants to hear of: an eviction
+    cdef object _gone_value         #   makes no list; _NEITHER: none
     cdef list _fresh                # key, end of window, of what left early, until `_early` has it
     cdef dict _early                # key -> end of window: hashes alone would mix up keys that share one
     cdef double* weights
@@ -71,6 +73,7 @@ cdef class Store:
         self._keys = [None] * 8
         self._values = [None] * 8
         self._dead = []
+        self._gone_key = self._gone_value = _NEITHER
         self._fresh = []
         self._early = {}
         self._maxsize = 0
@@ -283,15 +286,24 @@ cdef class Store:
         self.policy.on_remove(&self.policy, &self.arena, s)
         table_remove(&self.table, h, s)
         self.total -= self.weights[s]
-        self._dead.append(<object>PyList_GET_ITEM(self._keys, s))
-        self._dead.append(<object>PyList_GET_ITEM(self._values, s))
-        self._dead.append(cause)
-        self._dead.append(at)
+        self._bury(s, cause, at)
         self._keys[s] = None
         self._values[s] = None
         arena_give(&self.arena, s)
         if self.arena.n == 0:
             self.total = 0
+
+    cdef inline void _bury(self, uint32_t s, int cause, int64_t at):
+        """Hold the references of a slot until the operation ends."""
+        if self._on_removal is None and cause != C_EXPIRED and self._gone_value is _NEITHER:
+            # Nothing is told: two references, and no list. (`expire` lists what it removed.)
+            self._gone_key = <object>PyList_GET_ITEM(self._keys, s)
+            self._gone_value = <object>PyList_GET_ITEM(self._values, s)
+            return
+        self._dead.append(<object>PyList_GET_ITEM(self._keys, s))
+        self._dead.append(<object>PyList_GET_ITEM(self._values, s))
+        self._dead.append(cause)
+        self._dead.append(at)
 
     cdef list _removed(self):
         """What was removed since it was last asked for; from here on it is the caller's."""
@@ -316,6 +328,10 @@ cdef class Store:
 
     cdef int _flush(self) except -1:
         """Drop what was removed, and tell. Last in every operation."""
+        if self._gone_value is not _NEITHER:
+            # Into locals, which go when this returns: a finalizer may call in, and flush.
+            key, value = self._gone_key, self._gone_value
+            self._gone_key = self._gone_value = _NEITHER
         if PyList_GET_SIZE(self._dead) == 0:
             return 0
         self._forget_early()
@@ -438,10 +454,7 @@ cdef class Store:
         if s != NIL:
             self.total += size - self.weights[slot]
             self.weights[slot] = size
-            self._dead.append(<object>PyList_GET_ITEM(self._keys, slot))
-            self._dead.append(<object>PyList_GET_ITEM(self._values, slot))
-            self._dead.append(C_REPLACED)
-            self._dead.append(now)
+            self._bury(slot, C_REPLACED, now)
             self._values[slot] = value
             self.policy.on_hit(&self.policy, &self.arena, slot)
             self.inserts += 1

@@ -102,7 +102,8 @@ class Call:
     __qualname__: str
     def __init__(
         self, cache: Store | None, get: Callable[[Any, Any], Any], make_key: Callable[..., Any] | None,
-        mark: object, miss: Callable[[Any, tuple[Any, ...], dict[str, Any]], Any],
+        mark: object, load: Callable[..., Any],
+        load_of: Callable[[Any, tuple[Any, ...], dict[str, Any]], tuple[Any, ...]],
     ) -> None: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...
     def __get__(self, instance: object, owner: type | None = None, /) -> Any: ...

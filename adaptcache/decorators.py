@@ -226,13 +226,11 @@ def _wrap(
 
     else:
 
-        def miss(key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return flights.load(
-                key, partial(function, *args, **kwargs), partial(put, key, args, kwargs), partial(recheck, key)
-            )
+        def load_of(key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+            return key, function, partial(put, key, args, kwargs), partial(recheck, key), args, kwargs
 
         in_core = make_key is hashkey and MARK is not None
-        call = _core.Call(store.compiled(), get, None if in_core else make_key, MARK, miss)
+        call = _core.Call(store.compiled(), get, None if in_core else make_key, MARK, flights.load, load_of)
         wrapper = functools.update_wrapper(call, function)
 
     def cache_clear() -> None:

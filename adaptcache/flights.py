@@ -156,11 +156,13 @@ class Flights:
     def load(
         self,
         key: Hashable,
-        loader: Callable[[], T],
+        loader: Callable[..., T],
         store: Callable[[T, float], object],
         recheck: Recheck[T] | None = None,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] = {},  # noqa: B006 - read only
     ) -> T:
-        """`loader()`, or what the load of `key` that is under way comes to.
+        """`loader(*args, **kwargs)`, or what the load of `key` that is under way comes to.
 
         `store(value, seconds)` is called once, by the leader. `recheck()` is asked once by a caller
         that became leader: a flight may have landed between its miss and its joining here.
@@ -169,7 +171,7 @@ class Flights:
             # A finalizer or signal handler that interrupted this very thread in one of the few
             # operations below. To wait here would be for ever; so it loads for itself.
             start = perf_counter()
-            value = loader()
+            value = loader(*args, **kwargs)
             seconds = perf_counter() - start
             self.loads.land(seconds)
             store(value, seconds)
@@ -184,8 +186,9 @@ class Flights:
                     if value is MISSING:
                         continue
                     return value
-                # The leader's part stands here and not in a method: a recursive function pays for
-                # every frame between itself and itself.
+                # The leader's part stands here and not in a method, and calls the loader with its
+                # arguments and not a partial of it: a recursive function pays for every frame
+                # between itself and itself, and since CPython 3.12 dearly for those in C.
                 caller = _caller()
                 if caller is not None:
                     caller.awaits.append(flight)
@@ -195,7 +198,7 @@ class Flights:
                     if found is MISSING:
                         start = perf_counter()
                         try:
-                            value = loader()
+                            value = loader(*args, **kwargs)
                         except BaseException:
                             self.loads.failed += 1
                             raise
