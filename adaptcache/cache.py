@@ -262,6 +262,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
 
     def stats(self) -> Stats:
         """The counters at this moment."""
+        currsize = self.currsize    # first: it lets go of what is due, and that is counted
         c = self._counters()
         loads = self._flights.loads
         weights: dict[str, float] = {}
@@ -274,7 +275,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             hits=c["hits"], misses=c["misses"], loads=loads.done, load_failures=loads.failed, load_seconds=loads.seconds,
             inserts=c["inserts"], evictions=c["evictions"], expirations=c["expirations"], premature=c["premature"],
             protected=c["protected"], premature_budget=c["premature_budget"], in_flight=c["in_flight"], stale_served=0,
-            currsize=self.currsize, maxsize=self.maxsize, weights=weights, drift_alarms=alarms, fallback=fallback,
+            currsize=currsize, maxsize=self.maxsize, weights=weights, drift_alarms=alarms, fallback=fallback,
         )
 
     def explain(self, key: Any) -> Explanation:
