@@ -264,6 +264,10 @@ cdef inline uint32_t engine_find(Engine* g, int64_t hash) noexcept nogil:
         s = table_next(&g.index, tag, &at)
     return s
 
+cdef inline bint engine_follows(Engine* g, int64_t hash) noexcept nogil:
+    """Is the key in the sample?"""
+    return mix64(<uint64_t>hash ^ g.salt) <= g.sample
+
 cdef inline void engine_drop(Engine* g, uint32_t s) noexcept nogil:
     wheel_cancel(&g.wheel, s)
     table_remove(&g.index, g.arena.slots[s].hash, s)

@@ -219,11 +219,13 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         return self._trainer.step()
 
     def _work(self) -> bool:
-        """One bounded step for the worker; True when there is more to do at once."""
-        if self._trainer is None:
-            return False
-        more = self._learn(256)
-        return self._trainer.step() >= 256 or more
+        """A bounded piece of learning from events, for the worker; True when there is more to do at once."""
+        return self._learn(128)
+
+    def _train(self) -> None:
+        """One step of training models, for the worker."""
+        if self._trainer is not None:
+            self._trainer.step()
 
     # -- state that survives
 
