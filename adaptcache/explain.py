@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from adaptcache import _core
 from adaptcache.learn import experts
 
 KINDS = ("none", "fixed", "idle", "per entry", "learned")
@@ -79,8 +80,12 @@ def explanation(raw: Mapping[str, Any], counters: Mapping[str, float], users: li
     if kind == "none":
         return Explanation(kind, "nothing")
     verdicts: dict[str, tuple[float, float]] = {}
-    for expert, (weight, holds) in enumerate(raw.get("verdicts", ())):
+    # The majority votes with the others' weights; naming it would explain nothing.
+    listed = [(expert, *verdict) for expert, verdict in enumerate(raw.get("verdicts", ())) if expert != _core.SLOT_MAJORITY]
+    total = sum(weight for _, weight, _ in listed) or 1.0
+    for expert, weight, holds in listed:
         if weight > 0:
+            weight /= total
             name = experts.name(expert, users)
             share, held = verdicts.get(name, (0.0, 0.0))
             verdicts[name] = (share + weight, held + weight * holds)

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from adaptcache import Cache, Cause, Learned
 from adaptcache.learn.worker import WORKER, Worker
 
@@ -168,6 +169,12 @@ class Counted:
         self.steps += 1
         self.stepped.set()
         return False
+
+    def _train(self) -> None:
+        pass
+
+    def _pace(self, slower: bool) -> None:
+        pass
 
 
 def test_thread_stops_when_the_last_cache_is_collected_and_starts_again() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from adaptcache.simulate import learned
 from adaptcache.simulate.oracle import Oracle
 from adaptcache.simulate.readers import read

@@ -42,10 +42,17 @@ def name(expert: int, users: Sequence[str] = ()) -> str:
 
 
 def shares(brain: _core.Brain, users: Sequence[str] = ()) -> dict[str, float]:
-    """Expert -> its share of the global weight, largest first; sums to one."""
+    """Expert -> its share of the global weight, largest first; sums to one.
+
+    The weighted majority votes with these same weights, so it is not listed itself.
+    """
     out: dict[str, float] = {}
-    for expert, (weight, present) in enumerate(zip(brain.weights(), brain.taking_part(), strict=True)):
-        if present:
+    present = brain.taking_part()
+    present[_core.SLOT_MAJORITY] = False
+    weights = brain.weights()
+    total = sum(weight for weight, here in zip(weights, present, strict=True) if here)
+    for expert, weight in enumerate(weights):
+        if present[expert]:
             called = name(expert, users)
-            out[called] = out.get(called, 0.0) + weight
+            out[called] = out.get(called, 0.0) + weight / total
     return dict(sorted(out.items(), key=lambda item: -item[1]))
