@@ -533,3 +533,39 @@ def test_loggers_are_quiet_when_nothing_goes_wrong(caplog: pytest.LogCaptureFixt
         cache[key % 50] = key
     wait_for(lambda: cache._counters()["expirations"] > 10, "removals")
     assert not [record for record in caplog.records if record.name == "adaptcache"]
+
+
+def test_learner_that_falls_behind_follows_fewer_keys_and_loses_no_more_events() -> None:
+    now = [0.0]
+    cache = Cache(None, expiry=Learned(memory_price=0.01, seed=4), timer=lambda: now[0])
+    WORKER.discard(cache)           # this test is the worker
+    lost = []
+    for _ in range(6):
+        before = cache._counters()["events_lost"]
+        for request in range(20_000):
+            now[0] += 0.001
+            cache.get_or_load(request % 1_000, lambda key: key, cost=1.0)
+        lost.append(cache._counters()["events_lost"] - before)
+        while cache._learn(512):
+            pass
+        cache._pace(False)
+    assert lost[0] > 0 and lost[-1] == 0
+    assert 0 < cache.brain.tracked < 700, "a fair sample of the keys is still followed"
+    cache._check()
+    now[0] += 1e5                   # a thousand break-even times
+    while cache._learn(512):
+        pass
+    assert len(cache) == 0, "keys that nobody follows are let go all the same"
+
+
+def test_learner_with_leisure_follows_all_keys_again() -> None:
+    now = [0.0]
+    cache = Cache(None, expiry=Learned(memory_price=0.01, seed=4), timer=lambda: now[0])
+    WORKER.discard(cache)
+    for slower in [True] * 3 + [False] * 100:
+        cache._pace(slower)
+    for key in range(1_000):
+        cache[key] = key
+    while cache._learn(512):
+        pass
+    assert cache.brain.tracked == 1_000
