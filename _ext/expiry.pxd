@@ -341,22 +341,30 @@ cdef inline uint32_t expiry_due(Expiry* x, int64_t now, int64_t* at, int* budget
     Learning and letting go run in the order of their time. At most `budget` timers are looked
     at, and `budget` counts down.
     """
-    cdef int64_t te, ts
+    cdef int64_t te, ts, upto = now
     cdef uint32_t s
     while budget[0] > 0:
-        ts = wheel_settle(&x.wheel, now)
+        if x.engine is not NULL and x.ring is NULL:
+            # Turn both wheels together, step by step: a verdict is acted on before the engine has
+            # gone on to later edges, whose rent and risk are not those of the removal.
+            upto = expiry_next(x)
+            if upto > now:
+                return NIL
+        ts = wheel_settle(&x.wheel, upto)
         te = INT64_MAX
         if x.engine is not NULL and x.ring is NULL:
-            te = wheel_settle(&x.engine.wheel, now)
+            te = wheel_settle(&x.engine.wheel, upto)
         if te == INT64_MAX and ts == INT64_MAX:
-            return NIL
+            if upto >= now:
+                return NIL
+            continue
         budget[0] -= 1
         if te <= ts:
-            engine_step(x.engine, now)
+            engine_step(x.engine, upto)
             _expiry_heard(x)
             continue
-        s = wheel_pop(&x.wheel, now)
-        if expiry_gone(x, s, now, at):
+        s = wheel_pop(&x.wheel, upto)
+        if expiry_gone(x, s, upto, at):
             return s
     return NIL
 
