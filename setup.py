@@ -4,7 +4,7 @@ ADAPTCACHE_TRACE=1      line coverage of the core (slow)
 ADAPTCACHE_DEBUG=1      C assertions and symbols, no optimisation
 ADAPTCACHE_SANITIZE=1   AddressSanitizer and UBSan (run Python with libasan preloaded)
 ADAPTCACHE_USDT=1       static tracepoints, where <sys/sdt.h> exists
-ADAPTCACHE_TESTS=1      also build adaptcache._coretest, through which the tests reach the structures
+ADAPTCACHE_TESTS=1      also build adaptcache._coretest and _learntest, through which the tests reach the structures
 """
 import os
 
@@ -38,7 +38,8 @@ def extension(name: str, source: str) -> Extension:
 
 extensions = [extension("adaptcache._core", "_ext/core.pyx")]
 if on("TESTS"):
-    extensions += [extension("adaptcache._coretest", "_ext/coretest.pyx")]
+    extensions += [extension("adaptcache._coretest", "_ext/coretest.pyx"),
+                   extension("adaptcache._learntest", "_ext/learntest.pyx")]
 
 setup(
     ext_modules=cythonize(

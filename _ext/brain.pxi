@@ -167,6 +167,8 @@ cdef class Brain:
                 # Children come after their parent, so a walk always ends.
                 if feature[i] >= FEATURES or not (i < left[i] < n and i < right[i] < n):
                     raise ValueError(f"publish_tree: node {i} is not sound")
+                if not isfinite(threshold[i]):
+                    raise ValueError(f"publish_tree: threshold[{i}] is not finite")
             elif left[i] >= LEAVES:
                 raise ValueError(f"publish_tree: leaf number {left[i]} is not below {LEAVES}")
         tree = <Tree*>calloc(1, sizeof(Tree))

@@ -24,7 +24,7 @@ from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve
 from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
 from bins cimport NB, bin_of, edge
 from engine cimport (CODES, COUNTS, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, MULTIPLES, NAMESPACES,
-                     STATICS, TURNS, USER, USERS, Tracker, code_of, engine_alarm, engine_find, engine_free,
+                     STATICS, TURNS, USER, USERS, Tracker, _engine_thin, code_of, engine_alarm, engine_find, engine_free,
                      engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
 from expiry cimport (BY_CEILING, BY_FLOOR, BY_GUARD, BY_IDLE, BY_MIXTURE, ENTRY, Expiry, FIXED, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,

@@ -17,7 +17,7 @@ from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve
 from bins cimport NB, bin_of, edge
 from flat cimport FEATURES, LEAVES, Line, Tree, in_scope, line_hazards, tree_leaf
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
-from hedge cimport EXPERTS, Hedge, hedge_close, hedge_forget, hedge_init
+from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_forget, hedge_init
 from record cimport Record, count_bucket, record_start, record_touch
 from ring cimport APP, EVICTED, GOT, MISSED, REMOVED, STORED, Touch
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
@@ -33,7 +33,7 @@ cdef enum:
     HAZARD = 33
     USER = 42
     USERS = 4
-    MAJORITY = 46           # holds while experts with more than half of the weight hold
+    MAJORITY = LEADER       # 46: holds while experts with more than half of the weight hold
     COUNTS = 5              # count buckets
     GAPS = NB + 1
     TURNS = 3               # gap 2 against gap 1: shorter, alike, longer
@@ -171,7 +171,7 @@ cdef inline void engine_prior(Engine* g, uint64_t mask) noexcept nogil:
         elif e < USER + USERS:
             g.prior[e] = 0.05 if (mask >> e) & 1 else 0.0
         elif e == MAJORITY:
-            g.prior[e] = 0.3
+            g.prior[e] = 9.0 * total        # of the whole, nine tenths
         total += g.prior[e]
     for e in range(EXPERTS):
         g.prior[e] /= total
@@ -263,6 +263,10 @@ cdef inline uint32_t engine_find(Engine* g, int64_t hash) noexcept nogil:
     while s != NIL and g.arena.slots[s].hash != hash:
         s = table_next(&g.index, tag, &at)
     return s
+
+cdef inline bint engine_follows(Engine* g, int64_t hash) noexcept nogil:
+    """Is the key in the sample?"""
+    return mix64(<uint64_t>hash ^ g.salt) <= g.sample
 
 cdef inline void engine_drop(Engine* g, uint32_t s) noexcept nogil:
     wheel_cancel(&g.wheel, s)

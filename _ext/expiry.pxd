@@ -13,7 +13,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL
 from bins cimport NB, bin_of, edge
-from engine cimport (BELOW, Engine, Tracker, engine_event, engine_find, engine_judge, engine_step)
+from engine cimport (BELOW, Engine, Tracker, engine_event, engine_find, engine_follows, engine_judge, engine_step)
 from guard cimport (Guard, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from record cimport Record, record_start, record_touch
@@ -105,6 +105,8 @@ cdef inline void _expiry_tell(Expiry* x, int64_t hash, int64_t now, int kind, co
     """The learner hears of it: at once, or through the ring."""
     cdef Event* e
     if x.ring is not NULL:
+        if not engine_follows(x.engine, hash):
+            return
         e = ring_push(x.ring)
         e.hash = hash
         e.now = now

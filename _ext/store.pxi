@@ -66,6 +66,8 @@ cdef class Store:
     cdef bint shadow                # the price of memory is learned from evictions
     cdef double shadow_price
     cdef int64_t last_eviction
+    cdef uint64_t lost_seen         # events that the ring had lost when last looked at
+    cdef uint32_t leisure           # looks since the learner was last behind
     cdef uint64_t hits, misses, inserts, evictions, expirations, touched
     cdef object __weakref__
 
@@ -909,6 +911,23 @@ cdef class Store:
             self._due(now)
         self._flush()
         return more
+
+    def _pace(self, bint slower):
+        """Follow half as many keys, or when there is leisure twice as many again."""
+        cdef Engine* g
+        if self.x.ring is NULL:
+            return
+        g = self.brain.g
+        if slower or self.ring.lost != self.lost_seen:
+            self.lost_seen = self.ring.lost
+            self.leisure = 0
+            if g.sample > <uint64_t>1 << 48:
+                _engine_thin(g)
+        else:
+            self.leisure += 1
+            if self.leisure >= 30 and g.sample < <uint64_t>0xFFFFFFFFFFFFFFFF and g.arena.n < g.capacity // 2:
+                self.leisure = 0
+                g.sample = (g.sample << 1) | 1
 
     cdef void _read(self, int events):
         cdef uint64_t head = self.ring.head

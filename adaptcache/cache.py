@@ -219,11 +219,13 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         return self._trainer.step()
 
     def _work(self) -> bool:
-        """One bounded step for the worker; True when there is more to do at once."""
-        if self._trainer is None:
-            return False
-        more = self._learn(256)
-        return self._trainer.step() >= 256 or more
+        """A bounded piece of learning from events, for the worker; True when there is more to do at once."""
+        return self._learn(128)
+
+    def _train(self) -> None:
+        """One step of training models, for the worker."""
+        if self._trainer is not None:
+            self._trainer.step()
 
     # -- state that survives
 
@@ -262,6 +264,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
 
     def stats(self) -> Stats:
         """The counters at this moment."""
+        currsize = self.currsize    # first: it lets go of what is due, and that is counted
         c = self._counters()
         loads = self._flights.loads
         weights: dict[str, float] = {}
@@ -274,7 +277,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             hits=c["hits"], misses=c["misses"], loads=loads.done, load_failures=loads.failed, load_seconds=loads.seconds,
             inserts=c["inserts"], evictions=c["evictions"], expirations=c["expirations"], premature=c["premature"],
             protected=c["protected"], premature_budget=c["premature_budget"], in_flight=c["in_flight"], stale_served=0,
-            currsize=self.currsize, maxsize=self.maxsize, weights=weights, drift_alarms=alarms, fallback=fallback,
+            currsize=currsize, maxsize=self.maxsize, weights=weights, drift_alarms=alarms, fallback=fallback,
         )
 
     def explain(self, key: Any) -> Explanation:

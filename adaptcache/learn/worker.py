@@ -1,7 +1,9 @@
 """The learner's thread: one daemon a process, which steps every cache that asked for it.
 
 It never keeps the interpreter alive, holds caches by weak reference only, ends when the last of them is
-gone, starts anew in a forked child, and spends at most about a fiftieth of one core.
+gone, and starts anew in a forked child. Training models takes at most a fiftieth of one core. Reading the
+requests' events takes at most EVENTS of one: beyond it, or when a ring runs over, a cache follows half as
+many keys, chosen by hash, whose histories stay whole.
 """
 from __future__ import annotations
 
@@ -15,15 +17,19 @@ from typing import Protocol
 
 _log = logging.getLogger("adaptcache")
 
-PAUSE = 0.05        # seconds between two rounds at the least
-SHARE = 0.02        # of one core at the most
-LONGEST = 2.0       # seconds between two rounds at the most
+PAUSE = 0.05        # seconds between two rounds
+TRAINING = 0.02     # share of one core for training models
+EVENTS = 0.05       # share of one core for reading events, all caches together
+PACE = 1.0          # seconds over which that share is measured
+PIECES = 256        # pieces of one cache's events in a round at the most
 
 
 class Learns(Protocol):
     """What the worker steps: a cache. True when there is more to do at once."""
 
     def _work(self) -> bool: ...
+    def _train(self) -> None: ...
+    def _pace(self, slower: bool) -> None: ...
 
 
 class Worker:
@@ -61,29 +67,43 @@ class Worker:
         self._thread.start()
 
     def _run(self) -> None:
-        pause = PAUSE
+        allowance = 0.0         # seconds of training that may be spent now
+        reading = 0.0           # seconds spent reading events since `paced`
+        last = paced = time.monotonic()
         while True:
-            self._wake.wait(pause)
+            self._wake.wait(PAUSE)
             with self._lock:
                 if self._closed or not self._caches:
                     self._thread = None
                     return
                 self._wake.clear()
-            began = time.thread_time()
+            now = time.monotonic()
+            allowance = min(allowance + TRAINING * (now - last), 0.1)
+            last = now
+            due = now - paced >= PACE
+            slower = reading > EVENTS * (now - paced)
+            if due:
+                paced, reading = now, 0.0
             for reference in list(self._caches.values()):
                 cache = reference()
                 if cache is None:
                     continue
+                began = time.thread_time()
                 try:
-                    for _ in range(64):
+                    for _ in range(PIECES):
                         if not cache._work():
                             break
+                    read = time.thread_time()
+                    reading += read - began
+                    if due:
+                        cache._pace(slower)
+                    if allowance > 0:
+                        cache._train()
+                        allowance -= time.thread_time() - read
                 except Exception:
                     # A user's timer or callback may raise at any time; learning goes on without this round.
                     _log.exception("a learning step raised; the cache goes on with what it knows")
                 del cache       # no reference may outlive the round
-            spent = time.thread_time() - began
-            pause = min(LONGEST, max(PAUSE, spent / SHARE))
 
     def close(self) -> None:
         """Stop for good: the interpreter is going down."""

@@ -1,0 +1,108 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Wrappers through which the tests reach what the learner computes; built with ADAPTCACHE_TESTS=1 only.
+
+Each function is one call of the core's own. Nothing here computes.
+"""
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
+from flat cimport FEATURES, GROUPS, Line, Tree, TreeNode, in_scope as c_in_scope, line_hazards as c_line_hazards, \
+    tree_leaf as c_tree_leaf
+from hazard cimport Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW as _WINDOW, outlook as c_outlook
+from hedge cimport EXPERTS, Hedge, hedge_close, hedge_init
+
+NB = _NB
+WINDOW = _WINDOW
+
+def edge(int j): return c_edge(j)
+def bin_of(int64_t age): return c_bin_of(age)
+
+cdef int cells(Cell* out, rows) except -1:
+    for i, (p, q, n) in enumerate(rows):
+        out[i].p, out[i].q, out[i].n = p, q, n
+    return 0
+
+def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j, int top, double start,
+            double breakeven, int64_t window):
+    """(values of the nine hazard experts, back, rent). Cells as (p, q, n), NB of each; None = there is none.
+
+    key: WINDOW of (p, q, n) from bin `base`; line: WINDOW hazards from `base`.
+    """
+    cdef Cell all_[_NB]
+    cdef Cell habit_[_NB]
+    cdef Cell habit2_[_NB]
+    cdef Cell namespace_[_NB]
+    cdef Cell leaf_[_NB]
+    cdef KeyCell key_
+    cdef float line_[_WINDOW]
+    cdef Chain c
+    cdef Outlook o
+    memset(&c, 0, sizeof(c))
+    cells(all_, everyone)
+    cells(habit_, habit)
+    cells(habit2_, habit2)
+    c.everyone, c.habit, c.habit2 = all_, habit_, habit2_
+    c.line_base = base
+    if namespace is not None:
+        cells(namespace_, namespace)
+        c.namespace_ = namespace_
+    if leaf is not None:
+        cells(leaf_, leaf)
+        c.leaf = leaf_
+    if key is not None:
+        key_.base = base
+        for i, (p, q, n) in enumerate(key):
+            key_.p[i], key_.q[i], key_.n[i] = <int>(p * 65535 + 0.5), <int>(q * 65535 + 0.5), n
+        c.key = &key_
+    if line is not None:
+        for i, p in enumerate(line):
+            line_[i] = p
+        c.line = line_
+    c_outlook(&c, &o, j, top, start, breakeven, window)
+    return [o.value[e] for e in range(HAZARDS)], o.back, o.rent
+
+def line_hazards(float[:, ::1] weight, float[::1] bias, float[::1] x, int base, int n):
+    cdef Line m
+    cdef float out[_WINDOW]
+    for i in range(GROUPS):
+        m.bias[i] = bias[i]
+        for d in range(FEATURES):
+            m.weight[i][d] = weight[i, d]
+    c_line_hazards(&m, &x[0], out, base, n)
+    return [out[i] for i in range(n)]
+
+def in_scope(float[::1] x, float[::1] low, float[::1] high):
+    return bool(c_in_scope(&x[0], &low[0], &high[0]))
+
+def tree_leaf(int32_t[::1] feature, float[::1] threshold, uint32_t[::1] left, uint32_t[::1] right, float[::1] x):
+    cdef Tree t
+    t.n = <uint32_t>feature.shape[0]
+    t.nodes = <TreeNode*>malloc(t.n * sizeof(TreeNode))
+    if t.nodes is NULL:
+        raise MemoryError
+    for i in range(feature.shape[0]):
+        t.nodes[i].feature, t.nodes[i].threshold = feature[i], threshold[i]
+        t.nodes[i].left, t.nodes[i].right = left[i], right[i]
+    try:
+        return c_tree_leaf(&t, &x[0])
+    finally:
+        free(t.nodes)
+
+def hedge(rounds, prior, double keep, double share):
+    """The weights after each of `rounds`, a list of losses per expert."""
+    cdef Hedge h
+    cdef double first[EXPERTS]
+    memset(first, 0, sizeof(first))
+    for e, p in enumerate(prior):
+        first[e] = p
+    hedge_init(&h, first)
+    out = []
+    for losses in rounds:
+        for e, loss in enumerate(losses):
+            h.round_[e] = loss
+        h.pending = 32
+        hedge_close(&h, first, keep, share)
+        out.append([h.weight[e] for e in range(len(prior))])
+    return out

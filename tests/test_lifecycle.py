@@ -1,0 +1,528 @@
+"""The learner's thread: when it lives, when it ends, and that nobody notices it otherwise.
+
+What concerns a whole process runs in a process of its own. Nothing here sleeps and hopes: every wait is for
+something that must come, with a deadline.
+"""
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from adaptcache import Cache, Cause, Learned
+from adaptcache.learn.worker import WORKER, Worker
+
+PATIENCE = 30.0
+FAST = 2000.0           # seconds of the cache's time in a second
+
+
+def fast() -> float:
+    return time.monotonic() * FAST
+
+
+def wait_for(condition: Callable[[], object], what: str) -> None:
+    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not come within {PATIENCE:.0f} s"
+        pause.wait(0.005)
+
+
+def threaded(maxsize: float | None = None, **options: Any) -> Cache[Any, Any]:
+    told = options.pop("on_removal", None)
+    timer = options.pop("timer", fast)
+    options = {"memory_price": 0.05, "premature": 1.0, "predictors": ("table", "river")} | options
+    return Cache(maxsize, timer=timer, on_removal=told, expiry=Learned(**options))
+
+
+def learners() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "adaptcache-learner"]
+
+
+# -- it works by itself ------------------------------------------------------------------------------------
+
+def test_thread_learns_and_lets_go_without_a_request() -> None:
+    gone = threading.Event()
+    cache = threaded(on_removal=lambda key, value, cause, at: cause is Cause.EXPIRED and gone.set())
+    for key in range(200):
+        cache.get(key)
+        cache[key] = key
+    assert gone.wait(PATIENCE)
+    wait_for(lambda: cache.brain.labels >= 200, "a label for each wait")
+    wait_for(lambda: cache._counters()["expirations"] == 200, "the end of every entry")
+    cache._check()
+
+
+def test_thread_trains_and_publishes_river_models() -> None:
+    cache = threaded(premature=0.01)
+    dice = random.Random(1)
+
+    def ask() -> bool:
+        for _ in range(200):
+            key = dice.randrange(300)
+            if cache.get(key) is None:
+                cache.set(key, key, features={"kind": str(key % 3)})
+        return cache._trainer.published > 0
+
+    wait_for(ask, "a published model")
+    stats = cache.stats()
+    assert stats.premature + stats.in_flight <= stats.premature_budget
+    assert sum(stats.weights.values()) == pytest.approx(1)
+    cache._check()
+
+
+def test_promise_holds_with_a_thread_and_a_model_that_means_harm() -> None:
+    class Never:
+        def learn(self, x: dict[str, float], y: float) -> None: ...
+
+        def predict(self, x: dict[str, float]) -> float:
+            return 0.0
+
+    gone: list[int] = []
+    cache = threaded(premature=0.05, predictors=(Never(),), on_removal=lambda key, *rest: gone.append(key))
+    cache.brain.only = 42       # the user's first model alone
+    dice = random.Random(2)
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        key = gone.pop() if gone else dice.randrange(50)
+        if cache.get(key) is None:
+            cache[key] = key
+        counters = cache._counters()
+        assert counters["premature"] + counters["in_flight"] <= counters["premature_budget"]
+    assert cache._counters()["worst"] <= 0
+    cache._check()
+
+
+def test_clock_that_raises_is_logged_and_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    broken = threading.Event()
+    raised = threading.Event()
+
+    def timer() -> float:
+        if broken.is_set():
+            raised.set()
+            raise OSError("no clock")
+        return fast()
+
+    cache = threaded(timer=timer)
+    cache[1] = 1
+    broken.set()
+    assert raised.wait(PATIENCE)
+    wait_for(lambda: any(record.name == "adaptcache" and record.exc_info for record in list(caplog.records)), "a line in the log")
+    broken.clear()
+    wait_for(lambda: cache._counters()["expirations"] == 1, "the end of the entry")
+    assert WORKER.alive
+
+
+def test_callback_that_raises_in_the_thread_is_logged_and_stays(caplog: pytest.LogCaptureFixture) -> None:
+    calls = []
+
+    def told(key: int, value: int, cause: Cause, at: float) -> None:
+        calls.append(key)
+        raise ValueError("not my day")
+
+    cache = threaded(on_removal=told)
+    for key in range(3):
+        cache[key] = key
+    wait_for(lambda: len(calls) == 3, "three calls")
+    wait_for(lambda: sum("on_removal raised" in record.getMessage() for record in list(caplog.records)) == 3, "three lines")
+
+
+# -- one thread --------------------------------------------------------------------------------------------
+
+def test_one_daemon_thread_serves_every_cache() -> None:
+    caches = [threaded() for _ in range(5)]
+    for cache in caches:
+        cache[1] = 1
+    assert len(learners()) == 1
+    assert learners()[0].daemon
+    wait_for(lambda: all(cache._counters()["expirations"] == 1 for cache in caches), "the end of all entries")
+
+
+def test_no_thread_for_other_caches_and_manual_learners() -> None:
+    run("""
+import threading
+from adaptcache import Cache, Learned, Idle
+held = [Cache(10), Cache(10, expiry=5), Cache(10, expiry=Idle(5)), Cache(10, expiry=Learned(learner="manual"))]
+for cache in held:
+    cache[1] = 1
+assert threading.active_count() == 1, threading.enumerate()
+""")
+
+
+class Counted:
+    """What a worker serves, without a cache."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.stepped = threading.Event()
+
+    def _work(self) -> bool:
+        self.steps += 1
+        self.stepped.set()
+        return False
+
+
+def test_thread_stops_when_the_last_cache_is_collected_and_starts_again() -> None:
+    worker = Worker()
+    first, second = Counted(), Counted()
+    worker.add(first)
+    worker.add(second)
+    assert first.stepped.wait(PATIENCE) and second.stepped.wait(PATIENCE)
+    gone = weakref.ref(first)
+    del first
+    wait_for(lambda: gone() is None, "the end of the first")
+    assert worker.alive
+    del second
+    wait_for(lambda: not worker.alive, "the end of the thread")
+    third = Counted()
+    worker.add(third)
+    assert third.stepped.wait(PATIENCE)
+    worker.discard(third)
+    wait_for(lambda: not worker.alive, "the end of the thread")
+
+
+def test_step_that_raises_stops_nobody_elses(caplog: pytest.LogCaptureFixture) -> None:
+    class Raises(Counted):
+        def _work(self) -> bool:
+            super()._work()
+            raise RuntimeError("step")
+
+    worker = Worker()
+    bad, good = Raises(), Counted()
+    worker.add(bad)
+    worker.add(good)
+    wait_for(lambda: bad.steps >= 2 and good.steps >= 2, "two steps of each")
+    assert any("learning step raised" in record.getMessage() for record in list(caplog.records))
+    worker.close()
+    wait_for(lambda: not worker.alive, "the end of the thread")
+
+
+def test_closed_worker_starts_no_thread() -> None:
+    worker = Worker()
+    worker.close()
+    served = Counted()
+    worker.add(served)
+    assert not worker.alive
+
+
+# -- collection --------------------------------------------------------------------------------------------
+
+def test_cache_is_collected_while_its_thread_lives() -> None:
+    other = threaded()      # keeps the thread alive
+    cache = threaded()
+    cache[1] = 1
+    gone = weakref.ref(cache)
+    del cache
+    wait_for(lambda: gc.collect() is not None and gone() is None, "the end of the cache")
+    assert WORKER.alive
+    del other
+
+
+def test_cache_in_a_cycle_with_its_values_keys_and_callback_is_collected() -> None:
+    class Node:
+        def __init__(self, cache: Any) -> None:
+            self.cache = cache
+
+        def told(self, *what: object) -> None: ...
+
+    cache = threaded()
+    node = Node(cache)
+    cache[node] = node
+    cache["told"] = node.told
+    watched = weakref.ref(cache), weakref.ref(node)
+    del cache, node
+    wait_for(lambda: gc.collect() is not None and not any(ref() for ref in watched), "the end of the cycle")
+
+
+def test_callback_bound_to_the_caches_owner_is_collected_with_it() -> None:
+    class Service:
+        def __init__(self) -> None:
+            self.cache = threaded(on_removal=self.told)
+            self.cache[1] = self
+
+        def told(self, *what: object) -> None: ...
+
+    watched = weakref.ref(Service())
+    wait_for(lambda: gc.collect() is not None and watched() is None, "the end of the service")
+
+
+def test_cache_with_early_removals_is_collected() -> None:
+    """Keys that left early are remembered until their window ends, and not beyond the cache."""
+    class Key:
+        pass
+
+    now = 0.0
+    cache = Cache(None, timer=lambda: now, expiry=Learned(learner="manual", memory_price=1.0, premature=1.0, predictors=()))
+    key = Key()
+    cache[key] = cache
+    now = 0.2
+    cache.expire()
+    watched = weakref.ref(key), weakref.ref(cache)
+    del key, cache
+    gc.collect()
+    assert [ref() for ref in watched] == [None, None]
+
+
+# -- many threads and tasks --------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("maxsize", [40, None])
+def test_eight_threads_at_once_keep_every_structure_sound(maxsize: float | None) -> None:
+    cache = threaded(maxsize, premature=0.05, on_removal=lambda *what: None)
+    failures: list[BaseException] = []
+    start = threading.Barrier(8)
+
+    def work(number: int) -> None:
+        dice = random.Random(number)
+        try:
+            start.wait()
+            for i in range(1500):
+                key = dice.randrange(120)
+                act = dice.randrange(12)
+                if act < 4:
+                    value = cache.get(key)
+                    assert value is None or value == key
+                elif act < 6:
+                    cache.set(key, key, cost=dice.choice([1, 2]), namespace=key % 4, features={"kind": str(key % 3)})
+                elif act < 8:
+                    assert cache.get_or_load(key, lambda k: k) == key
+                elif act == 8:
+                    cache.pop(key, None)
+                elif act == 9:
+                    try:
+                        del cache[key]
+                    except KeyError:
+                        pass
+                elif act == 10:
+                    assert all(k == v for k, v in cache.expire())
+                elif i % 20 == 0:
+                    assert all(k == v for k, v in cache.items())
+                    cache.stats()
+                else:
+                    len(cache)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not failures and not any(thread.is_alive() for thread in threads)
+    cache._check()
+    stats = cache.stats()
+    assert stats.premature + stats.in_flight <= stats.premature_budget
+
+
+def test_tasks_share_loads_while_the_thread_learns() -> None:
+    cache = threaded(100, premature=0.01)
+    loads = 0
+
+    async def load(key: int) -> int:
+        nonlocal loads
+        loads += 1
+        await asyncio.sleep(0)
+        return key
+
+    async def client(number: int) -> None:
+        dice = random.Random(number)
+        for _ in range(100):
+            key = dice.randrange(30)
+            assert await cache.aget_or_load(key, load) == key
+
+    async def main() -> None:
+        await asyncio.gather(*(client(n) for n in range(20)))
+
+    asyncio.run(main())
+    stats = cache.stats()
+    assert stats.loads == loads < 2000
+    cache._check()
+
+
+# -- whole processes ---------------------------------------------------------------------------------------
+
+SERVE = """
+import threading, time, sys, os, random
+from adaptcache import Cache, Learned
+from adaptcache.learn.worker import WORKER
+def fast(): return time.monotonic() * 2000
+def new(**more):
+    options = dict(memory_price=0.05, premature=1.0, predictors=("table", "river")) | more
+    return Cache(None, timer=fast, expiry=Learned(**options))
+def ask(cache, n=300):
+    for i in range(n):
+        key = random.randrange(100)
+        if cache.get(key) is None:
+            cache[key] = key
+def wait_for(condition, what, act=lambda: None):
+    deadline, pause = time.monotonic() + 30, threading.Event()
+    while not condition():
+        act()
+        if time.monotonic() > deadline:
+            sys.exit(what + " did not come")
+        pause.wait(0.005)
+"""
+
+
+def run(script: str, *options: str) -> float:
+    """Run a script to its end; how long that took. It must end well and say nothing."""
+    began = time.monotonic()
+    # Forking beside a thread is what is tested here; 3.12 and later warn about it.
+    done = subprocess.run([sys.executable, "-W", "ignore:.*fork:DeprecationWarning", *options, "-c", SERVE + script],
+                          capture_output=True, text=True, timeout=60, env=None if sys.path[0] == "" else _env())
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr or done.returncode
+    return time.monotonic() - began
+
+
+def _env() -> dict[str, str]:
+    import os
+
+    return os.environ | {"PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
+
+
+def test_interpreter_exits_cleanly_and_at_once_with_a_live_learner() -> None:
+    run("""
+cache = new()
+ask(cache)
+wait_for(lambda: cache.brain.labels > 100, "labels", lambda: ask(cache))
+assert WORKER.alive and WORKER._thread.daemon
+ended = time.monotonic()
+import atexit
+# Registered first of all handlers, so run last.
+atexit.unregister(WORKER.close)
+def late():
+    assert time.monotonic() - ended < 3, "slow"
+    assert not WORKER.alive
+atexit.register(late)
+atexit.register(WORKER.close)
+""")
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_interpreter_exits_cleanly_in_the_middle_of_learning(attempt: int) -> None:
+    run(f"""
+caches = [new() for _ in range(4)]
+for cache in caches:
+    ask(cache, 1500 + 500 * {attempt})
+wait_for(lambda: caches[0]._trainer.learned > 30 * {attempt}, "learning", lambda: ask(caches[0]))
+""")
+
+
+def test_interpreter_does_not_wait_for_a_model_that_hangs() -> None:
+    took = run("""
+inside = threading.Event()
+class Hangs:
+    def learn(self, x, y): ...
+    def predict(self, x):
+        inside.set()
+        threading.Event().wait()
+cache = new(predictors=(Hangs(),))
+cache[1] = 1
+assert inside.wait(30)
+""")
+    assert took < 15
+
+
+def test_interpreter_exits_cleanly_when_the_cache_is_a_global_in_a_cycle() -> None:
+    run("""
+cache = new()
+cache[1] = cache
+cache.itself = cache
+ask(cache)
+""")
+
+
+def test_no_thread_is_left_when_every_cache_is_gone() -> None:
+    run("""
+cache = new()
+ask(cache)
+assert WORKER.alive
+del cache
+wait_for(lambda: not WORKER.alive, "the end of the thread")
+assert threading.active_count() == 1
+""")
+
+
+def test_child_of_a_fork_learns_on() -> None:
+    run("""
+cache = new()
+wait_for(lambda: cache.brain.labels > 50, "labels", lambda: ask(cache))
+held = len(cache)
+pid = os.fork()
+if pid == 0:
+    try:
+        assert WORKER.alive and threading.active_count() == 2
+        before = cache.brain.labels
+        wait_for(lambda: cache.brain.labels > before + 500, "labels in the child", lambda: ask(cache))
+        cache._check()
+        os._exit(0)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+before = cache.brain.labels
+wait_for(lambda: cache.brain.labels > before, "labels in the parent", lambda: ask(cache))
+""")
+
+
+def test_child_of_a_fork_is_not_stuck_on_a_lock_that_was_held() -> None:
+    run("""
+cache = new()
+ask(cache)
+with WORKER._lock:
+    pid = os.fork()
+    if pid == 0:
+        done = threading.Event()
+        def work():
+            another = new()
+            ask(another)
+            done.set()
+        threading.Thread(target=work, daemon=True).start()
+        os._exit(0 if done.wait(10) else 1)
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+""")
+
+
+def test_child_of_a_fork_without_caches_has_no_thread() -> None:
+    run("""
+cache = new()
+ask(cache)
+del cache
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if threading.active_count() == 1 else 1)
+_, status = os.waitpid(pid, 0)
+assert os.waitstatus_to_exitcode(status) == 0
+""")
+
+
+def test_pool_of_forked_processes_serves_and_ends() -> None:
+    run("""
+import multiprocessing
+cache = new()
+ask(cache)
+def job(number):
+    ask(cache)
+    wait_for(lambda: WORKER.alive, "the child's thread")
+    return cache.stats().misses > 0
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert all(pool.map(job, range(4)))
+""")
+
+
+def test_loggers_are_quiet_when_nothing_goes_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "adaptcache")
+    cache = threaded()
+    for key in range(300):
+        cache[key % 50] = key
+    wait_for(lambda: cache._counters()["expirations"] > 10, "removals")
+    assert not [record for record in caplog.records if record.name == "adaptcache"]
