@@ -26,7 +26,7 @@ test-slow: $(VENV)/installed
 	$(RUN) -P -m pytest -n 2 -m slow
 
 bench: $(VENV)/installed
-	$(RUN) -P -m pytest bench -q --benchmark-only --benchmark-group-by=group --benchmark-sort=name
+	$(RUN) -P -m pytest bench -q --benchmark-only --benchmark-quiet
 
 bench-expiry: $(VENV)/installed
 	$(RUN) -P bench/expiry.py

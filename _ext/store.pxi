@@ -429,7 +429,7 @@ cdef class Store:
         if size > self.limit:
             raise ValueError("value too large")
         self._room()
-        if self.x.kind != NEVER:
+        if self.x.kind != NEVER and self.x.ring is NULL:    # else the thread lets go: a verdict takes microseconds
             self._due(now)
         early = self.x.kind == LEARNED and self._left_early(key, now)
         s = self._held(key, h, now)
