@@ -161,6 +161,8 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         exception reaches every waiter, and nothing is stored. A value that does not fit is returned all
         the same. The rest is as for `set`.
         """
+        if not callable(loader):
+            raise TypeError(f"loader: expected a callable of the key, got {type(loader).__name__}")
         value = self._ask(key, size, cost, namespace, features)
         if value is not MISSING:
             return cast(V, value)
@@ -179,6 +181,8 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         features: Features | None = None,
     ) -> V:
         """`get_or_load` with a loader that is awaited."""
+        if not callable(loader):
+            raise TypeError(f"loader: expected a callable of the key, got {type(loader).__name__}")
         value = self._ask(key, size, cost, namespace, features)
         if value is not MISSING:
             return cast(V, value)
