@@ -72,13 +72,17 @@ def refused(argument, call, wrong):
 def test_ttl_is_seconds_or_infinite(cache, wrong):
     for key in ("a", "new"):
         refused("ttl: ", lambda value, key=key: cache.set(key, 9, ttl=value), (NUMBERS | HUGE)[wrong])
+        refused("ttl: ", lambda value, key=key: cache.get_or_load(key, pytest.fail, ttl=value), (NUMBERS | HUGE)[wrong])
 
 
 @pytest.mark.parametrize("argument", ["size", "cost"])
 @pytest.mark.parametrize("wrong", NUMBERS | HUGE | INFINITE)
 def test_size_and_cost_are_finite_numbers(cache, argument, wrong):
     for key in ("a", "new"):
-        refused(f"{argument}: ", lambda value, key=key: cache.set(key, 9, **{argument: value}), (NUMBERS | HUGE | INFINITE)[wrong])
+        for call in (lambda key, **options: cache.set(key, 9, **options),
+                     lambda key, **options: cache.get_or_load(key, pytest.fail, **options)):
+            refused(f"{argument}: ", lambda value, key=key, call=call: call(key, **{argument: value}),
+                    (NUMBERS | HUGE | INFINITE)[wrong])
 
 
 @pytest.mark.parametrize("wrong", NUMBERS | HUGE | INFINITE)
@@ -185,7 +189,7 @@ def test_loader_must_be_callable(cache, loader):
 
 def test_value_too_large_names_neither_key_nor_value_and_changes_nothing(cache):
     for key in ("a", "new"):
-        with pytest.raises(ValueError, match="^value too large$"):
+        with pytest.raises(ValueError, match=r"^value too large$"):
             cache.set(key, 9, size=5, ttl=1, cost=2)
 
 
@@ -262,7 +266,7 @@ def test_prices_of_learned_are_finite(argument, wrong):
 
 @pytest.mark.parametrize("wrong", [-0.001, 1.001, math.nan, math.inf, -math.inf])
 def test_premature_is_a_share(wrong):
-    with pytest.raises(ValueError, match="premature: .* is not accepted; the accepted range is 0 to 1"):
+    with pytest.raises(ValueError, match=r"premature: .* is not accepted; the accepted range is 0 to 1"):
         Learned(premature=wrong)
     with pytest.raises(TypeError, match="premature: expected 0 to 1, got str"):
         Learned(premature="1%")
@@ -309,5 +313,5 @@ def test_invoice_figures_are_finite(argument, wrong):
     value, exception, _ = (NUMBERS | HUGE | INFINITE)[wrong]
     with pytest.raises(exception, match=f"^{argument}: "):
         price(**{"gb_hour": 0.01, "cpu_hour": 0.05, argument: value})
-    with pytest.raises(ValueError, match="cpu_hour: .* above zero"):
+    with pytest.raises(ValueError, match=r"cpu_hour: .* above zero"):
         price(gb_hour=1, cpu_hour=0)

@@ -3,6 +3,7 @@
 Keys hash and compare, values die, sizes and deadlines are computed, clocks are read, removals are told,
 values are loaded and garbage is collected: each of these may do to the same cache whatever it likes.
 """
+# ruff: noqa: B023  what is defined in a loop here runs in its own turn of it, or has its names bound
 from __future__ import annotations
 
 import contextlib

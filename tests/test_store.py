@@ -9,7 +9,14 @@ import cachetools
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import adaptcache
 from adaptcache import Cache, Cause, Fixed, Idle, Learned, PerEntry
@@ -449,7 +456,7 @@ def test_value_too_large_leaves_the_cache_unchanged(policy):
     cache = Cache(5, getsizeof=len, policy=policy)
     cache.update(a="xx", b="yyy")
     for key in ("a", "new"):
-        with pytest.raises(ValueError, match="^value too large$"):
+        with pytest.raises(ValueError, match=r"^value too large$"):
             cache[key] = "far too long"
     assert dict(cache.items()) == {"a": "xx", "b": "yyy"}
     assert cache.currsize == 5
@@ -530,7 +537,7 @@ def test_pop_setdefault_update_and_views_behave_as_a_dict():
             mapping.pop("b")
     assert list(cache.items()) == list(plain.items())
     assert list(cache.keys()) == list(plain) and list(cache.values()) == list(plain.values())
-    assert ("a", 1) in cache.items() and "a" in cache.keys() and 3 in cache.values()
+    assert ("a", 1) in cache.items() and "a" in cache.keys() and 3 in cache.values()  # noqa: SIM118
     assert cache.keys() & {"a", "z"} == {"a"}
 
 
