@@ -56,7 +56,9 @@ _log = logging.getLogger("adaptcache")
 
 POLICIES = ("fifo", "lru", "sieve")
 
-cdef int bind_policy(Policy* p, str name) except -1:
+cdef int bind_policy(Policy* p, object name) except -1:
+    if not isinstance(name, str):
+        raise TypeError(f"policy: expected one of {', '.join(POLICIES)}, got {type(name).__name__}")
     memset(p, 0, sizeof(Policy))
     if name == "fifo":
         fifo.bind(p)

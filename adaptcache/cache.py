@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import secrets
+import sys
 from collections.abc import (
     Awaitable,
     Callable,
@@ -22,7 +23,7 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from adaptcache import _core, state
+from adaptcache import _core, checks, state
 from adaptcache import expiry as expiries
 from adaptcache.errors import StateError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry
@@ -164,6 +165,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         exception reaches every waiter, and nothing is stored. A value that does not fit is returned all
         the same. The rest is as for `set`.
         """
+        _vet(loader, ttl, cost, size)
         value = self._ask(key, size, cost, namespace, features)
         if value is not MISSING:
             return cast(V, value)
@@ -182,6 +184,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         features: Features | None = None,
     ) -> V:
         """`get_or_load` with a loader that is awaited."""
+        _vet(loader, ttl, cost, size)
         value = self._ask(key, size, cost, namespace, features)
         if value is not MISSING:
             return cast(V, value)
@@ -284,6 +287,18 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         """Why this entry's deadline is what it is; KeyError when it is not held."""
         raw = self._explain(key)
         return explanation(raw, self._counters(), self._trainer.names if self._trainer is not None else [])
+
+
+def _vet(loader: Any, ttl: Any, cost: Any, size: Any) -> None:
+    """Before a load, not after it: work whose result cannot be stored is not begun."""
+    if not callable(loader):
+        raise TypeError(f"loader: expected a callable of the key, got {type(loader).__name__}")
+    if ttl is not None:
+        checks.seconds("ttl", ttl)
+    if cost is not None:
+        checks.number("cost", cost, "a finite number, zero or more", 0.0, sys.float_info.max)
+    if size is not None:
+        checks.number("size", size, "a finite number, zero or more", 0.0, sys.float_info.max)
 
 
 class _Keys(KeysView[Any]):
