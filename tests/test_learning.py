@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from river import linear_model
+
 from adaptcache import Cache, Cause, Learned, _core, _learntest
 from adaptcache.learn import experts, river_models
 from adaptcache.learn.predictor import NAMES, Guest, Predictor
@@ -20,9 +24,6 @@ from adaptcache.simulate import learned
 from adaptcache.simulate.oracle import Oracle
 from adaptcache.simulate.synthetic import generate
 from adaptcache.simulate.trace import Trace, dense
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from river import linear_model
 
 F = _core.FEATURE_COUNT
 
