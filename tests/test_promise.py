@@ -377,8 +377,8 @@ def test_bound_holds_whichever_expert_decides(only: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("alpha", [0.001, 0.01, 0.05])
-@pytest.mark.parametrize("only", range(_core.SLOT_MAJORITY + 1))
+@pytest.mark.parametrize("alpha", [0.001, 0.05])
+@pytest.mark.parametrize("only", [*range(0, _core.SLOT_HAZARD, 4), *range(_core.SLOT_HAZARD, _core.SLOT_USER), _core.SLOT_MAJORITY])
 def test_bound_holds_for_each_expert_alone_on_a_long_trace(only: int, alpha: float) -> None:
     trace = generate("pipeline", seed=5, requests=30_000)
     out = learned.replay(trace, Oracle(trace).price(0.3), premature=alpha, only=only, predictors=("table",))
@@ -409,7 +409,7 @@ WINDOW = 7 * STEP
 
 
 def test_request_at_the_very_end_of_the_window_is_protected() -> None:
-    desk = Desk(0.01, None, window=WINDOW / 1e9)
+    desk = Desk(0.01, Says(math.inf), window=WINDOW / 1e9)
     desk.set("a")
     desk.wait(WINDOW)
     assert desk.get("a") and desk.books.n == 1
@@ -504,7 +504,7 @@ def test_refused_set_forgives_nothing() -> None:
 
 
 def test_capacity_eviction_is_never_premature() -> None:
-    desk = Desk(0.01, None, window=10.0, maxsize=2)
+    desk = Desk(0.01, Says(math.inf), window=10.0, maxsize=2)
     for key in (1, 2, 3, 1, 2, 3, 1, 2, 3):
         desk.ask(key)
         desk.wait(STEP)
@@ -514,7 +514,7 @@ def test_capacity_eviction_is_never_premature() -> None:
 
 @pytest.mark.parametrize("how", ["ceiling", "ttl"])
 def test_expiry_by_the_ceiling_within_the_window_is_not_premature(how: str) -> None:
-    desk = Desk(0.0, None, window=10.0, ceiling=0.5 if how == "ceiling" else None)
+    desk = Desk(0.0, Says(math.inf), window=10.0, ceiling=0.5 if how == "ceiling" else None)
     desk.set("a", ttl=0.5 if how == "ttl" else None)
     desk.wait(ns(0.6))
     assert not desk.get("a")
@@ -523,7 +523,7 @@ def test_expiry_by_the_ceiling_within_the_window_is_not_premature(how: str) -> N
 
 
 def test_entry_is_not_served_at_its_very_ceiling() -> None:
-    desk = Desk(0.01, None, price=0.0)
+    desk = Desk(0.01, Says(math.inf), price=0.0)
     desk.set("a", ttl=0.5)
     desk.wait(ns(0.5) - 1)
     assert desk.get("a")
@@ -545,7 +545,7 @@ def test_loss_ends_at_the_ceiling_that_would_have_ended_the_entry_anyway() -> No
 # -- what earns no credit ----------------------------------------------------------------------------------
 
 def test_requests_beyond_the_window_earn_no_credit() -> None:
-    desk = Desk(0.5, None, window=WINDOW / 1e9)
+    desk = Desk(0.5, Says(math.inf), window=WINDOW / 1e9)
     desk.set("a")
     for _ in range(20):
         desk.wait(WINDOW + STEP)
@@ -555,7 +555,7 @@ def test_requests_beyond_the_window_earn_no_credit() -> None:
 
 @pytest.mark.parametrize("window", [None, WINDOW / 1e9])
 def test_keys_that_cost_nothing_earn_no_credit_beyond_their_window(window: float | None) -> None:
-    desk = Desk(0.5, None, window=window)
+    desk = Desk(0.5, Says(math.inf), window=window)
     desk.set("free", cost=0)
     for _ in range(20):
         desk.wait(WINDOW + STEP)
@@ -564,7 +564,7 @@ def test_keys_that_cost_nothing_earn_no_credit_beyond_their_window(window: float
 
 
 def test_fixed_window_holds_also_while_memory_is_free() -> None:
-    desk = Desk(0.5, None, window=WINDOW / 1e9, price=0.0)
+    desk = Desk(0.5, Says(math.inf), window=WINDOW / 1e9, price=0.0)
     desk.set("a")
     for _ in range(20):
         desk.wait(WINDOW + STEP)
@@ -573,7 +573,7 @@ def test_fixed_window_holds_also_while_memory_is_free() -> None:
 
 
 def test_writes_earn_no_credit() -> None:
-    desk = Desk(0.5, None, window=1.0)
+    desk = Desk(0.5, Says(math.inf), window=1.0)
     for _ in range(20):
         desk.wait(STEP)
         desk.set("a")
