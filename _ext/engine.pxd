@@ -89,9 +89,12 @@ cdef struct Ask:
     uint32_t tracker
     uint32_t serial
 
+cdef enum:
+    UNFOLLOWED = -0x7FFFFFFFFFFFFFFF    # in place of a time: the engine has stopped following the key
+
 cdef struct Poke:
     int64_t hash
-    int64_t at              # from when on the mixture would let go
+    int64_t at              # from when on the mixture would let go, or UNFOLLOWED
 
 cdef struct NamespaceState:
     Cell* cells             # NB
@@ -273,8 +276,7 @@ cdef inline void engine_drop(Engine* g, uint32_t s) noexcept nogil:
     table_remove(&g.index, g.arena.slots[s].hash, s)
     free(g.trackers[s].key)
     g.trackers[s].key = NULL
-    # An entry that relied on this tracker must look after itself from now on.
-    _engine_poke(g, g.arena.slots[s].hash, g.trackers[s].rec.last)
+    _engine_poke(g, g.arena.slots[s].hash, UNFOLLOWED)
     arena_give(&g.arena, s)
 
 cdef inline void _engine_thin(Engine* g) noexcept nogil:

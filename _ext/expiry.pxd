@@ -13,7 +13,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL
 from bins cimport NB, bin_of, edge
-from engine cimport (BELOW, Engine, Tracker, engine_event, engine_find, engine_follows, engine_judge, engine_step)
+from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, engine_event, engine_find, engine_follows, engine_judge, engine_step)
 from guard cimport (Guard, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from record cimport Record, record_start, record_touch
@@ -132,6 +132,9 @@ cdef inline void _expiry_heard(Expiry* x) noexcept nogil:
         while s != NIL:
             if x.arena.slots[s].hash == hash:
                 when = x.engine.pokes[i].at
+                if when == UNFOLLOWED:
+                    # Nobody speaks for the entry any more: it looks after itself.
+                    when = _expiry_first(x, &x.lives[s])
                 if when >= x.lives[s].rec.last and when < x.lives[s].due:
                     _expiry_set(x, s, when)
             s = table_next(x.index, tag, &at)
