@@ -64,7 +64,7 @@ class Row:
             self.job.price, str(self.job.seed), f"{r.clairvoyant_cost:,.0f}", f"{r.best_static_cost:,.0f}",
             f"{self.break_even:,.0f}", f"{r.total_cost:,.0f}", gap(self.open_gap), gap(r.gap_closed),
             f"{r.protected:,}", f"{r.lost:,}", f"{r.in_flight:,}", f"{r.bound:,.1f}",
-            "" if r.worst_margin is None else f"{r.worst_margin:.2f}",
+            "" if r.worst_margin is None else f"{r.worst_margin + 0.0:.2f}",
         ]
 
 
@@ -111,7 +111,7 @@ def page(rows: Sequence[Row], traces: Sequence[str], prices: Sequence[str], prem
         medians.append([
             price, gap(median(opened)) if opened else "", gap(median(guarded)) if guarded else "",
             f"{median(ratio):.3f}" if ratio else "", f"{median(best):.3f}" if best else "",
-            f"{max(lost):.2%}" if lost else "", f"{min(margins):.2f}" if margins else "",
+            f"{max(lost):.2%}" if lost else "", f"{min(margins) + 0.0:.2f}" if margins else "",
         ])
     parts.append(table(("price", "G open", "G guarded", "learned / clairvoyant", "best static / clairvoyant",
                         "most lost of protected", "worst margin of all"), medians))

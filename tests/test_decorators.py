@@ -233,6 +233,37 @@ def test_a_falsy_key_function_is_used():
     assert cached(key=Key())(lambda x: x).cache_key(1) == "always"
 
 
+@pytest.mark.parametrize(
+    "args, kwargs",
+    [((), {}), ((1,), {}), ((1, "a", None), {}), ((), {"a": 1}), ((1,), {"b": 2, "a": [].__len__}), ((), {"a": 1, "A": 2, "b": 3})],
+    ids=repr,
+)
+@pytest.mark.parametrize("key", [None, hashkey, typedkey, lambda *args, **kwargs: (args, frozenset(kwargs))], ids=["default", "hashkey", "typedkey", "own"])
+def test_the_core_finds_what_the_key_function_names(args, kwargs, key):
+    function = cached(key=key)(lambda *args, **kwargs: [])
+    result = function(*args, **kwargs)
+    assert list(function.cache) == [function.cache_key(*args, **kwargs)]
+    assert function(*args, **dict(reversed(kwargs.items()))) is result
+    assert function.cache_info()[:2] == (1, 1)
+
+
+def test_a_cache_with_a_get_of_its_own_is_asked_by_it():
+    class Counting(Cache):
+        asked = 0
+
+        def get(self, key, default=None):
+            self.asked += 1
+            return super().get(key, default)
+
+    function = cached(cache=Counting(8))(lambda number: [number])
+    assert function(1) is function(1)
+    assert function.cache.asked >= 2
+
+    patched = Cache(8)
+    patched.get = lambda key, default=None: "patched"
+    assert cached(cache=patched)(lambda number: number)(1) == "patched"
+
+
 # Methods
 
 
@@ -378,6 +409,13 @@ def _this_module():
     module = type(sys)(__name__)
     vars(module).update(globals())
     return module
+
+
+def test_a_callable_without_a_name_has_a_repr_and_is_its_own_copy():
+    function = cached(functools.partial(int, base=2))
+    assert function("101") == function.__call__("101") == 5
+    assert repr(function).startswith("<cached ")
+    assert copy.copy(function) is copy.deepcopy(function) is function
 
 
 def test_can_be_referenced_weakly_and_is_collected():
