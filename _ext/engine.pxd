@@ -525,7 +525,7 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
     if g.only >= 0:
         t.hold = (t.holding >> g.only) & 1
     t.back = <float>o.back
-    t.ratio = <float>(o.rent / (o.back + 1e-6))
+    t.ratio = <float>o.ratio
     if not t.hold and start <= t.window:
         for k in range(12):
             if k == 0 or t.ratio > 0.25 * (1 << k):

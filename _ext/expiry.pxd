@@ -320,7 +320,7 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         return _expiry_over(x, s, now, at) if l.due <= now else False
     if age <= l.window:
         guard_expire(&x.guard, when)
-        if guard_prepare(&x.guard) < 0 or not guard_permits(&x.guard, t.ratio, t.back):
+        if guard_prepare(&x.guard) < 0 or not guard_permits(&x.guard, t.ratio, t.back, l.size):
             l.bound = BY_GUARD
             # Held to the end of its window, or until credit is there at the next look.
             when = later(later(l.rec.last, l.window), 1)

@@ -11,8 +11,9 @@ every model and every sequence of requests (docs/promise.md).
 
 The ladder decides which removals deserve the credit: twelve virtual policies, each asking for a
 larger ratio of rent saved to risk run, are scored on every protected request; the guard
-uses the least demanding one whose discounted loss rate fits the budget.
+uses the least demanding one whose discounted loss rate fits the budget, and interpolates.
 """
+from libc.math cimport log2
 from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
@@ -22,6 +23,7 @@ from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, whee
 
 cdef enum:
     RUNGS = 12
+    SIZES = 192             # two to the octave
 
 cdef struct Guard:
     double alpha            # 1 = off
@@ -39,6 +41,10 @@ cdef struct Guard:
     double rung_lost[RUNGS]
     double rung_n
     int rung                # in use
+    double sizes[SIZES]     # of those that asked lately, with weights that grow
+    double size_total
+    double size_step
+    double ask              # the ratio asked for: between that rung and the one below
     double worst            # the largest lost + outstanding - bound that ever was
 
 cdef inline int guard_init(Guard* g, double alpha, bint expected, int64_t now) noexcept nogil:
@@ -53,6 +59,11 @@ cdef inline int guard_init(Guard* g, double alpha, bint expected, int64_t now) n
     g.risks_cap = 0
     g.rung_n = 0
     g.rung = 0
+    for k in range(SIZES):
+        g.sizes[k] = 0
+    g.size_total = 0
+    g.size_step = 1
+    g.ask = 0
     g.worst = -1
     for k in range(RUNGS):
         # 0, 1/2, 1, 2, 4 ... 512: rent saved per unit of risk, in units of one miss
@@ -84,17 +95,38 @@ cdef inline void _guard_drop(Guard* g, uint32_t s) noexcept nogil:
     if g.ghosts.n == 0:
         g.risk = 0
 
-cdef inline bint guard_permits(Guard* g, double ratio, double back) noexcept nogil:
-    """May one more entry leave early? `ratio` is the rent it saves over the risk `back` it runs."""
+cdef inline bint _guard_ranks(Guard* g, double size) noexcept nogil:
+    """While credit is scarce, it goes to the entries that save most rent for each second of it: the largest.
+
+    Three times the share of credit that is free must cover the share of recent askers that are larger,
+    so among equals nobody is turned away.
+    """
+    cdef int k = <int>(2 * log2(size) + 0.5) + 64 if size > 0 else 0, i
+    cdef double larger = 0, credit = guard_credit(g)
+    k = 0 if k < 0 else (SIZES - 1 if k >= SIZES else k)
+    g.sizes[k] += g.size_step
+    g.size_total += g.size_step
+    g.size_step *= 1 + 1.0 / 2000
+    if g.size_step > 1e6:
+        for i in range(SIZES):
+            g.sizes[i] /= g.size_step
+        g.size_total /= g.size_step
+        g.size_step = 1
+    for i in range(k + 1, SIZES):
+        larger += g.sizes[i]
+    return larger * credit <= 3 * (credit - g.ghosts.n) * g.size_total
+
+cdef inline bint guard_permits(Guard* g, double ratio, double back, double size) noexcept nogil:
+    """May one more entry leave early? `ratio`: rent it saves over risk it runs; `back`: risk to the window's end."""
     if g.alpha >= 1:
         return True
-    if not ratio > g.asked[g.rung]:
+    if not ratio > g.ask:
         g.refused += 1
         return False
     if g.expected:
         if g.risk + back <= guard_credit(g) - 1:
             return True
-    elif <double>g.ghosts.n + 1 <= guard_credit(g):
+    elif _guard_ranks(g, size) and <double>g.ghosts.n + 1 <= guard_credit(g):
         return True
     g.refused += 1
     return False
@@ -176,16 +208,23 @@ cdef inline void guard_forgive_all(Guard* g) noexcept nogil:
 cdef inline void guard_score(Guard* g, uint16_t dropped) noexcept nogil:
     """A protected request of a tracked key: bit k of `dropped` says that rung k would have lost it."""
     cdef int k
-    cdef double keep = 1 - 1.0 / 20000, n
+    cdef double keep = 1 - 1.0 / 20000, room, part
     g.rung_n = g.rung_n * keep + 1
     for k in range(RUNGS):
         g.rung_lost[k] = g.rung_lost[k] * keep + (1 if (dropped >> k) & 1 else 0)
-    n = g.rung_n
+    room = g.alpha * g.rung_n
     g.rung = RUNGS - 1
     for k in range(RUNGS):
-        if g.rung_lost[k] <= g.alpha * n:
+        if g.rung_lost[k] <= room:
             g.rung = k
             break
+    k = g.rung
+    g.ask = g.asked[k]
+    if k > 0 and g.rung_lost[k - 1] > g.rung_lost[k]:
+        # Rungs are an octave apart: go down towards the next as far as the budget allows.
+        part = (g.rung_lost[k - 1] - room) / (g.rung_lost[k - 1] - g.rung_lost[k])
+        part = 0 if part < 0 else (1 if part > 1 else part)
+        g.ask = g.asked[k - 1] + part * (g.asked[k] - g.asked[k - 1])
 
 cdef inline int64_t guard_next(Guard* g) noexcept nogil:
     return wheel_next(&g.wheel)

@@ -42,7 +42,7 @@ cdef struct Chain:
 cdef struct Outlook:
     double value[HAZARDS]   # > 0: hold
     double back             # probability of a request before the protected window ends
-    double rent             # expected rent until then, in units of one miss
+    double ratio            # least expected rent over risk of any horizon within the window
 
 cdef inline void cell_learn(Cell* c, int y, float limit) noexcept nogil:
     """y: 0 nothing came in this bin, 1 a request, 2 a write."""
@@ -94,7 +94,9 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
     cdef double p[HAZARDS]
     cdef double q[HAZARDS]
     cdef double v[HAZARDS]
-    cdef double width, pg, qg, leave, low, back = 0, rent = 0, part
+    cdef double width, pg, qg, leave, low, part, back = 0, rent = 0, stay = 1, ratio = 1e300
+    cdef double back_in[NB]
+    cdef double leave_in[NB]
     cdef Cell* cell
     cdef int k, i, e
     for e in range(HAZARDS):
@@ -156,16 +158,30 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
             v[e] = p[e] + (1 - leave) * v[e] - width * (1 - 0.5 * leave)
             if v[e] < 0:
                 v[e] = 0
-        if window > low:
-            part = 1
-            if window < edge(k + 1):
-                part = (window - low) / (<double>edge(k + 1) - low)
-            leave = (p[4] + q[4]) * part
-            if leave > 1:
-                leave = 1
-            back = p[4] * part + (1 - leave) * back
-            rent = width * part * (1 - 0.5 * leave) + (1 - leave) * rent
+        back_in[k] = p[4]
+        leave_in[k] = p[4] + q[4]
+    # Holding on to age h costs R(h) and avoids the loss with probability P(h). A penalty v on losing
+    # asks to hold while max over h of (1 + v) P(h) - R(h) > 0, that is while 1 + v > min R(h) / P(h):
+    # through a burst even where nothing is worth holding to the end of the window.
+    for k in range(j, top):
+        low = <double>edge(k)
+        if k == j:
+            low = start
+        if window <= low:
+            break
+        part = 1
+        if window < edge(k + 1):
+            part = (window - low) / (<double>edge(k + 1) - low)
+        width = (<double>edge(k + 1) - low) * part / breakeven
+        leave = leave_in[k] * part
+        if leave > 1:
+            leave = 1
+        rent += stay * width * (1 - 0.5 * leave)
+        back += stay * back_in[k] * part
+        stay *= 1 - leave
+        if rent < ratio * (back + 1e-6):
+            ratio = rent / (back + 1e-6)
     for e in range(HAZARDS):
         o.value[e] = v[e]
     o.back = back
-    o.rent = rent
+    o.ratio = ratio if ratio < 1e30 else 0
