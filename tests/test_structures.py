@@ -131,7 +131,6 @@ def test_reserving_alone_changes_nothing_that_is_found():
 # -- wheel
 
 moments = st.one_of(
-    st.sampled_from([4_444, 70_000_017, 10**10]),     # far, and often the same: order within a tick
     st.integers(-200, 200),
     st.integers(-(10**6), 10**6),
     st.integers(0, 40).map(lambda k: 2**k),
@@ -209,6 +208,22 @@ def test_timers_of_one_tick_keep_their_order_through_every_level():
             wheel.schedule(order[-1], target)
     assert [wheel.pop(target) for _ in order] == order
     assert wheel.pop(target) == core.NIL
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from([70, 4_444, 70_000_017]),
+                          st.sampled_from([0, 0, 0, 9, 68, 4_400, 4_440, 69_999_000, 70_000_000])), max_size=40))
+def test_timers_of_few_ticks_keep_their_order_whenever_they_were_scheduled(steps):
+    wheel, reference, clock = core.Wheel(0, 13), Timers(0), 0
+    for timer, when, now in steps:
+        clock = max(clock, now)
+        while (fired := reference.pop(clock)) is not None:
+            assert wheel.pop(clock) == fired
+        assert wheel.pop(clock) == core.NIL
+        wheel.schedule(timer, when)
+        reference.schedule(timer, when)
+    expected = [reference.pop(CENTURY) for _ in range(13)]
+    assert [wheel.pop(CENTURY) or None for _ in range(13)] == expected
 
 
 def test_rescheduled_timer_goes_behind_those_of_its_tick():
