@@ -79,6 +79,7 @@ tags = st.sampled_from([0, 1, 6, 7, 8, 14, 15, 16, 31, 63, 2**32 - 1, 0x80000007
 hashes = st.builds(hash_with, tags, st.integers(0, 2)) | st.integers(-(2**63), 2**63 - 1) | st.integers(0, 40)
 
 
+@quick
 @given(tags, st.integers(0, 2**32 - 1))
 def test_hashes_can_be_made_to_collide(tag, low):
     assert core.tag_of(hash_with(tag, low)) == tag
@@ -209,6 +210,22 @@ def test_timers_of_one_tick_keep_their_order_through_every_level():
     assert wheel.pop(target) == core.NIL
 
 
+@quick
+@given(st.lists(st.tuples(st.integers(1, 12), st.sampled_from([70, 4_444, 70_000_017]),
+                          st.sampled_from([0, 0, 0, 9, 68, 4_400, 4_440, 69_999_000, 70_000_000])), max_size=40))
+def test_timers_of_few_ticks_keep_their_order_whenever_they_were_scheduled(steps):
+    wheel, reference, clock = core.Wheel(0, 13), Timers(0), 0
+    for timer, when, now in steps:
+        clock = max(clock, now)
+        while (fired := reference.pop(clock)) is not None:
+            assert wheel.pop(clock) == fired
+        assert wheel.pop(clock) == core.NIL
+        wheel.schedule(timer, when)
+        reference.schedule(timer, when)
+    expected = [reference.pop(CENTURY) for _ in range(13)]
+    assert [wheel.pop(CENTURY) or None for _ in range(13)] == expected
+
+
 def test_rescheduled_timer_goes_behind_those_of_its_tick():
     wheel = core.Wheel(0, 4)
     for timer in (1, 2, 3):
@@ -250,6 +267,7 @@ def test_ring_overwrites_the_oldest_and_counts_losses(pushes, size):
 # -- bins and records
 
 
+@quick
 @given(moments | st.integers(1, 2**63 - 1))
 def test_bin_and_edges_agree_for_every_age(age):
     j = core.bin_of(age)
@@ -295,6 +313,7 @@ def test_count_buckets_never_fall():
     assert [buckets[c] for c in (1, 2, 3, 4, 5, 9, 10, 255)] == [0, 1, 2, 2, 3, 3, 4, 4]
 
 
+@quick
 @given(st.floats(2.0**-60, 2.0**62))
 def test_octave_is_the_floor_of_the_logarithm(x):
     assert core.octave(x) == 64 + math.frexp(x)[1] - 1
