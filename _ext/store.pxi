@@ -626,7 +626,8 @@ cdef class Store:
         try:
             value = self._lookup(key, NULL)
         finally:
-            self._flush()
+            if PyList_GET_SIZE(self._dead):     # nothing else can be waiting after a look-up
+                self._flush()
         return default if value is _MISSING else value
 
     def _get_with(self, key, default, size, cost, namespace, features):
@@ -653,7 +654,8 @@ cdef class Store:
         try:
             value = self._lookup(key, NULL)
         finally:
-            self._flush()
+            if PyList_GET_SIZE(self._dead):     # nothing else can be waiting after a look-up
+                self._flush()
         if value is _MISSING:
             return type(self).__missing__(self, key)
         return value
