@@ -9,6 +9,9 @@ cdef object _MISSING = object()
 cdef object _NEITHER = object()
 
 cdef enum:
+    RESOLUTION = 4000000            # ns: what the coarse clock can tell apart
+
+cdef enum:
     C_EXPIRED = 0
     C_EVICTED = 1
     C_REPLACED = 2
@@ -65,6 +68,7 @@ cdef class Store:
     cdef bint timed                 # the clock is needed
     cdef bint shadow                # the price of memory is learned from evictions
     cdef double shadow_price
+    cdef double shadow_age          # idle time of what is evicted, ns
     cdef int64_t last_eviction
     cdef uint64_t lost_seen         # events that the ring had lost when last looked at
     cdef uint32_t leisure           # looks since the learner was last behind
@@ -358,26 +362,33 @@ cdef class Store:
     cdef int _evict(self, int64_t now) except -1:
         """The policy's victim leaves."""
         cdef uint32_t s = self.policy.victim(&self.policy, &self.arena)
-        cdef Life* l
-        cdef double age
         if self.shadow and self.x.kind == LEARNED:
-            # The entry that had to go was idle for `age`: at this price it would just break even.
-            l = &self.x.lives[s]
-            age = <double>(now - l.rec.last)
-            if age < 1000:
-                age = 1000
-            if l.cost > 0 and l.size > 0:
-                age = l.cost / (l.size * age)
-                self.shadow_price += (age - self.shadow_price) * (0.02 if self.shadow_price > 0 else 1.0)
-                self.brain.g.price = self.shadow_price
-            self.last_eviction = now
+            self._pressed(&self.x.lives[s], now)
         self._take(s, C_EVICTED, now)
         return 0
 
+    cdef void _pressed(self, Life* l, int64_t now):
+        """An entry has to go though it was idle for `age` only: at which price would it just break even?
+
+        Means of logarithms: one entry that went at once must not make memory dear for all.
+        """
+        cdef double age = <double>(now - l.rec.last), old = self.shadow_price
+        if age < RESOLUTION:
+            age = RESOLUTION        # younger than the clock can tell
+        self.last_eviction = now
+        if not (l.cost > 0 and l.size > 0):
+            return
+        if old > 0:
+            self.shadow_price = exp(log(old) + 0.02 * (log(l.cost / (l.size * age)) - log(old)))
+            self.shadow_age = exp(log(self.shadow_age) + 0.02 * (log(age) - log(self.shadow_age)))
+        else:
+            self.shadow_price = l.cost / (l.size * age)
+            self.shadow_age = age
+        self.brain.g.price = self.shadow_price
+
     cdef void _relax(self, int64_t now):
-        """Room again for a while: memory costs nothing."""
-        if self.shadow and self.shadow_price > 0 and self.total < 0.9 * self.limit \
-                and now - self.last_eviction > 60000000000:
+        """No eviction for as long as entries lately lasted, several times over: memory costs nothing again."""
+        if self.shadow_price > 0 and self.total < 0.9 * self.limit and now - self.last_eviction > 8 * self.shadow_age:
             self.shadow_price = 0
             self.brain.g.price = 0
 
