@@ -102,7 +102,7 @@ class Machine(RuleBasedStateMachine):
 
     policy = "sieve"
     expiry = "none"
-    keys = st.integers(0, 9)
+    keys = st.integers(0, 5)
 
     @initialize(maxsize=st.sampled_from([0, 1, 3, 6, 10, None]), start=st.sampled_from([0.0, -1e9, 1.7e9, -0.25]))
     def begin(self, maxsize, start):
@@ -170,6 +170,12 @@ class Machine(RuleBasedStateMachine):
     @rule(key=keys)
     def get(self, key):
         self.request(key, self.cache.get(key, "nothing"))
+
+    @rule(key=keys, pause=st.sampled_from([0.3, 0.9, 1.2]))
+    def get_after_a_pause(self, key, pause):
+        """Long enough to matter, short enough to find something."""
+        self.clock.now = secs(self.latest) + pause
+        self.get(key)
 
     @rule(key=keys)
     def index(self, key):
@@ -438,7 +444,7 @@ def run(policy, expiry, examples, steps):
 @every_policy
 @pytest.mark.parametrize("expiry", EXPIRIES)
 def test_a_cache_is_a_dict_with_losses_on_a_clock(policy, expiry):
-    run(policy, expiry, 40, 40)
+    run(policy, expiry, 80, 40)
 
 
 @pytest.mark.slow
@@ -805,6 +811,21 @@ def test_overwriting_starts_a_new_life():
     assert cache["a"] == 2
     clock.now = 1.4
     assert "a" not in cache
+
+
+def test_idle_time_runs_from_the_last_request_and_looking_is_none():
+    clock, gone = Clock(), []
+    cache = Cache(5, expiry=Idle(1.0), timer=clock, on_removal=lambda key, value, cause, at: gone.append((key, at)))
+    cache.update(asked=1, looked_at=2)
+    for now in (0.5, 0.75, 1.0, 1.75):
+        clock.now = now
+        assert cache["asked"] == 1
+        assert ("looked_at" in cache) == ("looked_at" in list(cache)) == (now < 1.0)
+    clock.now = 2.74
+    assert list(cache) == ["asked"]
+    clock.now = 2.75
+    assert len(cache) == 0
+    assert gone == [("looked_at", 1.0), ("asked", 2.75)]
 
 
 def test_ttl_of_an_entry_is_a_ceiling_and_never_longer_than_the_expiry():
