@@ -451,7 +451,7 @@ def test_a_cache_is_a_dict_with_losses_on_a_clock(policy, expiry):
 @every_policy
 @pytest.mark.parametrize("expiry", EXPIRIES)
 def test_a_cache_is_a_dict_with_losses_on_a_clock_for_long(policy, expiry):
-    run(policy, expiry, 400, 80)
+    run(policy, expiry, 200, 80)
 
 
 # -- the semantics of cachetools.Cache
