@@ -164,7 +164,7 @@ cdef class Store:
         else:
             t = self._timer()
             # A clock that says nothing stands still; at zero, if it never said anything.
-            now = to_ns(t) if not isnan(t) else (self.clock if self.clock > -INT64_MAX else 0)
+            now = to_ns(t) if isfinite(t) else (self.clock if self.clock > -INT64_MAX else 0)
         if now > self.clock:
             self.clock = now
         return self.clock

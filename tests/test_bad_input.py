@@ -315,3 +315,17 @@ def test_invoice_figures_are_finite(argument, wrong):
         price(**{"gb_hour": 0.01, "cpu_hour": 0.05, argument: value})
     with pytest.raises(ValueError, match=r"cpu_hour: .* above zero"):
         price(gb_hour=1, cpu_hour=0)
+
+
+@pytest.mark.parametrize("nonsense", [math.nan, math.inf, -math.inf])
+def test_a_clock_that_talks_nonsense_once_stands_still_meanwhile(nonsense):
+    now = [5.0]
+    cache = adaptcache.Cache(4, expiry=adaptcache.Fixed(10), timer=lambda: now[0])
+    cache["a"] = 1
+    now[0] = nonsense
+    assert cache["a"] == 1
+    cache["b"] = 2
+    now[0] = 14.9
+    assert dict(cache.items()) == {"a": 1, "b": 2}
+    now[0] = 15.0
+    assert len(cache) == 0
