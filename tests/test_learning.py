@@ -646,6 +646,18 @@ def test_nothing_expires_while_there_is_room_and_memory_has_no_price() -> None:
     assert cache.brain.price == 0
 
 
+def test_entry_stays_when_memory_becomes_free() -> None:
+    """Its timer was set at the old price."""
+    clock = Clock()
+    cache = manual(clock, memory_price=1.0)
+    cache[1] = 1
+    assert cache.brain is not None
+    cache.brain.price = 0.0
+    assert cache.get(1) == 1
+    clock.now += 1e6
+    assert 1 in cache
+
+
 def test_memory_has_a_price_once_the_cache_is_full() -> None:
     clock, told = Clock(), []
     cache = manual(clock, memory_price=None, maxsize=50, on_removal=lambda key, value, cause, at: told.append(cause))

@@ -86,11 +86,15 @@ def test_learned_expiry_pays_on_small_traces(name: str, times: float, premature:
 @pytest.mark.parametrize("times", [1.0, 0.1, 0.01])
 @pytest.mark.parametrize("name", TIMED)
 def test_learned_expiry_pays_on_long_traces(name: str, times: float, premature: float, trace_path: Trail) -> None:
-    """The first 150,000 requests, without river, for time's sake."""
-    pays(read(trace_path(name), limit=150_000), times, premature, ("table",))
+    """The first 80,000 requests, without river, for time's sake.
+
+    All of mooncake_conversation: at the lowest price a part of it is over before anything breaks even.
+    """
+    limit = None if name == "mooncake_conversation" else 80_000
+    pays(read(trace_path(name), limit=limit), times, premature, ("table",))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TIMED)
 def test_learned_expiry_pays_with_river(name: str, trace_path: Trail) -> None:
-    pays(read(trace_path(name), limit=60_000), 0.1, 0.01, ("table", "river"))
+    pays(read(trace_path(name), limit=30_000), 0.1, 0.01, ("table", "river"))
