@@ -26,7 +26,7 @@ cdef int cells(Cell* out, rows) except -1:
 
 def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j, int top, double start,
             double breakeven, int64_t window):
-    """(values of the nine hazard experts, back, rent). Cells as (p, q, n), NB of each; None = there is none.
+    """(values of the nine hazard experts, back, ratio). Cells as (p, q, n), NB of each; None = there is none.
 
     key: WINDOW of (p, q, n) from bin `base`; line: WINDOW hazards from `base`.
     """
@@ -61,7 +61,7 @@ def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j
             line_[i] = p
         c.line = line_
     c_outlook(&c, &o, j, top, start, breakeven, window)
-    return [o.value[e] for e in range(HAZARDS)], o.back, o.rent
+    return [o.value[e] for e in range(HAZARDS)], o.back, o.ratio
 
 def line_hazards(float[:, ::1] weight, float[::1] bias, float[::1] x, int base, int n):
     cdef Line m

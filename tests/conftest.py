@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Scripts that tests run in processes of their own import the installed package, not the folder they start in.
+os.environ["PYTHONSAFEPATH"] = "1"
+
 
 @pytest.fixture(scope="session")
 def trace_path() -> Callable[[str], Path]:
