@@ -201,6 +201,14 @@ cdef class Store:
             if rounds > 1000:
                 raise RuntimeError(f"the __eq__ of a key of type {type(key).__name__} changes the cache each time it runs")
 
+    cdef inline bint _may_go(self, uint32_t s, int64_t now) noexcept:
+        """May a request find that this entry, which is due, has gone?
+
+        Where a thread learns, verdicts are the thread's: what it has not let go yet is there to be
+        served, up to the ceiling, and the request has no model to run.
+        """
+        return self.x.ring is NULL or self.x.lives[s].ceiling <= now
+
     cdef inline int _missed(self, object key, Py_hash_t h, int64_t now, const Touch* touch) except -1:
         self.misses += 1
         AC_MISS(h)
@@ -244,7 +252,7 @@ cdef class Store:
         if s == NIL:
             self._missed(key, h, now, touch)
             return _MISSING
-        if self.x.kind != NEVER and now >= self.x.lives[s].due:
+        if self.x.kind != NEVER and now >= self.x.lives[s].due and self._may_go(<uint32_t>s, now):
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
                 self._missed(key, h, now, touch)
@@ -263,7 +271,7 @@ cdef class Store:
         if self.x.kind == LEARNED and self.x.ring is NULL:
             self._due(now)
         s = self._find(key, h)
-        if s != NIL and self.x.kind != NEVER and now >= self.x.lives[s].due:
+        if s != NIL and self.x.kind != NEVER and now >= self.x.lives[s].due and self._may_go(<uint32_t>s, now):
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
                 return NIL

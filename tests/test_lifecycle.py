@@ -567,3 +567,23 @@ def test_learner_with_leisure_follows_all_keys_again() -> None:
     while cache._learn(512):
         pass
     assert cache.brain.tracked == 1_000
+
+
+def test_request_is_served_what_the_thread_has_not_let_go_yet() -> None:
+    now = [0.0]
+    told: list[Any] = []
+    cache = Cache(None, expiry=Learned(memory_price=0.01, ceiling=5e4, seed=4), timer=lambda: now[0],
+                  on_removal=lambda key, value, cause, at: told.append((key, cause, at)))
+    WORKER.discard(cache)           # this test is the worker
+    cache.set("served", 1, cost=1.0)
+    cache.set("let go", 2, cost=1.0)
+    now[0] = 1e4                    # a hundred break-even times: either is overdue
+    assert "served" in cache and cache.get("served") == 1 and not told
+    while cache._learn(512):
+        pass
+    assert [key for key, _, _ in told] == ["let go"] and list(cache) == ["served"]
+    cache.set("over", 3, cost=1.0, ttl=10)
+    now[0] += 10                    # the ceiling waits for no thread
+    assert cache.get("over") is None and told[-1] == ("over", Cause.EXPIRED, now[0])
+    assert cache.stats().premature == 0
+    cache._check()
