@@ -14,7 +14,7 @@ EXPIRIES = {
     "fixed": lambda: Fixed(100.0),
     "idle": lambda: Idle(100.0),
     "per-entry": lambda: PerEntry(lambda key, value, now: now + 100.0),
-    "learned": lambda: Learned(memory_price=0.01, learner="manual", seed=1, predictors=("table",)),
+    "learned": lambda: Learned(memory_price=0.01, learner="manual", floor=100.0, seed=1, predictors=("table",)),
 }
 
 

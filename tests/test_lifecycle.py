@@ -383,7 +383,7 @@ def run(script: str, *, before: str = "") -> float:
     """Run a script to its end; how long that took. It must end well and say nothing."""
     began = time.monotonic()
     # Forking beside a thread is what is tested here; 3.12 and later warn about it.
-    done = subprocess.run([sys.executable, "-W", "ignore:.*fork:DeprecationWarning", "-c", before + SERVE + script],
+    done = subprocess.run([sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", before + SERVE + script],
                           capture_output=True, text=True, timeout=60, env=_env())
     assert (done.returncode, done.stderr) == (0, ""), done.stderr or done.returncode
     return time.monotonic() - began
