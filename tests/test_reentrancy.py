@@ -81,7 +81,8 @@ class Value:
         self.name, self.hook = name, hook
 
     def __del__(self):
-        with contextlib.suppress(Boom):
+        # ValueError: "value too large", where an earlier action resized the cache to nothing.
+        with contextlib.suppress(Boom, ValueError):
             fire(self)
 
 
