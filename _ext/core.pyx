@@ -22,11 +22,11 @@ from libc.string cimport memcpy, memset
 
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
-from bins cimport NB, bin_of, edge
-from engine cimport (CODES, COUNTS, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, MULTIPLES, NAMESPACES,
+from bins cimport NB, edge
+from engine cimport (COUNTS, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
                      STATICS, TURNS, USER, USERS, Tracker, _engine_thin, code_of, engine_alarm, engine_find, engine_free,
                      engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
-from expiry cimport (BY_CEILING, BY_FLOOR, BY_GUARD, BY_IDLE, BY_MIXTURE, ENTRY, Expiry, FIXED, IDLE, LEARNED, Life,
+from expiry cimport (ENTRY, Expiry, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,
                      expiry_init, expiry_miss, expiry_next, expiry_reserve, later)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
@@ -39,7 +39,7 @@ from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, A
 from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, tag_of)
-from wheel cimport Wheel, wheel_next, wheel_sound
+from wheel cimport wheel_sound
 cimport fifo
 cimport lru
 cimport sieve

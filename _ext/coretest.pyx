@@ -3,7 +3,7 @@
 
 Each method is one call of the structure's own function. Nothing here computes.
 """
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from arena cimport NIL as _NIL, Arena as CArena, arena_free, arena_give, arena_init, arena_reserve, arena_take

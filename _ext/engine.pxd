@@ -19,7 +19,7 @@ from flat cimport FEATURES, LEAVES, Line, Tree, in_scope, line_hazards, tree_lea
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
 from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_forget, hedge_init
 from record cimport Record, count_bucket, record_start, record_touch
-from ring cimport APP, EVICTED, GOT, MISSED, REMOVED, STORED, Touch
+from ring cimport APP, EVICTED, MISSED, REMOVED, STORED, Touch
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, tag_of)
 from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reserve, wheel_schedule

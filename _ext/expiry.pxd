@@ -8,18 +8,18 @@ Two reasons to let go, never mixed up: the ceiling (the value may be wrong, or t
 said so) and reuse (nobody will want it soon enough). Only the second one can be premature, and
 only the second one asks the guard.
 """
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL
-from bins cimport NB, bin_of, edge
+from bins cimport bin_of, edge
 from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, engine_event, engine_find, engine_follows, engine_judge, engine_step)
 from guard cimport (Guard, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from record cimport Record, record_start, record_touch
 from ring cimport EVICTED, GOT, MISSED, REMOVED, STORED, Event, Ring, Touch, ring_pop, ring_push
 from table cimport Table, table_first, table_next, tag_of
-from wheel cimport (OFF, Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
+from wheel cimport (Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
                     wheel_schedule, wheel_settle)
 
 cdef enum Kind:

@@ -14,12 +14,12 @@ larger ratio of rent saved to risk run, are scored on every protected request; t
 uses the least demanding one whose discounted loss rate fits the budget, and interpolates.
 """
 from libc.math cimport log2
-from libc.stdint cimport INT64_MAX, int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, tag_of)
-from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve, wheel_schedule
+from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reserve, wheel_schedule
 
 cdef enum:
     RUNGS = 12
@@ -225,9 +225,6 @@ cdef inline void guard_score(Guard* g, uint16_t dropped) noexcept nogil:
         part = (g.rung_lost[k - 1] - room) / (g.rung_lost[k - 1] - g.rung_lost[k])
         part = 0 if part < 0 else (1 if part > 1 else part)
         g.ask = g.asked[k - 1] + part * (g.asked[k] - g.asked[k - 1])
-
-cdef inline int64_t guard_next(Guard* g) noexcept nogil:
-    return wheel_next(&g.wheel)
 
 cdef inline void guard_free(Guard* g) noexcept nogil:
     arena_free(&g.ghosts)

@@ -9,7 +9,7 @@ key itself to all keys; each is shrunk to its parent by (n p + PARENT p_parent) 
     V_j = max(0, p + (1 - p - q) V_{j+1} - rent of the bin), costs in units of one miss,
 for every link of the chain at once. An expert holds while its V is above zero.
 """
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t
 from bins cimport NB, edge
 
 cdef enum:

@@ -11,7 +11,7 @@ above, chooses between the majority and the draw by what either really cost: at 
 more log-term is paid over the better of them.
 """
 from libc.math cimport exp, log
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 
 cdef enum:
     EXPERTS = 48

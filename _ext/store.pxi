@@ -72,7 +72,7 @@ cdef class Store:
     cdef int64_t last_eviction
     cdef uint64_t lost_seen         # events that the ring had lost when last looked at
     cdef uint32_t leisure           # looks since the learner was last behind
-    cdef uint64_t hits, misses, inserts, evictions, expirations, touched
+    cdef uint64_t hits, misses, inserts, evictions, expirations
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
