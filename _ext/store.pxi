@@ -696,8 +696,11 @@ cdef class Store:
         self._set(key, value, ttl, cost, size, namespace, features, False)
 
     def _set_loaded(self, key, value, ttl, seconds, size, namespace, features):
-        """Store a value whose load took `seconds`: the key's cost is their running mean."""
-        self._set(key, value, ttl, seconds, size, namespace, features, True)
+        """Store a value whose load took `seconds`: the key's cost is their running mean.
+
+        0 is a clock too coarse to tell, or standing still: the cost is not known then.
+        """
+        self._set(key, value, ttl, seconds if seconds > 0 else None, size, namespace, features, True)
 
     def __delitem__(self, key):
         cdef Py_hash_t h = PyObject_Hash(key)

@@ -92,7 +92,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         super().__init__(maxsize, getsizeof, policy=policy, timer=timer, on_removal=on_removal, causes=CAUSES, **options)
         # Only now: a second call was refused above, and must not have changed anything.
         self._spec = spec
-        self._flights = Flights()
+        self._flights = Flights(timer)
         self._trainer = trainer
         if isinstance(spec, Learned) and spec.learner == "thread":
             WORKER.add(self)
@@ -161,8 +161,8 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     ) -> V:
         """The value of `key`, from `loader(key)` if it is not held.
 
-        One load a key at a time over all threads and tasks (see `flights`); its time is the default cost. An
-        exception reaches every waiter, and nothing is stored. A value that does not fit is returned all
+        One load a key at a time over all threads and tasks (see `flights`); its time, of `timer` if the cache
+        has one, is the default cost. An exception reaches every waiter, and nothing is stored. A value that does not fit is returned all
         the same. The rest is as for `set`.
         """
         _vet(loader, ttl, cost, size)

@@ -21,6 +21,7 @@ It runs user code (a key's `__hash__` and `__eq__`, loaders, both hooks) only wh
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import threading
 from collections.abc import Awaitable, Callable, Hashable
@@ -135,9 +136,10 @@ class Loads:
 
 
 class Flights:
-    """The loads of one cache that are in the air."""
+    """The loads of one cache that are in the air, timed by the cache's own timer if it has one."""
 
-    def __init__(self) -> None:
+    def __init__(self, timer: Callable[[], float] | None = None) -> None:
+        self._timer = timer
         # By hash, not by key: a dict of user keys would run their `__eq__` inside its operations,
         # which then are neither atomic nor free of exceptions; and landing could fail.
         self._table: dict[int, tuple[Flight, ...]] = {}
@@ -150,8 +152,8 @@ class Flights:
     def __bool__(self) -> bool:
         return bool(self._table)
 
-    def __reduce__(self) -> tuple[type[Flights], tuple[()]]:
-        return Flights, ()  # a copy has nothing in the air
+    def __reduce__(self) -> tuple[type[Flights], tuple[Callable[[], float] | None]]:
+        return Flights, (self._timer,)  # a copy has nothing in the air
 
     def load(
         self,
@@ -170,9 +172,9 @@ class Flights:
         if _lock._is_owned():  # type: ignore[attr-defined]
             # A finalizer or signal handler that interrupted this very thread in one of the few
             # operations below. To wait here would be for ever; so it loads for itself.
-            start = perf_counter()
+            start = (self._timer or perf_counter)()
             value = loader(*args, **kwargs)
-            seconds = perf_counter() - start
+            seconds = _lasted(start, (self._timer or perf_counter)())
             self.loads.land(seconds)
             store(value, seconds)
             return value
@@ -196,13 +198,13 @@ class Flights:
                 try:
                     found = MISSING if recheck is None else recheck()
                     if found is MISSING:
-                        start = perf_counter()
+                        start = (self._timer or perf_counter)()
                         try:
                             value = loader(*args, **kwargs)
                         except BaseException:
                             self.loads.failed += 1
                             raise
-                        seconds = perf_counter() - start
+                        seconds = _lasted(start, (self._timer or perf_counter)())
                         self.loads.land(seconds)
                         if flight.stores:
                             store(value, seconds)
@@ -377,13 +379,13 @@ class Flights:
         try:
             value = MISSING if recheck is None else recheck()
             if value is MISSING:
-                start = perf_counter()
+                start = (self._timer or perf_counter)()
                 try:
                     value = await loader()
                 except BaseException:
                     self.loads.failed += 1
                     raise
-                seconds = perf_counter() - start
+                seconds = _lasted(start, (self._timer or perf_counter)())
                 self.loads.land(seconds)
                 if flight.stores:
                     store(value, seconds)
@@ -395,6 +397,12 @@ class Flights:
         finally:
             self._land(flight)
             del flight
+
+
+def _lasted(start: float, end: float) -> float:
+    """Seconds between two readings of a clock that may jump back, stand still or say NaN."""
+    seconds = end - start
+    return seconds if 0 < seconds < math.inf else 0.0
 
 
 def _caller() -> Flight | None:

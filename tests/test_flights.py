@@ -5,6 +5,7 @@ Nothing here sleeps: `enrolled` hands out a ticket for every caller that has beg
 import asyncio
 import contextlib
 import gc
+import math
 import os
 import pickle
 import queue
@@ -17,6 +18,7 @@ from functools import partial
 
 import pytest
 
+import adaptcache
 from adaptcache import flights as module
 from adaptcache.errors import AdaptcacheError, RecursiveLoadError
 from adaptcache.flights import MISSING, Flights
@@ -1269,3 +1271,30 @@ def test_a_load_that_forks_goes_on_in_both_processes(flights, stored):
         return "v"
 
     assert flights.load("k", loader, stored) == "v"
+
+
+# The clock of a cache
+
+
+@pytest.mark.parametrize("flavour", ["sync", "async"])
+@pytest.mark.parametrize("took, cost", [(2.5, 2.5), (0.0, 7.0), (-3.0, 7.0), (math.inf, 7.0), (math.nan, 7.0)])
+def test_a_load_is_timed_by_the_timer_of_its_cache(took, cost, flavour):
+    """By wall time a manual learner would not be deterministic; a clock that says nothing leaves `miss_cost`."""
+    now = [100.0]
+
+    def load(key):
+        now[0] += took
+        return key
+
+    async def aload(key):
+        return load(key)
+
+    cache = adaptcache.Cache(None, timer=lambda: now[0],
+                             expiry=adaptcache.Learned(memory_price=0.01, miss_cost=7.0, learner="manual", seed=1))
+    if flavour == "sync":
+        cache.get_or_load("k", load)
+    else:
+        asyncio.run(cache.aget_or_load("k", aload))
+    assert cache.stats().load_seconds == (took if took == 2.5 else 0.0)
+    now[0] = 103.0
+    assert cache.explain("k").cost == cost
