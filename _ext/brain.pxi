@@ -7,6 +7,10 @@ FEATURE_COUNT = FEATURES
 GROUP_COUNT = GROUPS
 LEAF_COUNT = LEAVES
 APP_FEATURES = APP
+BUCKET_COUNT = BUCKETS
+STAGE_COUNT = STAGES
+TERM_COUNT = TERMS
+CHAIN_TERM_COUNT = CHAIN_TERMS
 SLOT_STATIC = 0
 SLOT_MULTIPLE = MULTIPLE
 SLOT_HAZARD = HAZARD
@@ -100,6 +104,51 @@ cdef class Brain:
             info[n, 5] = label.y
             n += 1
         return n
+
+    def take_examples(self, float[:, ::1] t, uint8_t[:, ::1] info):
+        """Fill rows with examples of the stack, oldest first, and return how many.
+
+        t: (n, TERM_COUNT), log-odds. info: (n, 3) with the count bucket, the stage, and 1 where the request came.
+        """
+        cdef Py_ssize_t n = 0, rows = t.shape[0] if t.shape[0] < info.shape[0] else info.shape[0]
+        cdef int i
+        if t.shape[1] != TERMS or info.shape[1] != 3:
+            raise ValueError("t, info: expected shapes (n, TERM_COUNT) and (n, 3)")
+        while n < rows and self.g.example_tail != self.g.example_head:
+            example = &self.g.examples[self.g.example_tail & (EXAMPLES - 1)]
+            self.g.example_tail += 1
+            for i in range(TERMS):
+                t[n, i] = example.t[i]
+            info[n, 0] = example.bucket
+            info[n, 1] = example.stage
+            info[n, 2] = example.y
+            n += 1
+        return n
+
+    def thin_examples(self, uint32_t every):
+        """Hand out about one example of the stack in `every`."""
+        self.g.example_every = every if every > 1 else 1
+
+    def publish_stack(self, float[:, :, ::1] weight, float[:, ::1] bias):
+        """Swap in the stack's weights: (BUCKET_COUNT, STAGE_COUNT, TERM_COUNT) on log-odds, and their biases."""
+        cdef int b, j, i
+        if weight.shape[0] != BUCKETS or weight.shape[1] != STAGES or weight.shape[2] != TERMS \
+                or bias.shape[0] != BUCKETS or bias.shape[1] != STAGES:
+            raise ValueError("publish_stack: arrays of the wrong shape")
+        for b in range(BUCKETS):
+            for j in range(STAGES):
+                if not isfinite(bias[b, j]):
+                    raise ValueError(f"publish_stack: bias[{b}, {j}] is not finite")
+                for i in range(TERMS):
+                    if not isfinite(weight[b, j, i]):
+                        raise ValueError(f"publish_stack: weight[{b}, {j}, {i}] is not finite")
+        for b in range(BUCKETS):
+            for j in range(STAGES):
+                self.g.stack.bias[b][j] = bias[b, j]
+                for i in range(TERMS):
+                    self.g.stack.weight[b][j][i] = weight[b, j, i]
+        self.g.stack.version = self.g.stack.version + 1 if self.g.stack.version < 0xFFFFFFFF else 1
+        AC_MODEL_PUBLISHED(BUCKETS)
 
     def take_asks(self, uint32_t[:, ::1] who, float[:, ::1] x):
         """Waits whose lifetime a user's model should predict: (tracker, serial) rows and features."""

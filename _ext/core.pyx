@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
 from bins cimport NB, edge
-from engine cimport (COUNTS, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
+from engine cimport (COUNTS, EXAMPLES, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
                      STATICS, TURNS, USER, USERS, Tracker, _engine_thin, code_of, engine_alarm, engine_find, engine_free,
                      engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
 from expiry cimport (ENTRY, Expiry, IDLE, LEARNED, Life,
@@ -33,6 +33,7 @@ from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
 from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
 from hazard cimport Cell
 from hedge cimport EXPERTS
+from stack cimport BUCKETS, CHAIN_TERMS, STAGES, TERMS
 from policy cimport Policy
 from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
                      AC_PREMATURE)

@@ -9,7 +9,7 @@ pays the miss. So every label scores every expert, and costs are charged as they
 The engine sees hashes and numbers only. It neither holds nor removes entries: it says what the
 mixture would do (`engine_verdict`), and the expiry asks.
 """
-from libc.math cimport cos, isfinite, log2, sin
+from libc.math cimport cos, exp2, isfinite, log2, sin
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
@@ -19,6 +19,8 @@ from flat cimport FEATURES, LEAVES, Line, Tree, in_scope, line_hazards, tree_lea
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
 from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_forget, hedge_init
 from record cimport Record, count_bucket, record_start, record_touch
+from stack cimport (BUCKETS, Example, ROWS, SIDES, SPAN, Side, Stack, TERMS, side_learn, stage_of, stack_init, stack_mix,
+                    stack_terms)
 from ring cimport APP, EVICTED, MISSED, REMOVED, STORED, Touch
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, tag_of)
@@ -31,9 +33,10 @@ cdef enum:
     MULTIPLE = 22           # 11 multiples of the entry's own break-even time: 1, 2**-1/2 ... 2**-5
     MULTIPLES = 11
     HAZARD = 33
-    USER = 42
+    STACKED = 42            # the last of the hazards
+    USER = 43
     USERS = 4
-    MAJORITY = LEADER       # 46: holds while experts with more than half of the weight hold
+    MAJORITY = LEADER       # 47: holds while experts with more than half of the weight hold
     COUNTS = 5              # count buckets
     GAPS = NB + 1
     TURNS = 3               # gap 2 against gap 1: shorter, alike, longer
@@ -42,6 +45,8 @@ cdef enum:
     BELOW = 18              # bins below break-even that are looked at one by one
     LABELS = 4096
     ASKS = 4096
+    EXAMPLES = 4096         # of the stack, not fetched yet
+    NO_ROW = 0xFFFF
 
 cdef struct Label:
     float x[FEATURES]
@@ -69,11 +74,15 @@ cdef struct Tracker:
     float cost
     float user[USERS]       # TTLs of the user's models, ns; negative = hold
     float line[WINDOW]
+    float stacked[WINDOW]
+    float decayed[2]        # counts of accesses that fade: half-lives of one and of eight break-even times
+    uint16_t side[SIDES]    # rows of this access's side contexts, or NO_ROW
     float x[FEATURES]
     Touch touch
     KeyCell* key
     uint32_t serial         # of the wait
     uint16_t dropped        # bit k: rung k of the guard's ladder would have removed it
+    uint32_t stacked_by     # version of the weights behind `stacked`; 0 = none
     uint8_t has_line
     uint8_t has_leaf
     uint8_t leaf
@@ -128,6 +137,13 @@ cdef struct Engine:
     double code_n
     Line* line
     Tree* tree
+    Stack stack
+    Side* sides             # [ROWS][SPAN]
+    bint stacks             # does the stack take part?
+    Example* examples
+    uint32_t example_head
+    uint32_t example_tail
+    uint32_t example_every
     double prior[EXPERTS]
     Hedge everywhere
     Hedge counts[COUNTS]
@@ -171,6 +187,10 @@ cdef inline void engine_prior(Engine* g, uint64_t mask) noexcept nogil:
         elif e < HAZARD:
             # Before anything is known, near break-even: two-competitive whatever comes.
             g.prior[e] = 0.6 * 0.5 ** (e - MULTIPLE + 1)
+        elif e == STACKED:
+            # Half of the trust: it starts as the chain's own end, and can only be taught away from it.
+            g.prior[e] = 1.0 if (mask >> e) & 1 else 0.0
+            g.stacks = (mask >> e) & 1
         elif e < USER + USERS:
             g.prior[e] = 0.05 if (mask >> e) & 1 else 0.0
         elif e == MAJORITY:
@@ -195,6 +215,8 @@ cdef inline int engine_init(Engine* g, uint32_t capacity, int64_t now, uint64_t 
     g.limit = 2000
     g.key_limit = 40
     g.label_every = 1
+    g.example_every = 1
+    stack_init(&g.stack)
     g.only = -1
     wheel_init(&g.wheel, now)
     g.everyone = <Cell*>calloc(NB, sizeof(Cell))
@@ -203,14 +225,16 @@ cdef inline int engine_init(Engine* g, uint32_t capacity, int64_t now, uint64_t 
     g.leaves = <Cell*>calloc(<size_t>LEAVES * NB, sizeof(Cell))
     g.namespaces = <NamespaceState*>calloc(NAMESPACES, sizeof(NamespaceState))
     g.codes = <Coded*>calloc(<size_t>(APP + 1) * CODES, sizeof(Coded))
+    g.sides = <Side*>calloc(<size_t>ROWS * SPAN, sizeof(Side))
+    g.examples = <Example*>malloc(EXAMPLES * sizeof(Example))
     g.labels = <Label*>malloc(LABELS * sizeof(Label))
     g.asks = <Ask*>malloc(ASKS * sizeof(Ask))
     if (g.everyone is NULL or g.habit is NULL or g.habit2 is NULL or g.leaves is NULL or g.namespaces is NULL
-            or g.codes is NULL or g.labels is NULL or g.asks is NULL):
+            or g.codes is NULL or g.sides is NULL or g.examples is NULL or g.labels is NULL or g.asks is NULL):
         return -1
     if arena_init(&g.arena, 64) < 0 or table_init(&g.index, 64) < 0:
         return -1
-    engine_prior(g, <uint64_t>0x1FF << HAZARD)
+    engine_prior(g, <uint64_t>0x3FF << HAZARD)
     return 0
 
 cdef inline void engine_free(Engine* g) noexcept nogil:
@@ -232,6 +256,8 @@ cdef inline void engine_free(Engine* g) noexcept nogil:
     free(g.leaves)
     free(g.namespaces)
     free(g.codes)
+    free(g.sides)
+    free(g.examples)
     free(g.labels)
     free(g.asks)
     free(g.line)
@@ -388,11 +414,15 @@ cdef inline void _engine_chain(Engine* g, Tracker* t, Chain* c) noexcept nogil:
     c.leaf = &g.leaves[t.leaf * NB] if t.has_leaf else NULL
     c.line = t.line if t.has_line else NULL
     c.line_base = t.base
+    c.stacked = t.stacked if t.stacked_by else NULL
+    c.bucket = b
 
 cdef inline void _engine_learn(Engine* g, Tracker* t, int j, int y) noexcept nogil:
     cdef Chain c
     cdef float limit = <float>g.limit
     _engine_chain(g, t, &c)
+    if g.stacks:
+        _engine_stack_learn(g, t, &c, j, y)
     cell_learn(&c.everyone[j], y, limit)
     if c.namespace_ is not NULL:
         cell_learn(&c.namespace_[j], y, limit)
@@ -402,6 +432,71 @@ cdef inline void _engine_learn(Engine* g, Tracker* t, int j, int y) noexcept nog
         cell_learn(&c.leaf[j], y, limit)
     if c.key is not NULL:
         key_learn(c.key, j, y, g.key_limit)
+
+# -- the stack -----------------------------------------------------------------------------
+
+cdef inline uint16_t _side_row(uint64_t kind, uint64_t a, uint64_t b) noexcept nogil:
+    return <uint16_t>(mix64(mix64(mix64(kind) ^ a) ^ b) & (ROWS - 1))
+
+cdef inline uint64_t _level(double x, double steps) noexcept nogil:
+    """A number's logarithmic class, `steps` to the octave; sign and zero are classes of their own."""
+    if x == 0:
+        return 0
+    return <uint64_t>(<int64_t>(steps * log2(x if x > 0 else -x) + 4096)) * 2 + (1 if x > 0 else 0)
+
+cdef inline void _engine_sides(Engine* g, Tracker* t) noexcept nogil:
+    """The side contexts of this access: what the application said, and three of our own."""
+    cdef int i, b = count_bucket(t.rec.count)
+    for i in range(SIDES):
+        t.side[i] = NO_ROW
+    for i in range(t.touch.n_features):
+        if t.touch.code[i]:
+            t.side[i] = _side_row(i, t.touch.code[i], 1)
+        else:
+            t.side[i] = _side_row(i, _level(t.touch.number[i], 2), 0)
+    if t.rec.ns:
+        t.side[APP] = _side_row(APP, t.rec.ns, b)
+    t.side[APP + 1] = _side_row(APP + 1, t.rec.size_class, b)
+    t.side[APP + 2] = _side_row(APP + 2, _level(t.decayed[0], 4), _level(t.decayed[1], 2))
+
+cdef inline void _engine_side_rows(Engine* g, Tracker* t, Side** rows) noexcept nogil:
+    cdef int i
+    for i in range(SIDES):
+        rows[i] = &g.sides[<size_t>t.side[i] * SPAN] if t.side[i] != NO_ROW else NULL
+
+cdef inline void _engine_stack(Engine* g, Tracker* t, Chain* c) noexcept nogil:
+    """The stack's hazards of this wait from bin `t.bin` on, by the newest weights."""
+    cdef Side* rows[SIDES]
+    cdef double terms[TERMS]
+    cdef int k
+    _engine_side_rows(g, t, rows)
+    for k in range(t.bin, t.top):
+        if k - t.base < WINDOW:
+            stack_terms(c, rows, k, terms)
+            t.stacked[k - t.base] = <float>stack_mix(&g.stack, c.bucket, stage_of(k - t.base), terms)
+    t.stacked_by = g.stack.version
+    c.stacked = t.stacked
+
+cdef inline void _engine_stack_learn(Engine* g, Tracker* t, Chain* c, int j, int y) noexcept nogil:
+    """Bin `j` of this wait is over: an example for the weights, then for the side contexts."""
+    cdef Side* rows[SIDES]
+    cdef double terms[TERMS]
+    cdef Example* example
+    cdef int i
+    _engine_side_rows(g, t, rows)
+    if y != 2 and (g.example_every <= 1 or mix64(t.salt + <uint64_t>j) % g.example_every == 0) \
+            and g.example_head - g.example_tail < EXAMPLES:
+        stack_terms(c, rows, j, terms)
+        example = &g.examples[g.example_head & (EXAMPLES - 1)]
+        for i in range(TERMS):
+            example.t[i] = <float>terms[i]
+        example.bucket = <uint8_t>c.bucket
+        example.stage = <uint8_t>stage_of(j - t.base)
+        example.y = <uint8_t>y
+        g.example_head += 1
+    for i in range(SIDES):
+        if rows[i] is not NULL:
+            side_learn(&rows[i][j & (SPAN - 1)], y)
 
 # -- experts -------------------------------------------------------------------------------
 
@@ -466,10 +561,10 @@ cdef inline void _engine_count(Engine* g, Tracker* t) noexcept nogil:
         if g.excess_head - g.excess_tail < 256:
             g.excess[g.excess_head & 255] = (g.everywhere.round_[MAJORITY] - best) / 32
             g.excess_head += 1
-        hedge_close(&g.everywhere, g.prior, g.keep, 1e-3)
+        hedge_close(&g.everywhere, g.prior, g.keep, 1e-3, NULL)
     g.counts[b].pending += 1
     if g.counts[b].pending >= 32:
-        hedge_close(&g.counts[b], g.prior, g.keep, 1e-3)
+        hedge_close(&g.counts[b], g.prior, g.keep, 1e-3, &g.everywhere)
     if t.rec.ns:
         ns.labels += 1
         if ns.hedges is NULL:
@@ -481,7 +576,7 @@ cdef inline void _engine_count(Engine* g, Tracker* t) noexcept nogil:
         else:
             ns.hedges[b].pending += 1
             if ns.hedges[b].pending >= 32:
-                hedge_close(&ns.hedges[b], g.prior, g.keep, 1e-3)
+                hedge_close(&ns.hedges[b], g.prior, g.keep, 1e-3, &g.everywhere)
 
 cdef inline double* engine_weights(Engine* g, Tracker* t) noexcept nogil:
     """The most particular weights that have seen enough."""
@@ -501,6 +596,8 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
     cdef double* w
     cdef int e, k
     _engine_chain(g, t, &c)
+    if t.open_ and g.stacks and t.stacked_by != g.stack.version:
+        _engine_stack(g, t, &c)
     outlook(&c, &o, t.bin, t.top, start, t.breakeven, t.window)
     for e in range(HAZARDS):
         if o.value[e] <= 0:
@@ -652,6 +749,9 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
         else:
             key_rebase(t.key, t.base)
     _engine_features(g, t, now)
+    if g.stacks:
+        _engine_sides(g, t)
+    t.stacked_by = 0
     _engine_models(g, t)
     t.open_ = 1
     g.n_waits += 1
@@ -707,6 +807,12 @@ cdef inline void _engine_info(Engine* g, Tracker* t, const Touch* touch) noexcep
     t.rec.ns = touch.ns
     t.touch = touch[0]
 
+cdef inline void _engine_fade(Tracker* t, int64_t gap) noexcept nogil:
+    """One more access, `gap` ns after the one before."""
+    cdef double lives = gap / t.breakeven if t.breakeven > 0 else 0
+    t.decayed[0] = <float>(1 + t.decayed[0] * exp2(-lives))
+    t.decayed[1] = <float>(1 + t.decayed[1] * exp2(-0.125 * lives))
+
 cdef inline uint32_t engine_event(Engine* g, int64_t hash, int64_t now, int kind, const Touch* touch) noexcept nogil:
     """Something happened to a key. Returns its tracker, or NIL when it is not followed.
 
@@ -736,6 +842,8 @@ cdef inline uint32_t engine_event(Engine* g, int64_t hash, int64_t now, int kind
         _engine_info(g, t, touch)
         record_start(&t.rec, now, t.size, t.cost, t.rec.ns)
         t.missed = kind == MISSED
+        t.decayed[0] = 1
+        t.decayed[1] = 1
         _engine_open(g, s, now)
         return s
     if kind == STORED and t.missed:
@@ -750,6 +858,7 @@ cdef inline uint32_t engine_event(Engine* g, int64_t hash, int64_t now, int kind
     engine_close(g, s, now, 2 if kind == STORED else 1)
     if touch is not NULL:
         _engine_info(g, t, touch)
+    _engine_fade(t, now - t.rec.last)
     record_touch(&t.rec, now)
     t.missed = kind == MISSED
     _engine_open(g, s, now)

@@ -14,7 +14,7 @@ from bins cimport NB, edge
 
 cdef enum:
     WINDOW = 24             # bins that a key's own cell spans, up to twice its break-even time
-    HAZARDS = 9             # experts that read hazards
+    HAZARDS = 10            # experts that read hazards
     PARENT = 4
 
 cdef struct Cell:
@@ -38,6 +38,8 @@ cdef struct Chain:
     Cell* leaf              # of the river tree, NULL until one is published
     float* line             # river's linear hazards of this access, WINDOW from `line_base`; NULL
     int line_base
+    float* stacked          # the stack's hazards of this access, WINDOW from `line_base`; NULL
+    int bucket              # of the count
 
 cdef struct Outlook:
     double value[HAZARDS]   # > 0: hold
@@ -81,7 +83,11 @@ cdef inline void key_rebase(KeyCell* k, int base) noexcept nogil:
             k.n[i] = 0
     k.base = <uint8_t>base
 
-cdef inline double _toward(double p, double n, double parent) noexcept nogil:
+cdef inline double root() noexcept nogil:
+    """Hazard of a bin of which nothing is known."""
+    return 0.05
+
+cdef inline double toward(double p, double n, double parent) noexcept nogil:
     return (n * p + PARENT * parent) / (n + PARENT)
 
 cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, double breakeven,
@@ -103,20 +109,20 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
         v[e] = 0
     for k in range(top - 1, j - 1, -1):
         cell = &c.everyone[k]
-        p[0] = _toward(cell.p, cell.n, 0.05)
-        q[0] = _toward(cell.q, cell.n, 0.0)
+        p[0] = toward(cell.p, cell.n, root())
+        q[0] = toward(cell.q, cell.n, 0.0)
         p[1] = p[0]
         q[1] = q[0]
         if c.namespace_ is not NULL:
             cell = &c.namespace_[k]
-            p[1] = _toward(cell.p, cell.n, p[0])
-            q[1] = _toward(cell.q, cell.n, q[0])
+            p[1] = toward(cell.p, cell.n, p[0])
+            q[1] = toward(cell.q, cell.n, q[0])
         cell = &c.habit[k]
-        p[2] = _toward(cell.p, cell.n, p[1])
-        q[2] = _toward(cell.q, cell.n, q[1])
+        p[2] = toward(cell.p, cell.n, p[1])
+        q[2] = toward(cell.q, cell.n, q[1])
         cell = &c.habit2[k]
-        p[3] = _toward(cell.p, cell.n, p[2])
-        q[3] = _toward(cell.q, cell.n, q[2])
+        p[3] = toward(cell.p, cell.n, p[2])
+        q[3] = toward(cell.q, cell.n, q[2])
         p[5] = p[3]
         q[5] = q[3]
         if c.line is not NULL:
@@ -127,8 +133,8 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
         q[6] = q[1]
         if c.leaf is not NULL:
             cell = &c.leaf[k]
-            p[6] = _toward(cell.p, cell.n, p[1])
-            q[6] = _toward(cell.q, cell.n, q[1])
+            p[6] = toward(cell.p, cell.n, p[1])
+            q[6] = toward(cell.q, cell.n, q[1])
         p[4] = p[3]
         q[4] = q[3]
         p[7] = p[5]
@@ -140,12 +146,18 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
             if 0 <= i < WINDOW and c.key.n[i]:
                 pg = c.key.p[i] / 65535.0
                 qg = c.key.q[i] / 65535.0
-                p[4] = _toward(pg, c.key.n[i], p[4])
-                q[4] = _toward(qg, c.key.n[i], q[4])
-                p[7] = _toward(pg, c.key.n[i], p[7])
-                q[7] = _toward(qg, c.key.n[i], q[7])
-                p[8] = _toward(pg, c.key.n[i], p[8])
-                q[8] = _toward(qg, c.key.n[i], q[8])
+                p[4] = toward(pg, c.key.n[i], p[4])
+                q[4] = toward(qg, c.key.n[i], q[4])
+                p[7] = toward(pg, c.key.n[i], p[7])
+                q[7] = toward(qg, c.key.n[i], q[7])
+                p[8] = toward(pg, c.key.n[i], p[8])
+                q[8] = toward(qg, c.key.n[i], q[8])
+        p[9] = p[4]
+        q[9] = q[4]
+        if c.stacked is not NULL:
+            i = k - c.line_base
+            i = 0 if i < 0 else (WINDOW - 1 if i >= WINDOW else i)
+            p[9] = c.stacked[i]
         low = <double>edge(k)
         if k == j:
             low = start

@@ -15,7 +15,7 @@ from libc.stdint cimport uint32_t
 
 cdef enum:
     EXPERTS = 48
-    LEADER = 46             # the weighted majority of the others
+    LEADER = 47             # the weighted majority of the others
 
 cdef struct Hedge:
     double loss[EXPERTS]    # discounted, up to a common constant
@@ -66,8 +66,12 @@ cdef inline double _hedge_trust(Hedge* h, double lead, double prior, double trus
         h.lead = -cap / eta
     return prior / (prior + (1 - prior) * exp(eta * h.lead))
 
-cdef inline void hedge_close(Hedge* h, const double* prior, double keep, double share) noexcept nogil:
-    """End a round: pay the gap, discount by `keep`, and weigh the experts anew."""
+cdef inline void hedge_close(Hedge* h, const double* prior, double keep, double share, const Hedge* above) noexcept nogil:
+    """End a round: pay the gap, discount by `keep`, and weigh the experts anew.
+
+    What the experts lost in the context `above` (NULL for none) counts as evidence too: a context of few
+    labels starts from what is known everywhere.
+    """
     cdef double eta = hedge_eta(h), dot = 0, mix = 0, low = 1e300, cap, total = 0, best = 1e300
     cdef double trust = h.weight[LEADER], lead
     cdef int e
@@ -104,7 +108,7 @@ cdef inline void hedge_close(Hedge* h, const double* prior, double keep, double 
             h.loss[e] -= best
             if h.loss[e] > cap:
                 h.loss[e] = cap
-            h.weight[e] = prior[e] * exp(-eta * h.loss[e])
+            h.weight[e] = prior[e] * (exp(-eta * (h.loss[e] + (above.loss[e] if above is not NULL else 0))) + share / EXPERTS)
             total += h.weight[e]
     h.round_[LEADER] = 0
     for e in range(LEADER):

@@ -11,9 +11,10 @@ from adaptcache import _core
 HAZARDS = (
     "table:everyone", "table:namespace", "table:habit", "table:habit2", "table:key",
     "river:line", "river:tree", "river:line+key", "river:tree+key",
+    "river:stack",
 )
 TABLE = range(_core.SLOT_HAZARD, _core.SLOT_HAZARD + 5)
-RIVER = range(_core.SLOT_HAZARD + 5, _core.SLOT_HAZARD + 9)
+RIVER = range(_core.SLOT_HAZARD + 5, _core.SLOT_USER)
 
 
 def mask(table: bool, river: bool, users: int) -> int:

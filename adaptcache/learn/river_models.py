@@ -19,6 +19,14 @@ from river import drift, linear_model, optim, tree
 
 from adaptcache import _core
 
+import os
+MODE = int(os.environ.get("MODE", 0))
+RATE = float(os.environ.get("RATE", "0.05"))
+OPT = lambda: eval(os.environ.get("OPT", "optim.AdaGrad(RATE)"), globals())
+CONSTANT = _core.TERM_COUNT             # where the constant stands among a model's terms
+SPACE = _core.TERM_COUNT + 1
+BUCKET = SPACE                          # from here on, the terms of each count bucket
+STAGE = BUCKET + _core.BUCKET_COUNT * SPACE
 Floats = NDArray[np.float32]
 
 
@@ -100,6 +108,43 @@ class Hazards:
             weight[group] = row
             bias[group] = float(np.clip(np.nan_to_num(model.intercept - float(row @ mean)), -1e6, 1e6))
         return weight.astype(np.float32), bias.astype(np.float32)
+
+
+class Stack:
+    """How much to believe each context: a logistic regression on the log-odds of all of them.
+
+    One model; every term is there three times: for all, for its count bucket and for its stage of the wait, so that what is
+    common is learned from everything. It starts as the hazard chain itself: 1 on the chain's own terms, 0 on the rest.
+    """
+
+    def __init__(self) -> None:
+        self.model = linear_model.LogisticRegression(OPT(), l2=0.0, intercept_lr=0.0)
+        for term in range(_core.CHAIN_TERM_COUNT):
+            self.model._weights[term] = 1.0
+
+    def learn(self, terms: Floats, info: NDArray[np.uint8]) -> None:
+        """Rows of terms, with the count bucket, the stage and whether the request came."""
+        for row, (bucket, stage, came) in zip(terms.tolist(), info.tolist(), strict=True):
+            x = {CONSTANT: 1.0}
+            of_bucket, of_stage = BUCKET + bucket * SPACE, STAGE + stage * SPACE
+            for term, value in enumerate(row):
+                if value:
+                    x[term] = x[of_bucket + term] = x[of_stage + term] = value
+            x[of_bucket + CONSTANT] = x[of_stage + CONSTANT] = 1.0
+            if MODE == 4:
+                x = {k: v for k, v in x.items() if k < BUCKET or k >= STAGE}
+            self.model.learn_one(x, came)
+
+    def freeze(self) -> tuple[Floats, Floats]:
+        """Weights (BUCKET_COUNT, STAGE_COUNT, TERM_COUNT) and biases, held within what can be meant."""
+        known = np.zeros(STAGE + _core.STAGE_COUNT * SPACE)
+        for at, w in self.model.weights.items():
+            known[at] = w
+        known = np.clip(np.nan_to_num(known), -5, 5)
+        of_bucket = known[BUCKET:STAGE].reshape(_core.BUCKET_COUNT, 1, SPACE)
+        of_stage = known[STAGE:].reshape(1, _core.STAGE_COUNT, SPACE)
+        whole = (known[:SPACE] + of_bucket + of_stage).astype(np.float32)
+        return np.ascontiguousarray(whole[:, :, :CONSTANT]), np.ascontiguousarray(whole[:, :, CONSTANT])
 
 
 class Leaves:

@@ -20,6 +20,10 @@ PUBLISH_EVERY = 1000    # labels between two published models, once there are so
 FIRST = 300
 DENSE = 4000            # labels that river learns from one by one; later every THIN-th
 THIN = 8
+import os
+DENSE_EXAMPLES = int(os.environ.get("DENSE", 40000))  # one by one; later about every THIN_EXAMPLES-th
+THIN_EXAMPLES = int(os.environ.get("THINE", 16))
+PUBLISH_EXAMPLES = 1000
 
 
 class Trainer:
@@ -31,6 +35,9 @@ class Trainer:
         self.scope = river_models.Scope()
         self.hazards = river_models.Hazards(self.scope) if river else None
         self.leaves = river_models.Leaves() if river else None
+        self.stack = river_models.Stack() if river else None
+        self.stacked = 0        # examples of the stack that were learned
+        self.stack_published = 0
         self.drift = river_models.adwin()
         self.alarms = 0
         self.calm = 0           # rounds since the last alarm
@@ -39,6 +46,8 @@ class Trainer:
         self.seconds = 0.0
         self._x = np.empty((BATCH, _core.FEATURE_COUNT), np.float32)
         self._info = np.empty((BATCH, 6), np.float32)
+        self._terms = np.empty((BATCH, _core.TERM_COUNT), np.float32)
+        self._outcomes = np.empty((BATCH, 3), np.uint8)
         self._who = np.empty((BATCH, 2), np.uint32)
         if self.guests:
             brain.want_asks(True)
@@ -61,6 +70,8 @@ class Trainer:
             done += self._answer()
         if self.busy:
             done += self._train()
+        if self.stack is not None:
+            done += self._weigh(self.stack)
         self.seconds += time.perf_counter() - began
         return done
 
@@ -70,7 +81,7 @@ class Trainer:
             self.calm += 1
             self.drift.update(value)
             # Getting better is no reason to forget.
-            if self.drift.drift_detected and value > self.drift.estimation:
+            if self.drift.drift_detected and value > self.drift.estimation and (not os.environ.get('NOALARM') or self.drift.estimation > 0):
                 self.alarms += 1
                 self.calm = 0
                 self.brain.alarm()
@@ -105,6 +116,20 @@ class Trainer:
             if self.learned - self.published >= (PUBLISH_EVERY if self.published else FIRST):
                 self.publish()
         return n
+
+    def _weigh(self, stack: river_models.Stack) -> int:
+        """The stack learns from what came in, and is published now and then."""
+        done = 0
+        while n := self.brain.take_examples(self._terms, self._outcomes):
+            stack.learn(self._terms[:n], self._outcomes[:n])
+            done += n
+        self.stacked += done
+        if self.stacked >= DENSE_EXAMPLES:
+            self.brain.thin_examples(THIN_EXAMPLES)
+        if self.stacked - self.stack_published >= min(PUBLISH_EXAMPLES, max(100, self.stacked // 4)):
+            self.brain.publish_stack(*stack.freeze())
+            self.stack_published = self.stacked
+        return done
 
     def publish(self) -> None:
         """Freeze what river knows and swap it in."""
