@@ -188,8 +188,8 @@ cdef inline void engine_prior(Engine* g, uint64_t mask) noexcept nogil:
             # Before anything is known, near break-even: two-competitive whatever comes.
             g.prior[e] = 0.6 * 0.5 ** (e - MULTIPLE + 1)
         elif e == STACKED:
-            # Half of the trust: it starts as the chain's own end, and can only be taught away from it.
-            g.prior[e] = 1.0 if (mask >> e) & 1 else 0.0
+            # More than the others: it starts as the chain's own end, and is taught away from it.
+            g.prior[e] = 0.5 if (mask >> e) & 1 else 0.0
             g.stacks = (mask >> e) & 1
         elif e < USER + USERS:
             g.prior[e] = 0.05 if (mask >> e) & 1 else 0.0

@@ -16,6 +16,7 @@ from libc.stdint cimport uint32_t
 cdef enum:
     EXPERTS = 48
     LEADER = 47             # the weighted majority of the others
+    ALONE = 2000            # labels at which a context's own losses count twice as much as those above it
 
 cdef struct Hedge:
     double loss[EXPERTS]    # discounted, up to a common constant
@@ -66,14 +67,15 @@ cdef inline double _hedge_trust(Hedge* h, double lead, double prior, double trus
         h.lead = -cap / eta
     return prior / (prior + (1 - prior) * exp(eta * h.lead))
 
-cdef inline void hedge_close(Hedge* h, const double* prior, double keep, double share, const Hedge* above) noexcept nogil:
+cdef inline void hedge_close(Hedge* h, const double* prior, double keep, double share,
+                             const Hedge* above) noexcept nogil:
     """End a round: pay the gap, discount by `keep`, and weigh the experts anew.
 
-    What the experts lost in the context `above` (NULL for none) counts as evidence too: a context of few
-    labels starts from what is known everywhere.
+    What the experts lost in the context `above` (NULL for none) counts as evidence too, the less the more
+    labels this one has: few of its own say little.
     """
     cdef double eta = hedge_eta(h), dot = 0, mix = 0, low = 1e300, cap, total = 0, best = 1e300
-    cdef double trust = h.weight[LEADER], lead
+    cdef double trust = h.weight[LEADER], lead, lost
     cdef int e
     for e in range(LEADER):
         if prior[e] > 0:
@@ -108,7 +110,12 @@ cdef inline void hedge_close(Hedge* h, const double* prior, double keep, double 
             h.loss[e] -= best
             if h.loss[e] > cap:
                 h.loss[e] = cap
-            h.weight[e] = prior[e] * (exp(-eta * (h.loss[e] + (above.loss[e] if above is not NULL else 0))) + share / EXPERTS)
+            lost = h.loss[e]
+            if above is not NULL:
+                lost += above.loss[e] * ALONE / (ALONE + h.labels)
+                if lost > cap:
+                    lost = cap
+            h.weight[e] = prior[e] * exp(-eta * lost)
             total += h.weight[e]
     h.round_[LEADER] = 0
     for e in range(LEADER):

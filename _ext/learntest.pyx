@@ -11,6 +11,8 @@ from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
 from flat cimport FEATURES, GROUPS, Line, Tree, TreeNode, in_scope as c_in_scope, line_hazards as c_line_hazards, \
     tree_leaf as c_tree_leaf
 from hazard cimport Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW as _WINDOW, outlook as c_outlook
+from stack cimport (BUCKETS, SIDES, SPAN, STAGES, Side, Stack, TERMS, side_learn, stack_init, stack_mix, stack_terms,
+                    stage_of)
 from hedge cimport EXPERTS, Hedge, hedge_close, hedge_init
 
 NB = _NB
@@ -25,10 +27,10 @@ cdef int cells(Cell* out, rows) except -1:
     return 0
 
 def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j, int top, double start,
-            double breakeven, int64_t window):
-    """(values of the nine hazard experts, back, ratio). Cells as (p, q, n), NB of each; None = there is none.
+            double breakeven, int64_t window, stacked=None):
+    """(values of the ten hazard experts, back, ratio). Cells as (p, q, n), NB of each; None = there is none.
 
-    key: WINDOW of (p, q, n) from bin `base`; line: WINDOW hazards from `base`.
+    key: WINDOW of (p, q, n) from bin `base`; line, stacked: WINDOW hazards from `base`.
     """
     cdef Cell all_[_NB]
     cdef Cell habit_[_NB]
@@ -37,6 +39,7 @@ def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j
     cdef Cell leaf_[_NB]
     cdef KeyCell key_
     cdef float line_[_WINDOW]
+    cdef float stacked_[_WINDOW]
     cdef Chain c
     cdef Outlook o
     memset(&c, 0, sizeof(c))
@@ -60,6 +63,10 @@ def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j
         for i, p in enumerate(line):
             line_[i] = p
         c.line = line_
+    if stacked is not None:
+        for i, p in enumerate(stacked):
+            stacked_[i] = p
+        c.stacked = stacked_
     c_outlook(&c, &o, j, top, start, breakeven, window)
     return [o.value[e] for e in range(HAZARDS)], o.back, o.ratio
 
@@ -90,19 +97,73 @@ def tree_leaf(int32_t[::1] feature, float[::1] threshold, uint32_t[::1] left, ui
     finally:
         free(t.nodes)
 
-def hedge(rounds, prior, double keep, double share):
-    """The weights after each of `rounds`, a list of losses per expert."""
-    cdef Hedge h
+def hedge(rounds, prior, double keep, double share, above=None):
+    """The weights after each of `rounds`, a list of losses per expert; `above`: losses in the context above."""
+    cdef Hedge h, up
     cdef double first[EXPERTS]
     memset(first, 0, sizeof(first))
     for e, p in enumerate(prior):
         first[e] = p
     hedge_init(&h, first)
+    hedge_init(&up, first)
+    for e, loss in enumerate(above or ()):
+        up.loss[e] = loss
     out = []
     for losses in rounds:
         for e, loss in enumerate(losses):
             h.round_[e] = loss
         h.pending = 32
-        hedge_close(&h, first, keep, share)
+        hedge_close(&h, first, keep, share, NULL if above is None else &up)
         out.append([h.weight[e] for e in range(len(prior))])
     return out
+
+def stack(everyone, habit, habit2, *, int k, int base, int bucket, namespace=None, key=None, sides=(), weight=None, bias=None):
+    """(terms of bin `k`, mixed probability). sides: (p, n) or None each; weight, bias: as `publish_stack` takes them."""
+    cdef Cell all_[_NB]
+    cdef Cell habit_[_NB]
+    cdef Cell habit2_[_NB]
+    cdef Cell namespace_[_NB]
+    cdef Side rows[SIDES][SPAN]
+    cdef Side* at[SIDES]
+    cdef KeyCell key_
+    cdef Chain c
+    cdef Stack s
+    cdef double t[TERMS]
+    memset(&c, 0, sizeof(c))
+    memset(&key_, 0, sizeof(key_))
+    memset(rows, 0, sizeof(rows))
+    stack_init(&s)
+    cells(all_, everyone)
+    cells(habit_, habit)
+    cells(habit2_, habit2)
+    c.everyone, c.habit, c.habit2 = all_, habit_, habit2_
+    if namespace is not None:
+        cells(namespace_, namespace)
+        c.namespace_ = namespace_
+    if key is not None:
+        key_.base = base
+        for i, (p, q, n) in enumerate(key):
+            key_.p[i], key_.q[i], key_.n[i] = <int>(p * 65535 + 0.5), <int>(q * 65535 + 0.5), n
+        c.key = &key_
+    for i in range(SIDES):
+        at[i] = NULL
+    for i, side in enumerate(sides):
+        if side is not None:
+            rows[i][k & (SPAN - 1)].p, rows[i][k & (SPAN - 1)].n = side
+            at[i] = rows[i]
+    if weight is not None:
+        for b in range(BUCKETS):
+            for g in range(STAGES):
+                s.bias[b][g] = bias[b][g]
+                for i in range(TERMS):
+                    s.weight[b][g][i] = weight[b][g][i]
+    stack_terms(&c, at, k, t)
+    return [t[i] for i in range(TERMS)], stack_mix(&s, bucket, stage_of(k - base), t)
+
+def side(outcomes):
+    """(p, n) of a side cell after `outcomes`."""
+    cdef Side cell
+    memset(&cell, 0, sizeof(cell))
+    for y in outcomes:
+        side_learn(&cell, y)
+    return cell.p, cell.n

@@ -245,9 +245,10 @@ def best_horizon(hazards: list[tuple[float, float]], edges: list[float], start: 
 @settings(max_examples=150, deadline=None)
 @given(everyone=CELLS, habit=CELLS, habit2=CELLS, namespace=st.one_of(st.none(), CELLS), leaf=st.one_of(st.none(), CELLS),
        key=st.one_of(st.none(), CELLS), line=st.one_of(st.none(), st.lists(PROBABILITY, min_size=12, max_size=12)),
-       first=st.integers(0, 11), into=st.floats(0, 0.9), octaves=st.floats(-3, 8))
+       stacked=st.one_of(st.none(), st.lists(PROBABILITY, min_size=12, max_size=12)), first=st.integers(0, 11), into=st.floats(0, 0.9), octaves=st.floats(-3, 8))
 def test_value_of_holding_equals_the_best_of_all_horizons(everyone: Any, habit: Any, habit2: Any, namespace: Any, leaf: Any,
-                                                          key: Any, line: Any, first: int, into: float, octaves: float) -> None:
+                                                          key: Any, line: Any, stacked: Any, first: int, into: float,
+                                                          octaves: float) -> None:
     base = 40
     pad = [(0.0, 0.0, 0)]
 
@@ -263,7 +264,8 @@ def test_value_of_holding_equals_the_best_of_all_horizons(everyone: Any, habit: 
         whole(everyone), whole(habit), whole(habit2), whole(namespace), whole(leaf),
         None if key is None else key + pad * (_learntest.WINDOW - 12),
         None if line is None else line + [0.0] * (_learntest.WINDOW - 12),
-        base, base + first, base + 12, start, breakeven, 0)
+        base, base + first, base + 12, start, breakeven, 0,
+        None if stacked is None else stacked + [0.0] * (_learntest.WINDOW - 12))
     table = [chances(everyone, [(0.05, 0.0)] * 12)]
     table.append(table[0] if namespace is None else chances(namespace, table[0]))
     table.append(chances(habit, table[1]))
@@ -277,7 +279,8 @@ def test_value_of_holding_equals_the_best_of_all_horizons(everyone: Any, habit: 
     table.append(with_key(table[3]))
     linear = table[3] if line is None else [(p, q) for p, (_, q) in zip(line, table[3], strict=True)]
     tree = table[1] if leaf is None else chances(leaf, table[1])
-    for value, hazards in zip(values, [*table, linear, tree, with_key(linear), with_key(tree)], strict=True):
+    mixed = table[4] if stacked is None else [(p, q) for p, (_, q) in zip(stacked, table[4], strict=True)]
+    for value, hazards in zip(values, [*table, linear, tree, with_key(linear), with_key(tree), mixed], strict=True):
         assert value == pytest.approx(best_horizon(hazards[first:], edges, start, breakeven), rel=1e-4, abs=1e-4)
     assert back == 0 and ratio == 0     # no window, no risk
 

@@ -1,4 +1,6 @@
-"""River's part in the mixture (the only importer of river): stacked logistic hazards and a tree.
+"""River's part in the mixture (the only importer of river): a stack, logistic hazards and a tree.
+
+`Stack` learns how much to believe each of the core's contexts (`_ext/stack.pxd` makes the terms and evaluates).
 
 `Hazards` is one logistic regression per group of four time bins: given that nothing came before, does
 a request come within this group? `Leaves` is a Hoeffding tree on the same features, whose leaves the
@@ -19,10 +21,6 @@ from river import drift, linear_model, optim, tree
 
 from adaptcache import _core
 
-import os
-MODE = int(os.environ.get("MODE", 0))
-RATE = float(os.environ.get("RATE", "0.05"))
-OPT = lambda: eval(os.environ.get("OPT", "optim.AdaGrad(RATE)"), globals())
 CONSTANT = _core.TERM_COUNT             # where the constant stands among a model's terms
 SPACE = _core.TERM_COUNT + 1
 BUCKET = SPACE                          # from here on, the terms of each count bucket
@@ -113,12 +111,12 @@ class Hazards:
 class Stack:
     """How much to believe each context: a logistic regression on the log-odds of all of them.
 
-    One model; every term is there three times: for all, for its count bucket and for its stage of the wait, so that what is
-    common is learned from everything. It starts as the hazard chain itself: 1 on the chain's own terms, 0 on the rest.
+    One model; every term is there three times: for all, for its count bucket and for its stage of the wait, so that what
+    is common is learned from everything. It starts as the hazard chain: 1 on the chain's own terms, 0 on the rest.
     """
 
     def __init__(self) -> None:
-        self.model = linear_model.LogisticRegression(OPT(), l2=0.0, intercept_lr=0.0)
+        self.model = linear_model.LogisticRegression(optim.AdaGrad(0.02, eps=1.0), l2=0.0, intercept_lr=0.0)
         for term in range(_core.CHAIN_TERM_COUNT):
             self.model._weights[term] = 1.0
 
@@ -131,8 +129,6 @@ class Stack:
                 if value:
                     x[term] = x[of_bucket + term] = x[of_stage + term] = value
             x[of_bucket + CONSTANT] = x[of_stage + CONSTANT] = 1.0
-            if MODE == 4:
-                x = {k: v for k, v in x.items() if k < BUCKET or k >= STAGE}
             self.model.learn_one(x, came)
 
     def freeze(self) -> tuple[Floats, Floats]:

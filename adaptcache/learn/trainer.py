@@ -20,10 +20,9 @@ PUBLISH_EVERY = 1000    # labels between two published models, once there are so
 FIRST = 300
 DENSE = 4000            # labels that river learns from one by one; later every THIN-th
 THIN = 8
-import os
-DENSE_EXAMPLES = int(os.environ.get("DENSE", 40000))  # one by one; later about every THIN_EXAMPLES-th
-THIN_EXAMPLES = int(os.environ.get("THINE", 16))
-PUBLISH_EXAMPLES = 1000
+DENSE_EXAMPLES = 40_000     # of the stack, learned one by one; later about every THIN_EXAMPLES-th
+THIN_EXAMPLES = 16
+PUBLISH_EXAMPLES = 1000     # between two published stacks; fewer in the beginning
 
 
 class Trainer:
@@ -81,7 +80,7 @@ class Trainer:
             self.calm += 1
             self.drift.update(value)
             # Getting better is no reason to forget.
-            if self.drift.drift_detected and value > self.drift.estimation and (not os.environ.get('NOALARM') or self.drift.estimation > 0):
+            if self.drift.drift_detected and value > self.drift.estimation:
                 self.alarms += 1
                 self.calm = 0
                 self.brain.alarm()
