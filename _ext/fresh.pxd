@@ -249,10 +249,11 @@ cdef inline void fresh_validity(Fresh* f, Fresher* k, int64_t now) noexcept nogi
     cdef Prior* g
     cdef double gap, rate, most, lo, hi, mid, bias = fresh_bias(f)
     cdef int i
-    k.due = k.loaded
+    # Nothing can be said, or too little: reload at each read, but for those of the very same moment.
+    k.due = k.loaded + 1
     k.slope = 0
     if not f.scaled or not k.known:
-        return              # nothing can be said: reload at each read
+        return
     g = _fresh_prior(f, k)
     rate = (exp(g.log_a) + k.a) / (exp(g.log_b) + k.b)
     gap = _fresh_gap(k, now)
@@ -272,7 +273,7 @@ cdef inline void fresh_validity(Fresh* f, Fresher* k, int64_t now) noexcept nogi
             lo = mid
         else:
             hi = mid
-    k.due = k.loaded + <int64_t>(lo * 1e9)
+    k.due = k.loaded + <int64_t>(lo * 1e9) + 1
     k.slope = most / bias / lo if most < 0.1 else -1
 
 # -- events ------------------------------------------------------------------------------
@@ -299,8 +300,8 @@ cdef inline void _fresh_seen(Fresher* k, int64_t now) noexcept nogil:
     k.last_read = now
 
 cdef inline double fresh_audits(Fresh* f) noexcept nogil:
-    """Audits per unit of risk: a tenth of the reloads, wherever the risk is."""
-    return 0.1 * <double>f.refreshes / (f.p * f.reads + 1)
+    """Audits per unit of risk: a tenth of the reloads wherever the risk is, thrice as many until some have found much."""
+    return (0.1 + 4 / (20 + f.feared)) * <double>f.refreshes / (f.p * f.reads + 1)
 
 cdef inline int fresh_read(Fresh* f, uint32_t r, int64_t now, double load_seconds) noexcept nogil:
     """A request that finds a value whose validity has not ended. A Verdict.
@@ -321,7 +322,7 @@ cdef inline int fresh_read(Fresh* f, uint32_t r, int64_t now, double load_second
     u = risk if risk > 0.25 * f.p else 0.25 * f.p
     chance = fresh_audits(f) * u
     chance = 0.5 if chance > 0.5 else chance
-    if chance > 0 and _fresh_random(f) < chance:
+    if k.known and age > 0 and _fresh_random(f) < chance:
         k.audit_risk = <float>risk
         k.audit_weight = <float>(1 / chance)
         k.audit_share = <float>(f.p / u)
@@ -343,15 +344,21 @@ cdef inline int fresh_read(Fresh* f, uint32_t r, int64_t now, double load_second
 cdef inline void fresh_missed(Fresh* f, uint32_t r, int64_t now) noexcept nogil:
     """A request that went unanswered, of a key with a record (or NIL): the next store is a reload."""
     cdef Fresher* k = &f.keys[r]
+    if r != NIL and k.audit_weight > 0 and not k.refreshing:
+        # This very read was counted as served, and then sent to the origin for an audit.
+        f.risk -= k.audit_risk
+        f.risk = 0 if f.risk < 0 else f.risk
+        k.missed = 1
+        return
     _fresh_account(f, 0)
     if r == NIL or k.loaded == INT64_MAX:
         return
     _fresh_seen(k, now)
     k.missed = 1
 
-cdef inline void fresh_served_stale(Fresh* f) noexcept nogil:
-    """A fail-safe value was served: nobody knows how stale it is, so it counts whole."""
-    f.stale += 1
+cdef inline void fresh_sent(Fresh* f, uint32_t r) noexcept nogil:
+    """The read under audit goes unanswered, since whoever asked must reload by himself; `fresh_missed` comes next."""
+    f.keys[r].refreshing = 0
 
 cdef inline void fresh_refused(Fresh* f, uint32_t r) noexcept nogil:
     """The reload under way failed or was given up: nothing was learned."""

@@ -315,13 +315,8 @@ cdef class ExpiryReplay:
                 "early": self.x.early, "rung": g.rung}
 
     def freshness(self):
-        """What is believed of staleness: reads, believed stale reads (corrected), audits, what they found, reloads."""
-        cdef Fresh* f = self.x.fresh
-        if f is NULL:
-            return {}
-        return {"reads": f.reads, "believed": fresh_bias(f) * f.risk, "bias": fresh_bias(f), "audits": f.audits,
-                "audited": f.audited, "outcomes": f.outcomes, "theta": f.theta, "shape": exp(f.all.log_a),
-                "seconds": exp(f.all.log_b)}
+        """What is believed of staleness, as a dict; empty unless validities are learned."""
+        return _believed(self.x.fresh)
 
     def _check(self):
         """Assert that structures agree."""

@@ -286,6 +286,7 @@ cdef class Store:
             self.wanted = loads and verdict != SERVE
             if verdict == AUDIT and not loads:
                 # Whoever gets nothing asks the origin: that is the audit.
+                fresh_sent(self.x.fresh, self.x.lives[s].fresh)
                 self._take(<uint32_t>s, C_EXPIRED, now)
                 self._missed(key, h, now, touch)
                 return _MISSING
@@ -399,10 +400,11 @@ cdef class Store:
 
     cdef int _keep_spent(self) except -1:
         """Keep what expired, for a while and so many of them. Runs user code, and drops references."""
-        while PyList_GET_SIZE(self._spent):
-            until = self._spent.pop()
-            value = self._spent.pop()
-            self._spare[self._spent.pop()] = (value, until)
+        cdef Py_ssize_t i
+        spent, self._spent = self._spent, []
+        for i in range(0, len(spent), 3):
+            self._spare.pop(spent[i], None)     # the oldest stand first
+            self._spare[spent[i]] = (spent[i + 1], spent[i + 2])
         while self._spare:
             for key in self._spare:
                 break
@@ -546,7 +548,7 @@ cdef class Store:
             r = fresh_find(self.x.fresh, h)
             if renew and (r == NIL or not self.x.fresh.keys[r].refreshing):
                 return 0
-            if not renew and r != NIL:
+            if not renew and r != NIL and self.x.fresh.keys[r].refreshing:
                 fresh_refused(self.x.fresh, r)
             renewing = renew and s != NIL
         if early:
@@ -730,7 +732,6 @@ cdef class Store:
         if ttl is not None:
             self._arm()
         digest = self._digest(value) if self.x.fresh is not NULL and ttl is None else None
-        self._drop_spare(key)
         now = self._maybe_now()
         ceiling = self._ceiling(key, value, to_ns(lasts), now)
         if measured and self.x.kind == LEARNED and touch.cost >= 0:
@@ -742,6 +743,7 @@ cdef class Store:
             if measured and touch.cost >= 0:
                 self.measured = True
             self._put(key, h, value, weight, now, ceiling, &touch, ttl is not None, renew, digest)
+            self._drop_spare(key)
         finally:
             self._flush()
         return 0
@@ -1146,6 +1148,10 @@ cdef class Store:
             "refreshes": self.x.fresh.refreshes if self.x.fresh is not NULL else 0,
         }
 
+    def _freshness(self):
+        """What is believed of staleness, as a dict; empty unless validities are learned."""
+        return _believed(self.x.fresh)
+
     def _explain(self, key):
         """What is known of an entry, as a dict; KeyError when it is not held."""
         cdef Py_hash_t h = PyObject_Hash(key)
@@ -1163,6 +1169,7 @@ cdef class Store:
             size = self.weights[s]
             if self.x.kind != NEVER:
                 l = self.x.lives[s]
+                l.ceiling = expiry_valid(&self.x, s)
             if self.x.kind == LEARNED:
                 r = engine_find(self.brain.g, h)
                 if r != NIL and (l.breakeven <= 0 or self.brain.g.trackers[r].rec.last == l.rec.last):
@@ -1238,6 +1245,14 @@ cdef class Store:
                 raise AssertionError("the premature-expiry promise is broken")
 
 MISSING = _MISSING
+
+cdef dict _believed(Fresh* f):
+    """Reads, stale reads among them as believed, audits and what they came to, reloads, and the prior of all keys."""
+    if f is NULL:
+        return {}
+    return {"reads": f.reads, "believed": fresh_bias(f) * f.risk, "bias": fresh_bias(f), "audits": f.audits,
+            "audited": f.audited, "outcomes": f.outcomes, "refreshes": f.refreshes, "stale": f.stale, "theta": f.theta,
+            "shape": exp(f.all.log_a), "seconds": exp(f.all.log_b), "keys": f.top - 1}
 
 cdef double _number(object value, str name, str accepted) except? -1:
     """A float of a number; TypeError names the argument for anything else."""

@@ -83,7 +83,8 @@ class ByKey:
     def _loads(self) -> Column:
         """Gets that find nothing held whatever is done: the first of a key, and the first after a delete."""
         before = np.r_[np.uint8(DELETE), self.kind[:-1]]
-        return (self.kind == GET) & (self.first | (before == DELETE))
+        loads: Column = (self.kind == GET) & (self.first | (before == DELETE))
+        return loads
 
     def always(self) -> int:
         return self.gets - int(self._loads().sum())
@@ -96,7 +97,8 @@ class ByKey:
         opens = known | changed                         # a row that begins a run, or a free copy
         number = np.cumsum(opens) - 1
         length = np.bincount(number, weights=get)
-        return length[~known[opens]].astype(np.int64)
+        runs: Column = length[~known[opens]].astype(np.int64)
+        return runs
 
     def best_fixed(self, budget: int) -> float:
         curves = [self._curve(start, stop) for start, stop in self.spans if stop - start > 1]
