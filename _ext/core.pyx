@@ -33,7 +33,8 @@ from expiry cimport (BY_FRESHNESS, ENTRY, Expiry, IDLE, LEARNED, Life,
                      expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew, expiry_reserve, expiry_valid, later,
                      _expiry_detach)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
-from fresh cimport AUDIT, REFRESH, SERVE, Fresh, fresh_bias, fresh_find, fresh_read, fresh_refused, fresh_sent, fresh_share, fresh_sound
+from fresh cimport (AUDIT, REFRESH, RISKS, SERVE, Fresh, fresh_bias, fresh_find, fresh_read, fresh_refused, fresh_sent, fresh_share,
+                    fresh_sound)
 from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
 from hazard cimport Cell
 from hedge cimport EXPERTS

@@ -1152,6 +1152,52 @@ cdef class Store:
         """What is believed of staleness, as a dict; empty unless validities are learned."""
         return _believed(self.x.fresh)
 
+    def _fresh_state(self):
+        """What learned validity may take to another process: the prior of all keys, the calibration, the price.
+
+        Not the records of keys and namespaces, whose hashes and numbers mean nothing elsewhere, nor what of the
+        budget was spent. None unless validities are learned.
+        """
+        cdef Fresh* f = self.x.fresh
+        cdef int i
+        if f is NULL:
+            return None
+        return {"scaled": bool(f.scaled), "log_a": f.all.log_a, "log_b": f.all.log_b, "g_a": f.all.g_a, "g_b": f.all.g_b,
+                "log_theta": f.log_theta, "outcomes": f.outcomes, "found": f.found, "feared": f.feared,
+                "bin_found": [f.bin_found[i] for i in range(RISKS + 1)],
+                "bin_feared": [f.bin_feared[i] for i in range(RISKS + 1)]}
+
+    def _fresh_restore(self, dict state):
+        """Take over what `_fresh_state` gave. ValueError, KeyError or TypeError for anything else, and nothing changed.
+
+        Half of the evidence only: the world has moved on, and the start is strict again by that much.
+        """
+        cdef Fresh* f = self.x.fresh
+        cdef int i
+        if f is NULL:
+            raise ValueError("state: validities are not learned here")
+        numbers = {name: float(state[name]) for name in ("log_a", "log_b", "g_a", "g_b", "log_theta", "outcomes", "found", "feared")}
+        found, feared = [float(x) for x in state["bin_found"]], [float(x) for x in state["bin_feared"]]
+        if len(found) != RISKS + 1 or len(feared) != RISKS + 1:
+            raise ValueError(f"state: expected {RISKS + 1} bins of risk, got {len(found)} and {len(feared)}")
+        if not all(isfinite(x) for x in (*numbers.values(), *found, *feared)) \
+                or min(*found, *feared, numbers["g_a"], numbers["g_b"], numbers["outcomes"], numbers["found"], numbers["feared"]) < 0 \
+                or not (-4 <= numbers["log_a"] <= 3 and -20 <= numbers["log_b"] <= 25 and -0.7 <= numbers["log_theta"] <= 14):
+            raise ValueError("state: numbers out of range")
+        f.scaled = bool(state["scaled"])
+        f.all.log_a = numbers["log_a"]
+        f.all.log_b = numbers["log_b"]
+        f.all.g_a = numbers["g_a"]
+        f.all.g_b = numbers["g_b"]
+        f.log_theta = numbers["log_theta"]
+        f.theta = exp(f.log_theta)
+        f.outcomes = 0.5 * numbers["outcomes"]
+        f.found = 0.5 * numbers["found"]
+        f.feared = 0.5 * numbers["feared"]
+        for i in range(RISKS + 1):
+            f.bin_found[i] = 0.5 * <double>found[i]
+            f.bin_feared[i] = 0.5 * <double>feared[i]
+
     def _explain(self, key):
         """What is known of an entry, as a dict; KeyError when it is not held."""
         cdef Py_hash_t h = PyObject_Hash(key)
