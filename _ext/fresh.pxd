@@ -291,7 +291,7 @@ cdef inline void _fresh_account(Fresh* f, double risk) noexcept nogil:
     debt = -0.3 if debt < -0.3 else (2 if debt > 2 else debt)
     excess = bias * risk / f.p - 1 + (0.5 if debt > 0.5 else debt)
     f.log_theta += 3e-4 * (50 if excess > 50 else excess)
-    f.log_theta = -0.7 if f.log_theta < -0.7 else (14 if f.log_theta > 14 else f.log_theta)
+    f.log_theta = -2 if f.log_theta < -2 else (14 if f.log_theta > 14 else f.log_theta)
     f.theta = exp(f.log_theta + 1.5 * debt)
 
 cdef inline void _fresh_seen(Fresher* k, int64_t now) noexcept nogil:

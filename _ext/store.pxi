@@ -1182,7 +1182,7 @@ cdef class Store:
             raise ValueError(f"state: expected {RISKS + 1} bins of risk, got {len(found)} and {len(feared)}")
         if not all(isfinite(x) for x in (*numbers.values(), *found, *feared)) \
                 or min(*found, *feared, numbers["g_a"], numbers["g_b"], numbers["outcomes"], numbers["found"], numbers["feared"]) < 0 \
-                or not (-4 <= numbers["log_a"] <= 3 and -20 <= numbers["log_b"] <= 25 and -0.7 <= numbers["log_theta"] <= 14):
+                or not (-4 <= numbers["log_a"] <= 3 and -20 <= numbers["log_b"] <= 25 and -2 <= numbers["log_theta"] <= 14):
             raise ValueError("state: numbers out of range")
         f.scaled = bool(state["scaled"])
         f.all.log_a = numbers["log_a"]

@@ -429,6 +429,24 @@ def test_a_reload_is_stored_and_served():
     cache._check()
 
 
+def test_readers_of_a_busy_key_do_not_wait():
+    """Its reloads begin before its validity ends."""
+    clock, origin = Clock(), Origin()
+    cache = manual(clock)
+    teach(cache, clock, origin, rounds=500)
+    waited = refreshed = 0
+    for n in range(60_000):
+        clock.now += 0.05
+        if n % 4000 == 0:
+            origin.change("busy")
+        if n == 30_000:
+            waited, refreshed = cache.stats().misses, cache.stats().refreshes
+        cache.get_or_load("busy", origin)
+        cache.refresh()
+    waited, refreshed = cache.stats().misses - waited, cache.stats().refreshes - refreshed
+    assert refreshed > 20 and waited < 0.3 * refreshed, (waited, refreshed)
+
+
 @pytest.mark.parametrize("meanwhile", ["set", "delete", "pop", "clear"])
 def test_a_reload_is_void_once_the_user_has_spoken(meanwhile):
     clock, origin = Clock(), Origin()
