@@ -400,7 +400,7 @@ cdef class Store:
 
     cdef int _keep_spent(self) except -1:
         """Keep what expired, for a while and so many of them. Runs user code, and drops references."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i, held
         spent, self._spent = self._spent, []
         for i in range(0, len(spent), 3):
             self._spare.pop(spent[i], None)     # the oldest stand first
@@ -411,7 +411,10 @@ cdef class Store:
             kept = self._spare.get(key)
             if PyDict_Size(self._spare) <= SPARES and (kept is None or kept[1] > self.clock):
                 break
+            held = PyDict_Size(self._spare)
             self._spare.pop(key, None)
+            if PyDict_Size(self._spare) >= held:
+                self._spare = {}        # a key that its own `==` or hash no longer finds: forget, and do not turn for ever
         return 0
 
     cdef int _drop_spare(self, object key) except -1:

@@ -555,6 +555,73 @@ def test_threads_reload_in_the_background():
     cache._check()
 
 
+@pytest.mark.parametrize("learner", ["manual", "thread"])
+@pytest.mark.parametrize("seed", range(4))
+def test_anything_in_any_order_leaves_the_structures_whole(seed, learner):
+    rng = random.Random(seed)
+    clock, origin = Clock(), Origin()
+    cache = manual(clock, maxsize=rng.choice([5, 30]), stale=rng.choice([0.05, 0.5]), fail_safe=rng.choice([None, 20.0]),
+                   ceiling=rng.choice([None, 40.0]), memory_price=rng.choice([None, 0, 0.01]), learner=learner)
+    keys = rng.choice([3, 60])
+    for n in range(4000):
+        clock.now += rng.expovariate(1.5)
+        origin.down = rng.random() < 0.2
+        key, what = rng.randrange(keys), rng.randrange(14)
+        if rng.random() < 0.1:
+            origin.change(key)
+        try:
+            if what < 6:
+                assert cache.get_or_load(key, origin)[0] == key
+            elif what == 6:
+                cache.get(key)
+            elif what == 7:
+                cache.set(key, origin.now(key), ttl=rng.choice([None, 3.0]), namespace=rng.choice([None, "a", "b"]))
+            elif what == 8:
+                cache.pop(key, None)
+            elif what == 9:
+                cache.refresh()
+            elif what == 10:
+                cache.learn()
+            elif what == 11:
+                cache.expire()
+            elif what == 12 and rng.random() < 0.02:
+                cache.clear()
+            elif what == 13:
+                assert cache.expires_in(key) > 0
+        except (ConnectionError, KeyError):
+            pass
+        if n % 40 == 0:
+            cache._check()
+    cache._check()
+
+
+class Fickle:
+    """A key that is lost in every dict once `moved`."""
+
+    moved = False
+
+    def __init__(self, number):
+        self.number = number
+
+    def __hash__(self):
+        return self.number + (7 if Fickle.moved else 0)
+
+    def __eq__(self, other):
+        return self is other
+
+
+def test_keys_that_no_longer_find_themselves_do_not_hang_the_cache():
+    clock = Clock()
+    cache = manual(clock, maxsize=None, fail_safe=1e6)
+    Fickle.moved = False
+    for n in range(1100):
+        cache[Fickle(n)] = n
+        clock.now += 1
+        len(cache)
+        Fickle.moved = n > 500
+    cache._check()
+
+
 def test_a_reload_holds_no_cache_alive():
     clock, origin = Clock(), Origin()
     cache = manual(clock)
