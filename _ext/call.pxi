@@ -60,6 +60,8 @@ cdef class Call:
     load      makes the result of a call whose key is not held, from what
     load_of   load_of(key, args, kwargs) returns. Two steps, so that only `load` stands between a
               function and its call of itself: CPython 3.12 has little room for that.
+    refresh   takes the same as `load`, and has the value reloaded while the caller goes on with the old one;
+              None: nobody is asked
     """
     cdef vectorcallfunc vectorcall
     cdef Store store
@@ -68,10 +70,11 @@ cdef class Call:
     cdef object mark
     cdef object load
     cdef object load_of
+    cdef object refresh
     cdef dict __dict__
     cdef object __weakref__
 
-    def __cinit__(self, Store cache, get, make_key, mark, load, load_of):
+    def __cinit__(self, Store cache, get, make_key, mark, load, load_of, refresh=None):
         self.vectorcall = <vectorcallfunc>_call
         self.store = cache
         self.get = get
@@ -79,6 +82,7 @@ cdef class Call:
         self.mark = mark
         self.load = load
         self.load_of = load_of
+        self.refresh = refresh
 
     def __call__(self, /, *args, **kwargs):
         return PyVectorcall_Call(self, args, <PyObject*>kwargs)
@@ -99,6 +103,7 @@ cdef class Call:
 cdef object _call(object self, PyObject** args, size_t flags, PyObject* names):
     cdef Call call = <Call>self
     cdef size_t n = PyVectorcall_NARGS(flags), i, named = 0
+    cdef bint wanted = False
     cdef object key, value
     if call.make_key is not None:
         key = PyObject_Vectorcall(<PyObject*>call.make_key, args, n, names)
@@ -106,18 +111,23 @@ cdef object _call(object self, PyObject** args, size_t flags, PyObject* names):
         key = _pack(args, n) if names is NULL else _key(args, n, names, call.mark)
     if call.store is not None:
         try:
-            value = call.store._lookup(key, NULL)
+            value = call.store._lookup(key, NULL, call.refresh is not None)
+            wanted = call.store.wanted
         finally:
             if PyList_GET_SIZE(call.store._dead):
                 call.store._flush()
     else:
         value = call.get(key, _MISSING)
-    if value is not _MISSING:
+    if value is not _MISSING and not wanted:
         return value
     if names is not NULL:
         named = PyTuple_GET_SIZE(<object>names)
-    return PyObject_Call(call.load, call.load_of(key, _pack(args, n), {
-        <object>PyTuple_GET_ITEM(<object>names, i): <object>args[n + i] for i in range(named)}), NULL)
+    given = call.load_of(key, _pack(args, n), {
+        <object>PyTuple_GET_ITEM(<object>names, i): <object>args[n + i] for i in range(named)})
+    if wanted:
+        call.refresh(*given)
+        return value
+    return PyObject_Call(call.load, given, NULL)
 
 cdef Call _sample = Call(None, None, None, None, None, None)
 ac_set_vectorcall(<PyTypeObject*>Call, <char*>&_sample.vectorcall - <char*><PyObject*>_sample)

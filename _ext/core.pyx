@@ -9,13 +9,15 @@ The mechanism lies in the .pxd files beside this one; none of them knows about P
 """
 import logging
 
+import numpy as np
+
 from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport (PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New,
                             PyTuple_SET_ITEM)
-from libc.math cimport INFINITY, exp, isfinite, isnan, log
+from libc.math cimport INFINITY, exp, expm1, isfinite, isnan, log
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -26,10 +28,13 @@ from bins cimport NB, edge
 from engine cimport (COUNTS, EXAMPLES, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
                      STATICS, TURNS, USER, USERS, Tracker, _engine_thin, code_of, engine_alarm, engine_find, engine_free,
                      engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
-from expiry cimport (ENTRY, Expiry, IDLE, LEARNED, Life,
-                     NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,
-                     expiry_init, expiry_miss, expiry_next, expiry_reserve, later)
+from expiry cimport (BY_FRESHNESS, ENTRY, Expiry, IDLE, LEARNED, Life,
+                     NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh, expiry_gone, expiry_hit,
+                     expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew, expiry_reserve, expiry_valid, later,
+                     _expiry_detach)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
+from fresh cimport (AUDIT, REFRESH, RISKS, SERVE, Fresh, fresh_bias, fresh_find, fresh_read, fresh_refused, fresh_sent, fresh_share,
+                    fresh_sound)
 from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
 from hazard cimport Cell
 from hedge cimport EXPERTS

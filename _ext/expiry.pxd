@@ -8,12 +8,14 @@ Two reasons to let go, never mixed up: the ceiling (the value may be wrong, or t
 said so) and reuse (nobody will want it soon enough). Only the second one can be premature, and
 only the second one asks the guard.
 """
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL
 from bins cimport bin_of, edge
 from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, engine_event, engine_find, engine_follows, engine_judge, engine_step)
+from fresh cimport (Fresh, fresh_extends, fresh_free, fresh_loaded, fresh_missed, fresh_find, fresh_init,
+                    fresh_take)
 from guard cimport (Guard, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from record cimport Record, record_start, record_touch
@@ -36,6 +38,7 @@ cdef enum Bound:            # what decided; `explain` names it
     BY_MIXTURE = 3
     BY_GUARD = 4
     BY_IDLE = 5
+    BY_FRESHNESS = 6
 
 cdef struct Life:
     Record rec
@@ -47,6 +50,7 @@ cdef struct Life:
     float size
     float cost
     uint8_t bound
+    uint32_t fresh          # what is known of the key's changes; NIL = the validity is the user's business
 
 cdef struct Expiry:
     int kind
@@ -60,6 +64,7 @@ cdef struct Expiry:
     Guard guard
     Engine* engine          # NULL unless LEARNED
     Ring* ring              # where events go when a learner reads them elsewhere; NULL = learn here
+    Fresh* fresh            # NULL unless validities are learned
     uint64_t early          # entries let go within their window
     int64_t until           # end of the window of the entry just let go; -INT64_MAX = it was not
 
@@ -81,6 +86,7 @@ cdef inline int expiry_reserve(Expiry* x, uint32_t cap) noexcept nogil:
     more = <Life*>realloc(x.lives, <size_t>cap * sizeof(Life))
     if more is NULL:
         return -1
+    memset(&more[x.cap], 0, <size_t>(cap - x.cap) * sizeof(Life))
     x.lives = more
     x.cap = cap
     return 0
@@ -95,6 +101,8 @@ cdef inline void _expiry_set(Expiry* x, uint32_t s, int64_t when) noexcept nogil
     cdef Life* l = &x.lives[s]
     if when > l.ceiling:
         when = l.ceiling
+    if x.fresh is not NULL and l.fresh != NIL and when > x.fresh.keys[l.fresh].due:
+        when = x.fresh.keys[l.fresh].due
     l.due = when
     if when == INT64_MAX:
         wheel_cancel(&x.wheel, s)
@@ -230,6 +238,8 @@ cdef inline bint expiry_miss(Expiry* x, int64_t hash, int64_t now, const Touch* 
     cdef bint premature = False
     if x.kind == LEARNED:
         premature = early and guard_miss(&x.guard, hash, now)
+        if x.fresh is not NULL:
+            fresh_missed(x.fresh, fresh_find(x.fresh, hash), now)
         _expiry_tell(x, hash, now, MISSED, touch)
     return premature
 
@@ -247,8 +257,52 @@ cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexce
         return
     wheel_cancel(&x.wheel, s)
     x.lives[s].due = INT64_MAX
+    if x.fresh is not NULL:
+        _expiry_detach(x, &x.lives[s])
     if x.kind == LEARNED:
         _expiry_tell(x, x.arena.slots[s].hash, now, kind, NULL)
+
+# -- learned validity: see fresh.pxd ----------------------------------------------------
+
+cdef inline void _expiry_detach(Expiry* x, Life* l) noexcept nogil:
+    if l.fresh != NIL:
+        x.fresh.keys[l.fresh].held -= 1
+        l.fresh = NIL
+
+cdef inline void expiry_fresh(Expiry* x, uint32_t s, int64_t now, uint16_t ns, bint declared, bint known,
+                              uint64_t digest) noexcept nogil:
+    """Before `expiry_begin` or `expiry_renew`: a value of this digest comes into slot `s`.
+
+    declared: the user said how long it is valid, so nothing is learned of it.
+    """
+    cdef Life* l = &x.lives[s]
+    cdef uint32_t r
+    if declared:
+        _expiry_detach(x, l)
+        return
+    r = fresh_take(x.fresh, x.arena.slots[s].hash)
+    if r != l.fresh:
+        _expiry_detach(x, l)
+        if r != NIL:
+            x.fresh.keys[r].held += 1
+            l.fresh = r
+    if r != NIL:
+        fresh_loaded(x.fresh, r, now, ns, known, digest)
+
+cdef inline void expiry_renew(Expiry* x, uint32_t s, int64_t now, int64_t ceiling) noexcept nogil:
+    """The value in slot `s` was reloaded behind the requests' back: no access, but a new ceiling and validity."""
+    cdef Life* l = &x.lives[s]
+    l.ceiling = ceiling
+    l.floor_ = later(now, x.floor_)
+    _expiry_price(x, l)
+    _expiry_set(x, s, _expiry_first(x, l))
+
+cdef inline int64_t expiry_valid(Expiry* x, uint32_t s) noexcept nogil:
+    """Never served from here on: the ceiling, or the end of the learned validity."""
+    cdef Life* l = &x.lives[s]
+    if x.fresh is not NULL and l.fresh != NIL and x.fresh.keys[l.fresh].due < l.ceiling:
+        return x.fresh.keys[l.fresh].due
+    return l.ceiling
 
 cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) noexcept nogil:
     """Is the entry to be let go by `now`? If so `at` says since when; else its timer is set anew."""
@@ -271,6 +325,17 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         at[0] = l.ceiling
         l.bound = BY_CEILING
         return True
+    if x.fresh is not NULL and l.fresh != NIL and x.fresh.keys[l.fresh].due <= now:
+        if not fresh_extends(x.fresh, l.fresh, now):
+            at[0] = x.fresh.keys[l.fresh].due
+            l.bound = BY_FRESHNESS
+            if l.ceiling < at[0]:
+                at[0] = l.ceiling
+            return True
+        if x.ring is not NULL:
+            # Verdicts on reuse are the thread's.
+            _expiry_set(x, s, INT64_MAX if l.breakeven <= 0 else later(now, 1))
+            return False
     if x.kind == IDLE:
         if later(l.rec.last, x.ttl) <= now:
             at[0] = later(l.rec.last, x.ttl)
@@ -328,15 +393,20 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
                 when = later(l.rec.last, edge(j + 1))
             _expiry_set(x, s, when)
             return _expiry_over(x, s, now, at) if l.due <= now else False
-        # A request from the ceiling on would not have found the entry anyway.
+        # A request from the ceiling on, or the end of its validity, would not have found the entry anyway.
         x.until = later(l.rec.last, l.window)
-        if x.until >= l.ceiling:
-            x.until = l.ceiling - 1
+        if x.until >= expiry_valid(x, s):
+            x.until = expiry_valid(x, s) - 1
         guard_record(&x.guard, hash, x.until, t.back)
         x.early += 1
     l.bound = BY_MIXTURE
     at[0] = when
     return True
+
+cdef inline int expiry_learn_fresh(Expiry* x, double p, uint64_t seed, uint32_t most) noexcept nogil:
+    """Learn validities from here on, for a budget of p of all reads; -1 when memory is out."""
+    x.fresh = <Fresh*>malloc(sizeof(Fresh))
+    return -1 if x.fresh is NULL else fresh_init(x.fresh, p, seed, most)
 
 cdef inline uint32_t expiry_due(Expiry* x, int64_t now, int64_t* at, int* budget) noexcept nogil:
     """The next slot to let go by `now`, with the time since when; NIL when there is none.
@@ -384,4 +454,8 @@ cdef inline void expiry_free(Expiry* x) noexcept nogil:
     wheel_free(&x.wheel)
     free(x.lives)
     x.lives = NULL
+    if x.fresh is not NULL:
+        fresh_free(x.fresh)
+        free(x.fresh)
+        x.fresh = NULL
     guard_free(&x.guard)

@@ -105,6 +105,8 @@ cdef class ExpiryReplay:
     """An expiry over a timed trace without a capacity limit, and what it cost.
 
     kind: 1 fixed from the store, 2 idle, 4 learned (with a brain). ttl: seconds, for 1 and 2.
+    stale: for 4, the budget of learned validities, which the trace's versions are compared for; a reload, in
+    the background too, happens at the moment of the read that asks for it.
     price: cost per unit of size and second. n_keys: keys are 0 .. n_keys - 1.
     """
     cdef Arena arena
@@ -123,10 +125,13 @@ cdef class ExpiryReplay:
     cdef readonly uint64_t stale_hits
     cdef readonly double miss_cost
     cdef readonly double hold_cost
+    cdef readonly uint64_t refreshes    # reloads that freshness asked for: in the background, and misses after a validity ended
+    cdef readonly double refresh_cost   # of those in the background
+    cdef uint8_t* staled                # was the key's last entry let go at the end of its validity?
     cdef bint broken
 
     def __cinit__(self, int kind, uint32_t n_keys, *, double price, double now, double ttl=0.0, Brain brain=None,
-                  double alpha=0.01, bint expected=False, double floor=0.0):
+                  double alpha=0.01, bint expected=False, double floor=0.0, stale=None, uint64_t seed=0):
         cdef size_t n = <size_t>n_keys + 2
         self.n_keys = n_keys
         self.price = price
@@ -135,8 +140,9 @@ cdef class ExpiryReplay:
         self.since = <int64_t*>calloc(n, sizeof(int64_t))
         self.held_size = <double*>calloc(n, sizeof(double))
         self.held_version = <uint32_t*>calloc(n, sizeof(uint32_t))
+        self.staled = <uint8_t*>calloc(n, 1)
         if self.slot_of is NULL or self.key_of is NULL or self.since is NULL or self.held_size is NULL \
-                or self.held_version is NULL or arena_init(&self.arena, n_keys + 2) < 0 \
+                or self.held_version is NULL or self.staled is NULL or arena_init(&self.arena, n_keys + 2) < 0 \
                 or table_init(&self.table, n_keys + 2) < 0 \
                 or expiry_init(&self.x, kind, to_ns(now), &self.arena, &self.table) < 0 \
                 or expiry_reserve(&self.x, self.arena.cap) < 0:
@@ -150,12 +156,15 @@ cdef class ExpiryReplay:
             self.x.engine = brain.g
             self.x.guard.alpha = alpha
             self.x.guard.expected = expected
+            if stale is not None and expiry_learn_fresh(&self.x, stale, seed, n_keys + 1) < 0:
+                raise MemoryError
 
     def __dealloc__(self):
         arena_free(&self.arena)
         table_free(&self.table)
         self.x.engine = NULL
         expiry_free(&self.x)
+        free(self.staled)
         free(self.slot_of)
         free(self.key_of)
         free(self.since)
@@ -174,7 +183,9 @@ cdef class ExpiryReplay:
         cdef uint32_t k, s
         cdef int64_t now
         cdef Touch touch
-        cdef int what
+        cdef int what, verdict
+        if self.x.fresh is not NULL and version is None:
+            raise ValueError("version: learned validity needs the versions of the values")
         if start < 0 or stop > key.shape[0] or time.shape[0] < stop or size.shape[0] < stop or cost.shape[0] < stop \
                 or (op is not None and op.shape[0] < stop) or (version is not None and version.shape[0] < stop) \
                 or (namespace is not None and namespace.shape[0] < stop):
@@ -217,11 +228,22 @@ cdef class ExpiryReplay:
                     if s != NIL:
                         if version is not None and self.held_version[s] != version[i]:
                             self.stale_hits += 1
+                        verdict = SERVE
+                        if self.x.fresh is not NULL and self.x.lives[s].fresh != NIL:
+                            verdict = fresh_read(self.x.fresh, self.x.lives[s].fresh, now, 0)
                         expiry_hit(&self.x, s, now, &touch)
+                        if verdict != SERVE:
+                            self.refreshes += 1
+                            self.refresh_cost += cost[i]
+                            expiry_fresh(&self.x, s, now, touch.ns, False, True, version[i])
+                            expiry_renew(&self.x, s, now, INT64_MAX)
+                            self.held_version[s] = version[i]
                         continue
                     self.misses += 1
                     self.miss_cost += cost[i]
+                    self.refreshes += self.staled[k]
                     expiry_miss(&self.x, k, now, &touch, True)
+                self.staled[k] = 0
                 if s == NIL:
                     s = arena_take(&self.arena)
                     self.arena.slots[s].hash = k
@@ -231,8 +253,12 @@ cdef class ExpiryReplay:
                     self.since[s] = now
                     self.held_size[s] = size[i]
                     guard_forgive(&self.x.guard, k)
+                    if self.x.fresh is not NULL:
+                        expiry_fresh(&self.x, s, now, touch.ns, False, True, version[i])
                     expiry_begin(&self.x, s, now, INT64_MAX, &touch, False)
                 else:
+                    if self.x.fresh is not NULL:
+                        expiry_fresh(&self.x, s, now, touch.ns, False, True, version[i])
                     expiry_begin(&self.x, s, now, INT64_MAX, &touch, True)
                 self.held_version[s] = version[i] if version is not None else 0
 
@@ -262,6 +288,9 @@ cdef class ExpiryReplay:
 
     cdef void _remove(self, uint32_t s, int64_t at) noexcept nogil:
         self.hold_cost += <double>(at - self.since[s]) * 1e-9 * self.held_size[s] * self.price
+        if self.x.fresh is not NULL:
+            self.staled[self.key_of[s]] = self.x.lives[s].bound == BY_FRESHNESS
+            _expiry_detach(&self.x, &self.x.lives[s])
         table_remove(&self.table, self.arena.slots[s].hash, s)
         self.slot_of[self.key_of[s]] = NIL
         arena_give(&self.arena, s)
@@ -285,9 +314,81 @@ cdef class ExpiryReplay:
                 "bound": g.alpha * <double>g.protected_ + 1, "worst": g.worst, "refused": g.refused,
                 "early": self.x.early, "rung": g.rung}
 
+    def freshness(self):
+        """What is believed of staleness, as a dict; empty unless validities are learned."""
+        return _believed(self.x.fresh)
+
     def _check(self):
         """Assert that structures agree."""
         if not wheel_sound(&self.x.wheel) or not wheel_sound(&self.x.guard.wheel):
             raise AssertionError("a wheel is damaged")
         if self.table.n != self.arena.n:
             raise AssertionError("table and arena count differently")
+        if self.x.fresh is not NULL and not fresh_sound(self.x.fresh):
+            raise AssertionError("the records of change are damaged")
+
+
+def fixed_validity(const double[::1] time, const uint8_t[::1] op, const uint32_t[::1] version, const double[::1] ttl):
+    """(reloads, stale reads) of one key's rows, in order of time, under each fixed validity in `ttl` (seconds).
+
+    A value is reloaded by the first get at or after its validity; the first load of all is not counted.
+    """
+    cdef Py_ssize_t i, j, n = time.shape[0]
+    cdef int64_t reloads, stale
+    cdef bint held
+    cdef uint32_t have = 0
+    cdef double since = 0
+    if op.shape[0] != n or version.shape[0] != n:
+        raise ValueError("time, op, version: not of one length")
+    out = []
+    for j in range(ttl.shape[0]):
+        held = False
+        reloads = stale = 0
+        for i in range(n):
+            if op[i] == 2:
+                held = False
+                continue
+            if op[i] == 0 and held:
+                if time[i] - since < ttl[j]:
+                    stale += version[i] != have
+                    continue
+                reloads += 1
+            held = True
+            have = version[i]
+            since = time[i]
+        out.append((reloads, stale))
+    return out
+
+def informed_validity(const uint32_t[::1] key, const double[::1] time, const uint8_t[::1] op, const uint32_t[::1] version,
+                      const double[::1] rate, const double[::1] per_change, double theta):
+    """(reloads, stale reads) of the optimal rule for known rates: see fresh.pxd.
+
+    rate: changes per second of each key. per_change: its reads per change. theta: price of a stale read in reloads.
+    """
+    cdef Py_ssize_t i, n = key.shape[0], n_keys = rate.shape[0]
+    cdef int64_t reloads = 0, stale = 0
+    cdef double[::1] most = np.empty(n_keys)
+    cdef double[::1] since = np.empty(n_keys)
+    cdef uint32_t[::1] have = np.zeros(n_keys, np.uint32)
+    cdef uint8_t[::1] held = np.zeros(n_keys, np.uint8)
+    cdef uint32_t k
+    if time.shape[0] != n or op.shape[0] != n or version.shape[0] != n or per_change.shape[0] != n_keys:
+        raise ValueError("key, time, op, version, rate, per_change: not of one length")
+    for i in range(n_keys):
+        most[i] = fresh_share(theta, per_change[i])
+    for i in range(n):
+        k = key[i]
+        if k >= n_keys:
+            raise ValueError(f"key: row {i} has key {k}, not below {n_keys}")
+        if op[i] == 2:
+            held[k] = 0
+            continue
+        if op[i] == 0 and held[k]:
+            if -expm1(-rate[k] * (time[i] - since[k])) < most[k]:
+                stale += version[i] != have[k]
+                continue
+            reloads += 1
+        held[k] = 1
+        have[k] = version[i]
+        since[k] = time[i]
+    return reloads, stale

@@ -18,6 +18,9 @@ cdef enum:
     C_DELETED = 3
     C_CLEARED = 4
 
+cdef enum:
+    SPARES = 1024                   # last good values kept for the time that loads fail
+
 cdef inline bint _same_items(PyObject* a, PyObject* b) noexcept:
     """Tuples of the very same objects, as most calls of a cached function make: equal without asking them."""
     cdef Py_ssize_t i, n
@@ -73,6 +76,13 @@ cdef class Store:
     cdef uint64_t lost_seen         # events that the ring had lost when last looked at
     cdef uint32_t leisure           # looks since the learner was last behind
     cdef uint64_t hits, misses, inserts, evictions, expirations
+    cdef object _digest             # value -> int or None; learned validity only
+    cdef bint measured              # costs are measured load times
+    cdef bint wanted                # the value just looked up should be reloaded by whoever knows how
+    cdef int64_t spare_ns           # how long a value is kept for failing loads; 0 = not at all
+    cdef list _spent                # key, value, until, of what expired, until `_spare` has it
+    cdef dict _spare
+    cdef uint64_t saved             # requests answered from it
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
@@ -82,6 +92,8 @@ cdef class Store:
         self._gone_key = self._gone_value = _NEITHER
         self._fresh = []
         self._early = {}
+        self._spent = []
+        self._spare = {}
         self._maxsize = 0
         self._policy_name = "fifo"
         self.counts_entries = True
@@ -96,7 +108,8 @@ cdef class Store:
 
     def __init__(self, maxsize, getsizeof=None, *, policy="sieve", int kind=NEVER, double ttl=0.0, deadline_of=None,
                  Brain brain=None, double alpha=0.01, bint expected=False, double floor=0.0, ceiling=None,
-                 bint threaded=False, bint shadow=False, timer=None, on_removal=None, causes=None):
+                 bint threaded=False, bint shadow=False, timer=None, on_removal=None, causes=None,
+                 stale=None, digest=None, fail_safe=None, seed=0, max_keys=1 << 17):
         cdef double limit
         cdef int64_t now
         if self.ready:
@@ -138,6 +151,12 @@ cdef class Store:
             self.x.guard.alpha = alpha
             self.x.guard.expected = expected
             self.shadow = shadow
+            if fail_safe is not None:
+                self.spare_ns = to_ns(fail_safe)
+            if stale is not None:
+                self._digest = digest
+                if expiry_learn_fresh(&self.x, stale, seed, max_keys) < 0:
+                    raise MemoryError
             if threaded:
                 if ring_init(&self.ring, 8192) < 0:
                     raise MemoryError
@@ -205,9 +224,9 @@ cdef class Store:
         """May a request find that this entry, which is due, has gone?
 
         Where a thread learns, verdicts are the thread's: what it has not let go yet is there to be
-        served, up to the ceiling, and the request has no model to run.
+        served, while it is valid, and the request has no model to run.
         """
-        return self.x.ring is NULL or self.x.lives[s].ceiling <= now
+        return self.x.ring is NULL or expiry_valid(&self.x, s) <= now
 
     cdef inline int _missed(self, object key, Py_hash_t h, int64_t now, const Touch* touch) except -1:
         self.misses += 1
@@ -242,10 +261,15 @@ cdef class Store:
             until = self._early.pop(key, -INT64_MAX)
         return until > -INT64_MAX and until >= now
 
-    cdef object _lookup(self, object key, const Touch* touch):
-        """The value of a request, or _MISSING. The caller flushes."""
+    cdef object _lookup(self, object key, const Touch* touch, bint loads=False):
+        """The value of a request, or _MISSING. The caller flushes.
+
+        loads: the caller can reload the value, and looks at `wanted` before any other code runs.
+        """
         cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t now = self._maybe_now(), s, at
+        cdef int verdict
+        self.wanted = False
         if self.x.kind == LEARNED and self.x.ring is NULL:
             self._due(now)
         s = self._find(key, h)
@@ -257,6 +281,17 @@ cdef class Store:
                 self._take(<uint32_t>s, C_EXPIRED, at)
                 self._missed(key, h, now, touch)
                 return _MISSING
+        if self.x.fresh is not NULL and self.x.lives[s].fresh != NIL:
+            verdict = fresh_read(self.x.fresh, self.x.lives[s].fresh, now, self._load_seconds(<uint32_t>s) if loads else 0)
+            self.wanted = loads and verdict != SERVE
+            if verdict == AUDIT and not loads:
+                # Whoever gets nothing asks the origin: that is the audit.
+                fresh_sent(self.x.fresh, self.x.lives[s].fresh)
+                self._take(<uint32_t>s, C_EXPIRED, now)
+                self._missed(key, h, now, touch)
+                return _MISSING
+            if verdict == REFRESH and not loads:
+                fresh_refused(self.x.fresh, self.x.lives[s].fresh)
         value = <object>PyList_GET_ITEM(self._values, s)
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
         self.hits += 1
@@ -264,6 +299,10 @@ cdef class Store:
         if self.x.kind != NEVER:
             expiry_hit(&self.x, <uint32_t>s, now, touch)
         return value
+
+    cdef double _load_seconds(self, uint32_t s) noexcept:
+        """What a load takes, as far as costs are seconds: the running mean of measured loads."""
+        return self.x.lives[s].cost if self.measured else 0
 
     cdef int64_t _held(self, object key, Py_hash_t h, int64_t now) except -1:
         """The slot of a key that is held, without making a request of it. The caller flushes."""
@@ -287,6 +326,10 @@ cdef class Store:
             AC_EXPIRE(h, at)
             if self.x.kind != NEVER:
                 expiry_end(&self.x, s, at, EVICTED)
+                if self.spare_ns > 0 and at < self.x.lives[s].ceiling:
+                    self._spent.append(<object>PyList_GET_ITEM(self._keys, s))
+                    self._spent.append(<object>PyList_GET_ITEM(self._values, s))
+                    self._spent.append(min(later(at, self.spare_ns), self.x.lives[s].ceiling))
                 if self.x.until > -INT64_MAX:
                     self._fresh.append(<object>PyList_GET_ITEM(self._keys, s))
                     self._fresh.append(self.x.until)
@@ -349,7 +392,52 @@ cdef class Store:
         if PyList_GET_SIZE(self._dead) == 0:
             return 0
         self._forget_early()
+        if PyList_GET_SIZE(self._spent):
+            self._keep_spent()
         return self._tell(self._removed())
+
+    # -- last good values, for when loads fail -------------------------------------------
+
+    cdef int _keep_spent(self) except -1:
+        """Keep what expired, for a while and so many of them. Runs user code, and drops references."""
+        cdef Py_ssize_t i, held
+        spent, self._spent = self._spent, []
+        for i in range(0, len(spent), 3):
+            self._spare.pop(spent[i], None)     # the oldest stand first
+            self._spare[spent[i]] = (spent[i + 1], spent[i + 2])
+        while self._spare:
+            for key in self._spare:
+                break
+            kept = self._spare.get(key)
+            if PyDict_Size(self._spare) <= SPARES and (kept is None or kept[1] > self.clock):
+                break
+            held = PyDict_Size(self._spare)
+            self._spare.pop(key, None)
+            if PyDict_Size(self._spare) >= held:
+                self._spare = {}        # a key that its own `==` or hash no longer finds: forget, and do not turn for ever
+        return 0
+
+    cdef int _drop_spare(self, object key) except -1:
+        """The user stored or deleted something: an older value must not come back."""
+        if self.spare_ns > 0:
+            if PyList_GET_SIZE(self._spent):
+                self._keep_spent()
+            self._spare.pop(key, None)
+        return 0
+
+    def _last_good(self, key):
+        """The value of a key that expired lately, for a load that failed; _core.MISSING if there is none."""
+        cdef int64_t now = self._maybe_now()
+        self._due(now)
+        self._flush()
+        kept = self._spare.get(key)
+        if kept is None:
+            return _MISSING
+        if kept[1] <= now:
+            self._spare.pop(key, None)
+            return _MISSING
+        self.saved += 1
+        return kept[0]
 
     cdef void _due(self, int64_t now):
         """Learn and let go whatever is due. Runs no user code."""
@@ -440,11 +528,16 @@ cdef class Store:
         return d
 
     cdef int _put(self, object key, Py_hash_t h, object value, double size, int64_t now, int64_t ceiling,
-                  Touch* touch) except -1:
-        """Store, at the user's word. The caller flushes, also when this raises."""
+                  Touch* touch, bint declared, bint renew, object digest) except -1:
+        """Store, at the user's word. The caller flushes, also when this raises.
+
+        declared: the user said how long it is valid. renew: a reload behind the requests' back, void if
+        something was stored or deleted under the key since it began. digest: of the value, or None.
+        """
         cdef int64_t s
-        cdef uint32_t slot
-        cdef bint early
+        cdef uint32_t slot, r
+        cdef bint early, renewing = False, known = digest is not None
+        cdef uint64_t print_ = digest if known else 0
         if size > self.limit:
             raise ValueError("value too large")
         self._room()
@@ -454,6 +547,13 @@ cdef class Store:
         s = self._held(key, h, now)
         if size > self.limit:               # `==` may have called `resize`
             raise ValueError("value too large")
+        if self.x.fresh is not NULL:
+            r = fresh_find(self.x.fresh, h)
+            if renew and (r == NIL or not self.x.fresh.keys[r].refreshing):
+                return 0
+            if not renew and r != NIL and self.x.fresh.keys[r].refreshing:
+                fresh_refused(self.x.fresh, r)
+            renewing = renew and s != NIL
         if early:
             guard_forgive(&self.x.guard, h)
         if ceiling <= now and self.x.kind != NEVER:
@@ -482,7 +582,14 @@ cdef class Store:
             if self.x.kind != NEVER:
                 if self.x.kind == LEARNED:
                     self._known(touch, h, &self.x.lives[slot])
-                expiry_begin(&self.x, slot, now, ceiling, touch, True)
+                if self.x.fresh is not NULL:
+                    expiry_fresh(&self.x, slot, now, touch.ns, declared, known, print_)
+                if renewing:
+                    self.x.lives[slot].size = <float>touch.size
+                    self.x.lives[slot].cost = <float>touch.cost
+                    expiry_renew(&self.x, slot, now, ceiling)
+                else:
+                    expiry_begin(&self.x, slot, now, ceiling, touch, True)
             return 0
         while self.arena.n > 0 and self.total + size > self.limit:
             self._evict(now)
@@ -500,6 +607,8 @@ cdef class Store:
         if self.x.kind != NEVER:
             if self.x.kind == LEARNED:
                 self._known(touch, h, NULL)
+            if self.x.fresh is not NULL:
+                expiry_fresh(&self.x, slot, now, touch.ns, declared, known, print_)
             expiry_begin(&self.x, slot, now, ceiling, touch, False)
             if self.shadow:
                 self._relax(now)
@@ -610,7 +719,7 @@ cdef class Store:
         return told
 
     cdef int _set(self, object key, object value, object ttl, object cost, object size, object namespace,
-                  object features, bint measured) except -1:
+                  object features, bint measured, bint renew=False) except -1:
         cdef Touch touch
         cdef double weight, lasts = INFINITY
         cdef int64_t now, ceiling
@@ -625,6 +734,7 @@ cdef class Store:
         self._touch(&touch, weight, cost, namespace, features)
         if ttl is not None:
             self._arm()
+        digest = self._digest(value) if self.x.fresh is not NULL and ttl is None else None
         now = self._maybe_now()
         ceiling = self._ceiling(key, value, to_ns(lasts), now)
         if measured and self.x.kind == LEARNED and touch.cost >= 0:
@@ -633,7 +743,10 @@ cdef class Store:
                 old = self.brain.g.trackers[r].cost
                 touch.cost = old + 0.3 * (touch.cost - old)
         try:
-            self._put(key, h, value, weight, now, ceiling, &touch)
+            if measured and touch.cost >= 0:
+                self.measured = True
+            self._put(key, h, value, weight, now, ceiling, &touch, ttl is not None, renew, digest)
+            self._drop_spare(key)
         finally:
             self._flush()
         return 0
@@ -664,6 +777,23 @@ cdef class Store:
         finally:
             self._flush()
         return default if value is _MISSING else value
+
+    def _ask_loading(self, key, default, size, cost, namespace, features):
+        """(value or `default`, should it be reloaded?) for a caller who can load, in the words of `_get_with`."""
+        cdef Touch touch
+        cdef bint told = namespace is not None or features is not None, wanted
+        if told:
+            self._touch(&touch, 1 if size is None else self._checked_size(size, "size"), cost, namespace, features)
+            if size is None:
+                value = self._peek_size(key)
+                if value is not None:
+                    touch.size = value
+        try:
+            value = self._lookup(key, &touch if told else NULL, True)
+            wanted = self.wanted
+        finally:
+            self._flush()
+        return default if value is _MISSING else value, wanted
 
     cdef object _peek_size(self, object key):
         cdef int64_t s = self._find(key, PyObject_Hash(key))
@@ -702,10 +832,37 @@ cdef class Store:
         """
         self._set(key, value, ttl, seconds if seconds > 0 else None, size, namespace, features, True)
 
+    def _set_renewed(self, key, value, ttl, cost, seconds, size, namespace, features):
+        """Store what a reload behind the requests' back came to, unless the key was stored or deleted meanwhile."""
+        cdef bint measured = cost is None
+        if measured and seconds > 0:
+            cost = seconds
+        self._set(key, value, ttl, cost, size, namespace, features, measured, True)
+
+    def _refresh_failed(self, key):
+        """A reload behind the requests' back came to nothing: the next one may be asked for."""
+        cdef uint32_t r
+        cdef Py_hash_t h = PyObject_Hash(key)
+        if self.x.fresh is not NULL:
+            r = fresh_find(self.x.fresh, h)
+            if r != NIL:
+                fresh_refused(self.x.fresh, r)
+
+    cdef void _void(self, Py_hash_t h) noexcept:
+        """The user deletes a value: what is reloaded now is void, and the next load says nothing of change."""
+        cdef uint32_t r
+        if self.x.fresh is not NULL:
+            r = fresh_find(self.x.fresh, h)
+            if r != NIL:
+                fresh_refused(self.x.fresh, r)
+                self.x.fresh.keys[r].known = False
+
     def __delitem__(self, key):
         cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t now = self._maybe_now(), s
         try:
+            self._drop_spare(key)
+            self._void(h)
             s = self._held(key, h, now)
             if s == NIL:
                 self._absent(key, now)
@@ -727,6 +884,8 @@ cdef class Store:
         cdef Py_hash_t h = PyObject_Hash(key)
         cdef int64_t now = self._maybe_now(), s
         try:
+            self._drop_spare(key)
+            self._void(h)
             s = self._held(key, h, now)
             if s == NIL:
                 self._absent(key, now)
@@ -805,8 +964,16 @@ cdef class Store:
             self._take(s, C_CLEARED, now)
         self._fresh = []
         early, self._early = self._early, {}
+        spent, self._spent = self._spent, []
+        spare, self._spare = self._spare, {}
         guard_forgive_all(&self.x.guard)
+        if self.x.fresh is not NULL:
+            for s in range(1, self.x.fresh.top):
+                fresh_refused(self.x.fresh, s)
+                self.x.fresh.keys[s].known = False
         early.clear()
+        spent.clear()
+        spare.clear()
         self._flush()
 
     def expire(self, time=None):
@@ -837,11 +1004,13 @@ cdef class Store:
             for s in range(1, self.arena.top):
                 if not self.arena.slots[s].used:
                     continue
-                at = self.x.lives[s].ceiling
+                at = expiry_valid(&self.x, s)
                 if self.x.kind == IDLE and later(self.x.lives[s].rec.last, self.x.ttl) < at:
                     at = later(self.x.lives[s].rec.last, self.x.ttl)
                 if at <= until and at != INT64_MAX:
                     self._take(s, C_EXPIRED, at)
+        if PyList_GET_SIZE(self._spent):
+            self._keep_spent()
         dead = self._removed()
         self._tell(dead)
         return [(dead[i], dead[i + 1]) for i in range(0, len(dead), 4) if dead[i + 2] == C_EXPIRED]
@@ -861,7 +1030,7 @@ cdef class Store:
             raise KeyError(key)
         if self.x.kind == NEVER:
             return INFINITY
-        at = self.x.lives[s].ceiling
+        at = expiry_valid(&self.x, s)
         if self.x.kind == IDLE and later(self.x.lives[s].rec.last, self.x.ttl) < at:
             at = later(self.x.lives[s].rec.last, self.x.ttl)
         return INFINITY if at == INT64_MAX else <double>(at - now) / 1e9
@@ -978,7 +1147,59 @@ cdef class Store:
             "worst": g.worst if learned else -1.0,
             "rung": g.rung if learned else 0,
             "events_lost": self.ring.lost if learned else 0,
+            "stale_served": self.saved + (self.x.fresh.stale if self.x.fresh is not NULL else 0),
+            "refreshes": self.x.fresh.refreshes if self.x.fresh is not NULL else 0,
         }
+
+    def _freshness(self):
+        """What is believed of staleness, as a dict; empty unless validities are learned."""
+        return _believed(self.x.fresh)
+
+    def _fresh_state(self):
+        """What learned validity may take to another process: the prior of all keys, the calibration, the price.
+
+        Not the records of keys and namespaces, whose hashes and numbers mean nothing elsewhere, nor what of the
+        budget was spent. None unless validities are learned.
+        """
+        cdef Fresh* f = self.x.fresh
+        cdef int i
+        if f is NULL:
+            return None
+        return {"scaled": bool(f.scaled), "log_a": f.all.log_a, "log_b": f.all.log_b, "g_a": f.all.g_a, "g_b": f.all.g_b,
+                "log_theta": f.log_theta, "outcomes": f.outcomes, "found": f.found, "feared": f.feared,
+                "bin_found": [f.bin_found[i] for i in range(RISKS + 1)],
+                "bin_feared": [f.bin_feared[i] for i in range(RISKS + 1)]}
+
+    def _fresh_restore(self, dict state):
+        """Take over what `_fresh_state` gave. ValueError, KeyError or TypeError for anything else, and nothing changed.
+
+        Half of the evidence only: the world has moved on, and the start is strict again by that much.
+        """
+        cdef Fresh* f = self.x.fresh
+        cdef int i
+        if f is NULL:
+            raise ValueError("state: validities are not learned here")
+        numbers = {name: float(state[name]) for name in ("log_a", "log_b", "g_a", "g_b", "log_theta", "outcomes", "found", "feared")}
+        found, feared = [float(x) for x in state["bin_found"]], [float(x) for x in state["bin_feared"]]
+        if len(found) != RISKS + 1 or len(feared) != RISKS + 1:
+            raise ValueError(f"state: expected {RISKS + 1} bins of risk, got {len(found)} and {len(feared)}")
+        if not all(isfinite(x) for x in (*numbers.values(), *found, *feared)) \
+                or min(*found, *feared, numbers["g_a"], numbers["g_b"], numbers["outcomes"], numbers["found"], numbers["feared"]) < 0 \
+                or not (-4 <= numbers["log_a"] <= 3 and -20 <= numbers["log_b"] <= 25 and -2 <= numbers["log_theta"] <= 14):
+            raise ValueError("state: numbers out of range")
+        f.scaled = bool(state["scaled"])
+        f.all.log_a = numbers["log_a"]
+        f.all.log_b = numbers["log_b"]
+        f.all.g_a = numbers["g_a"]
+        f.all.g_b = numbers["g_b"]
+        f.log_theta = numbers["log_theta"]
+        f.theta = exp(f.log_theta)
+        f.outcomes = 0.5 * numbers["outcomes"]
+        f.found = 0.5 * numbers["found"]
+        f.feared = 0.5 * numbers["feared"]
+        for i in range(RISKS + 1):
+            f.bin_found[i] = 0.5 * <double>found[i]
+            f.bin_feared[i] = 0.5 * <double>feared[i]
 
     def _explain(self, key):
         """What is known of an entry, as a dict; KeyError when it is not held."""
@@ -997,6 +1218,7 @@ cdef class Store:
             size = self.weights[s]
             if self.x.kind != NEVER:
                 l = self.x.lives[s]
+                l.ceiling = expiry_valid(&self.x, s)
             if self.x.kind == LEARNED:
                 r = engine_find(self.brain.g, h)
                 if r != NIL and (l.breakeven <= 0 or self.brain.g.trackers[r].rec.last == l.rec.last):
@@ -1052,8 +1274,8 @@ cdef class Store:
             if self.x.kind != NEVER:
                 if self.x.lives[s].due < INT64_MAX and self.x.wheel.timers[s].bucket == 0xFFFF:
                     raise AssertionError("an entry with a date has no timer")
-                if self.x.lives[s].due > self.x.lives[s].ceiling:
-                    raise AssertionError("an entry is looked at only after its ceiling")
+                if self.x.lives[s].due > expiry_valid(&self.x, s):
+                    raise AssertionError("an entry is looked at only after its validity")
         if n != self.arena.n:
             raise AssertionError("slots in use were miscounted")
         if not abs(total - self.total) <= 1e-9 * (1 + abs(total)):
@@ -1064,12 +1286,22 @@ cdef class Store:
             raise AssertionError("a wheel is damaged")
         if self.x.engine is not NULL and not wheel_sound(&self.x.engine.wheel):
             raise AssertionError("the learner's wheel is damaged")
+        if self.x.fresh is not NULL and not fresh_sound(self.x.fresh):
+            raise AssertionError("the records of change are damaged")
         g = &self.x.guard
         if self.x.kind == LEARNED and g.alpha < 1 and not g.expected:
             if g.lost + g.ghosts.n > g.alpha * <double>g.protected_ + 1 or g.worst > 0:
                 raise AssertionError("the premature-expiry promise is broken")
 
 MISSING = _MISSING
+
+cdef dict _believed(Fresh* f):
+    """Reads, stale reads among them as believed, audits and what they came to, reloads, and the prior of all keys."""
+    if f is NULL:
+        return {}
+    return {"reads": f.reads, "believed": fresh_bias(f) * f.risk, "bias": fresh_bias(f), "audits": f.audits,
+            "audited": f.audited, "outcomes": f.outcomes, "refreshes": f.refreshes, "stale": f.stale, "theta": f.theta,
+            "shape": exp(f.all.log_a), "seconds": exp(f.all.log_b), "keys": f.top - 1}
 
 cdef double _number(object value, str name, str accepted) except? -1:
     """A float of a number; TypeError names the argument for anything else."""

@@ -32,6 +32,7 @@ from adaptcache.flights import MISSING, Flights
 from adaptcache.learn import experts
 from adaptcache.learn.trainer import Trainer
 from adaptcache.learn.worker import WORKER
+from adaptcache.refresh import Digest, Refresher
 from adaptcache.removal import CAUSES, Cause
 from adaptcache.stats import Stats
 
@@ -94,23 +95,29 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         self._spec = spec
         self._flights = Flights(timer)
         self._trainer = trainer
+        self._refresher: Refresher | None = None
+        if isinstance(spec, Learned) and (spec.stale is not None or spec.fail_safe is not None):
+            self._refresher = Refresher(self, self._flights, timer or _core.monotonic, manual=spec.learner == "manual",
+                                        fail_safe=spec.fail_safe is not None, missing=_core.MISSING)
         if isinstance(spec, Learned) and spec.learner == "thread":
             WORKER.add(self)
 
     @staticmethod
     def _learner(spec: Learned, timer: Callable[[], float] | None) -> tuple[dict[str, Any], Trainer]:
         models = expiries.models(spec)
+        seed = (secrets.randbits(63) if spec.seed is None else spec.seed) & (1 << 64) - 1
         brain = _core.Brain(
             mask=experts.mask("table" in spec.predictors, "river" in spec.predictors, len(models)),
             price=spec.memory_price or 0.0, alpha=spec.premature, window=spec.window, miss_cost=spec.miss_cost,
-            seed=(secrets.randbits(63) if spec.seed is None else spec.seed) & (1 << 64) - 1, capacity=spec.max_keys,
+            seed=seed, capacity=spec.max_keys,
             now=_core.monotonic() if timer is None else float(timer()),
         )
         trainer = Trainer(brain, river="river" in spec.predictors, models=models)
         return {
             "kind": _LEARNED, "brain": brain, "alpha": spec.premature, "expected": spec.guarantee == "expected",
             "floor": spec.floor, "ceiling": spec.ceiling, "threaded": spec.learner == "thread",
-            "shadow": spec.memory_price is None,
+            "shadow": spec.memory_price is None, "stale": spec.stale, "fail_safe": spec.fail_safe, "seed": seed,
+            "max_keys": spec.max_keys, "digest": None if spec.stale is None else Digest(spec.digest, timer or _core.monotonic),
         }, trainer
 
     # -- the rest of the mapping
@@ -164,12 +171,23 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         One load a key at a time over all threads and tasks (see `flights`); its time, of `timer` if the cache
         has one, is the default cost. An exception reaches every waiter, and nothing is stored. A value that does not fit is returned all
         the same. The rest is as for `set`.
+
+        With `Learned(stale=...)` a value that may soon be stale is returned and reloaded in the background; with
+        `fail_safe` a load that fails is answered with the last good value where there is one.
         """
         _vet(loader, ttl, cost, size)
-        value = self._ask(key, size, cost, namespace, features)
+        refresher = self._refresher
+        if refresher is not None:
+            value, wanted = self._ask_loading(key, MISSING, size, cost, namespace, features)
+            if wanted:
+                refresher.start(key, partial(loader, key), partial(self._renewed, key, ttl, cost, size, namespace, features))
+        else:
+            value = self._ask(key, size, cost, namespace, features)
         if value is not MISSING:
             return cast(V, value)
         store = partial(self._loaded, key, ttl, cost, size, namespace, features)
+        if refresher is not None:
+            return cast(V, refresher.load(key, partial(loader, key), store, partial(self._recheck, key)))
         return cast(V, self._flights.load(key, partial(loader, key), store, partial(self._recheck, key)))
 
     async def aget_or_load(
@@ -185,10 +203,18 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     ) -> V:
         """`get_or_load` with a loader that is awaited."""
         _vet(loader, ttl, cost, size)
-        value = self._ask(key, size, cost, namespace, features)
+        refresher = self._refresher
+        if refresher is not None:
+            value, wanted = self._ask_loading(key, MISSING, size, cost, namespace, features)
+            if wanted:
+                refresher.astart(key, partial(loader, key), partial(self._renewed, key, ttl, cost, size, namespace, features))
+        else:
+            value = self._ask(key, size, cost, namespace, features)
         if value is not MISSING:
             return cast(V, value)
         store = partial(self._loaded, key, ttl, cost, size, namespace, features)
+        if refresher is not None:
+            return cast(V, await refresher.aload(key, partial(loader, key), store, partial(self._recheck, key)))
         return await self._flights.aload(key, partial(loader, key), store, partial(self._recheck, key))
 
     def _ask(self, key: Any, size: Any, cost: Any, namespace: Any, features: Any) -> Any:
@@ -211,12 +237,33 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             if str(error) != "value too large":
                 raise
 
+    def _renewed(self, key: Any, ttl: Any, cost: Any, size: Any, namespace: Any, features: Any, value: Any,
+                 seconds: float) -> None:
+        """Store what a reload behind the requests' back came to."""
+        try:
+            self._set_renewed(key, value, ttl, cost, seconds, size, namespace, features)
+        except ValueError as error:
+            if str(error) != "value too large":
+                raise
+
+    def refresh(self) -> int:
+        """With `learner="manual"`: do the reloads that freshness has asked for; how many those were. `learn` does so too.
+
+        With `learner="thread"` they run by themselves, and this does nothing.
+        """
+        return 0 if self._refresher is None else self._refresher.run_due()
+
+    async def arefresh(self) -> int:
+        """`refresh` for loaders that are awaited."""
+        return 0 if self._refresher is None else await self._refresher.arun_due()
+
     # -- learning
 
     def learn(self) -> int:
         """One step of learning by hand, for `learner="manual"`; how many labels and questions it saw."""
         if self._trainer is None:
             return 0
+        self.refresh()
         while self._learn(512):
             pass
         return self._trainer.step()
@@ -279,7 +326,9 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         return Stats(
             hits=c["hits"], misses=c["misses"], loads=loads.done, load_failures=loads.failed, load_seconds=loads.seconds,
             inserts=c["inserts"], evictions=c["evictions"], expirations=c["expirations"], premature=c["premature"],
-            protected=c["protected"], premature_budget=c["premature_budget"], in_flight=c["in_flight"], stale_served=0,
+            protected=c["protected"], premature_budget=c["premature_budget"], in_flight=c["in_flight"],
+            stale_served=c["stale_served"], refreshes=c["refreshes"],
+            refresh_failures=0 if self._refresher is None else self._refresher.failures,
             currsize=currsize, maxsize=self.maxsize, weights=weights, drift_alarms=alarms, fallback=fallback,
         )
 

@@ -58,6 +58,12 @@ def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
     return value
 
 
+def _budget(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not 0 < value < 1:
+        raise click.BadParameter(f"{value} is not a share above 0 and below 1", ctx, param)
+    return value
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def adaptcache() -> None:
     """A cache that learns the expiry of every key online."""
@@ -78,6 +84,9 @@ def adaptcache() -> None:
               help="Cost of a miss where the trace has no column cost.")
 @click.option("--premature", type=float, callback=_share, default=0.01, show_default=True,
               help="Share of protected re-requests that the learned rule may lose; 1 switches its guard off.")
+@click.option("--stale", type=float, metavar="P", callback=_budget,
+              help="Share of the reads that the learned rule may answer with a stale value; the trace needs versions. "
+                   "Without it values do not go stale.")
 @click.option("--format", "trace_format", type=click.Choice([*readers.FORMATS, *readers.ALIASES]),
               help="Format of the traces, instead of what their content says.")
 @click.option("--ops", is_flag=True, help="Eviction honours sets and deletes; without it every row is a get.")
@@ -87,8 +96,8 @@ def adaptcache() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of tables.")
 @click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a report with plots.")
 def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] | None, expiry: list[str] | None,
-             memory_price: list[str] | None, miss_cost: float, premature: float, trace_format: str | None, ops: bool,
-             limit: int | None, seed: int, as_json: bool, html: Path | None) -> None:
+             memory_price: list[str] | None, miss_cost: float, premature: float, stale: float | None,
+             trace_format: str | None, ops: bool, limit: int | None, seed: int, as_json: bool, html: Path | None) -> None:
     """Replay traces against eviction policies and expiry rules.
 
     TRACE is an npz or csv file, an access log of nginx or Apache (csv and logs may be gzipped), or
@@ -100,6 +109,8 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
         raise click.UsageError("--size goes with --policy: expiry rules have no capacity limit.")
     if memory_price is not None and expiry is None and not everything:
         raise click.UsageError("--memory-price goes with --expiry: eviction has no price of memory.")
+    if stale is not None and not everything and "learned" not in (expiry or []):
+        raise click.UsageError("--stale goes with --expiry learned: no other rule learns how long a value is valid.")
     if html is not None and not html.parent.is_dir():
         raise click.BadParameter(f"there is no directory {html.parent}", param_hint="'--html'")
     chosen_policies = list(run.POLICIES) if everything else policy or []
@@ -117,7 +128,7 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
             rivals = [name for name in ("lru", "belady") if chosen_policies and name not in chosen_policies and not as_json]
             with _progress() as progress:
                 got = run.simulate(trace, [*chosen_policies, *rivals], size or [run.DEFAULT_SIZE], chosen_expiries,
-                                   chosen_prices, miss_cost, premature, seed=seed, ops=ops, progress=progress)
+                                   chosen_prices, miss_cost, premature, seed=seed, ops=ops, progress=progress, stale=stale)
             if as_json:
                 for result in got:
                     click.echo(report.json_line(result))

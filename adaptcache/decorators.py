@@ -23,6 +23,7 @@ from adaptcache import _core
 from adaptcache.cache import Cache
 from adaptcache.flights import MISSING, Flights
 from adaptcache.keys import MARK, hashkey, typedkey
+from adaptcache.refresh import Refresher
 
 __all__ = ("cached",)
 
@@ -209,7 +210,7 @@ def _wrap(
     store: _CacheStore | _MappingStore,
     parameters: dict[str, Any],
 ) -> Any:
-    get, put, recheck, flights = store.get, store.put, store.recheck, store.flights
+    get, put, recheck, flights, refresher = store.get, store.put, store.recheck, store.flights, store.refresher
     wrapper: Any
 
     if _is_coroutine_function(function):
@@ -217,9 +218,14 @@ def _wrap(
         @functools.wraps(function)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
             key = make_key(*args, **kwargs)
-            value = get(key, MISSING)
+            if refresher is None:
+                value = get(key, MISSING)
+            else:
+                value, wanted = store.ask(key)
+                if wanted:
+                    refresher.astart(key, partial(function, *args, **kwargs), partial(store.renew, key, args, kwargs))
             if value is MISSING:
-                value = await flights.aload(
+                value = await (flights if refresher is None else refresher).aload(
                     key, partial(function, *args, **kwargs), partial(put, key, args, kwargs), partial(recheck, key)
                 )
             return value
@@ -229,8 +235,15 @@ def _wrap(
         def load_of(key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
             return key, function, partial(put, key, args, kwargs), partial(recheck, key), args, kwargs
 
+        def refresh(key: Hashable, function: Callable[..., Any], put: Any, recheck: Any, args: tuple[Any, ...],
+                    kwargs: dict[str, Any]) -> None:
+            assert refresher is not None
+            refresher.start(key, partial(function, *args, **kwargs), partial(store.renew, key, args, kwargs))
+
         in_core = make_key is hashkey and MARK is not None
-        call = _core.Call(store.compiled(), get, None if in_core else make_key, MARK, flights.load, load_of)
+        call = _core.Call(store.compiled(), get, None if in_core else make_key, MARK,
+                          flights.load if refresher is None else refresher.load, load_of,
+                          None if refresher is None else refresh)
         wrapper = functools.update_wrapper(call, function)
 
     def cache_clear() -> None:
@@ -261,6 +274,7 @@ class _CacheStore:
     ) -> None:
         self.cache = cache
         self.flights: Flights = cache._flights  # shared with everyone who loads into this cache
+        self.refresher: Refresher | None = cache._refresher
         self.get: Callable[[Hashable, object], Any] = cache.get
         self.ttl = ttl
         self.namespace = namespace
@@ -276,6 +290,17 @@ class _CacheStore:
     def recheck(self, key: Hashable) -> Any:
         # `in` first, since it is not counted: the caller's miss has been.
         return self.cache.get(key, MISSING) if key in self.cache else MISSING
+
+    def ask(self, key: Hashable) -> tuple[Any, bool]:
+        """The value or MISSING, and whether it should be reloaded."""
+        return self.cache._ask_loading(key, MISSING, None, None, None, None)  # type: ignore[no-any-return]
+
+    def renew(self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any], value: object, seconds: float) -> None:
+        """Store what a reload behind the calls' back came to."""
+        namespace = self.namespace(*args, **kwargs) if callable(self.namespace) else self.namespace
+        cost = self.cost(*args, **kwargs) if callable(self.cost) else self.cost
+        with _Oversize():
+            self.cache._set_renewed(key, value, self.ttl, cost, seconds, None, namespace, self.features(*args, **kwargs))
 
     def put(
         self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any], value: object, seconds: float
@@ -312,6 +337,7 @@ class _MappingStore:
     def __init__(self, cache: MutableMapping[Any, Any]) -> None:
         self.cache = cache
         self.flights = Flights()
+        self.refresher = None
         self.lock = threading.RLock()  # a mapping runs code of its user, which may call the function again
         self.hits = self.misses = 0
 
@@ -326,6 +352,12 @@ class _MappingStore:
 
     def compiled(self) -> None:
         """A mapping's `get` needs its lock."""
+
+    def ask(self, key: Hashable) -> tuple[Any, bool]:
+        return self.get(key, MISSING), False
+
+    def renew(self, key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any], value: object, seconds: float) -> None:
+        raise AssertionError("a mapping has no validity to learn")
 
     def recheck(self, key: Hashable) -> Any:
         with self.lock:

@@ -59,7 +59,14 @@ class Learned:
                         early removal (docs/promise.md). 1 switches the guard off, 0 allows one loss in all
     window              protected seconds after each access; None: a quarter of each entry's break-even time
     guarantee           "absolute": at every moment, whatever comes; "expected": by predicted losses, cheaper
-    stale               not built yet; only None is accepted
+    stale               p: at most this share of the reads may be answered with a value that has changed at its
+                        origin; how long each value stays valid is then learned (docs/freshness.md). None:
+                        values do not go stale before `ttl` and `ceiling`. Entries stored with a `ttl` keep to it
+    digest              with `stale`: what stands for a value when it is asked whether it changed, a callable
+                        giving a version, an ETag or any plain value; None for unknown. The default digests
+                        plain data and anything that can be pickled, by its contents
+    fail_safe           seconds for which the last good value of a key that expired is served when its load fails,
+                        never past `ttl` and `ceiling`; None: the exception reaches every waiter
     predictors          "table", "river", river estimators, or objects with learn(x, y) and predict(x)
     learner             "thread": a daemon learns; "manual": every operation does its share, and
                         `cache.learn()` trains the models; deterministic with `seed`
@@ -74,6 +81,8 @@ class Learned:
     window: float | None = None
     guarantee: str = "absolute"
     stale: float | None = None
+    digest: Callable[[Any], Any] | None = None
+    fail_safe: float | None = None
     predictors: Sequence[Any] = PREDICTORS
     learner: str = "thread"
     seed: int | None = None
@@ -94,7 +103,12 @@ class Learned:
         if self.guarantee not in ("absolute", "expected"):
             raise ValueError(f"guarantee: {self.guarantee!r} is not accepted; the accepted values are 'absolute' and 'expected'")
         if self.stale is not None:
-            raise ValueError(f"stale: {self.stale!r} is not accepted; learned freshness is not built yet, only None is")
+            checks.number("stale", self.stale, "a share above 0 and below 1, or None", 0.0, 0.999, open_low=True)
+        if self.digest is not None and not callable(self.digest):
+            raise TypeError(f"digest: expected a callable of the value or None, got {type(self.digest).__name__}")
+        if self.digest is not None and self.stale is None:
+            raise ValueError("digest: is for learned validity; give stale= too")
+        checks.seconds("fail_safe", self.fail_safe, none=True)
         if self.learner not in ("thread", "manual"):
             raise ValueError(f"learner: {self.learner!r} is not accepted; the accepted values are 'thread' and 'manual'")
         if self.seed is not None and not isinstance(self.seed, int):

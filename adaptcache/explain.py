@@ -10,7 +10,7 @@ from adaptcache import _core
 from adaptcache.learn import experts
 
 KINDS = ("none", "fixed", "idle", "per entry", "learned")
-BOUNDS = ("nothing", "ceiling", "floor", "mixture", "guard", "idle time")
+BOUNDS = ("nothing", "ceiling", "floor", "mixture", "guard", "idle time", "freshness")
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Explanation:
     """What decided about an entry.
 
     expiry          the rule: none, fixed, idle, per entry or learned
-    bound           what decided last: nothing, ceiling, floor, mixture, guard or idle time
+    bound           what decided last: nothing, ceiling, floor, mixture, guard, idle time or freshness
     idle            seconds since the last access
     expires_in      seconds until it is served no more at the latest
     accesses        how often it was asked for, about

@@ -25,7 +25,7 @@ import math
 import os
 import threading
 from collections.abc import Awaitable, Callable, Hashable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 from enum import Enum
 from functools import partial
 from threading import get_ident
@@ -36,7 +36,7 @@ from weakref import ReferenceType, WeakSet, ref
 
 from adaptcache.errors import RecursiveLoadError
 
-__all__ = ("MISSING", "Flights", "Missing")
+__all__ = ("MISSING", "Flights", "Missing", "detached")
 
 T = TypeVar("T")
 
@@ -477,6 +477,13 @@ def _wake(loop: asyncio.AbstractEventLoop, landed: asyncio.Future[None]) -> None
 def _set(landed: asyncio.Future[None]) -> None:
     if not landed.done():
         landed.set_result(None)
+
+
+def detached() -> Context:
+    """The caller's context, but part of no load: for a load that is begun here and that nobody here waits for."""
+    context = copy_context()
+    context.run(_current.set, None)
+    return context
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

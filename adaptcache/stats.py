@@ -16,7 +16,12 @@ class Stats:
     protected           requests within the window after their key's last access: N of the promise
     premature_budget    alpha * N + 1
     in_flight           early removals whose window is still open
-    stale_served        values served after their origin was known to have changed
+    stale_served        values served that are known to have been stale, or may have been and no longer had a right to be
+                        served: reads whose own background reload found the value changed, and last good values served
+                        while a load failed (`fail_safe`). Of the other reads nobody asked the origin: their stale
+                        share is what `Learned(stale=...)` bounds
+    refreshes           reloads that learned validity asked for, in the background or by a request after its end
+    refresh_failures    reloads in the background that failed
     currsize, maxsize   in the unit of `maxsize`
     weights             expert -> its share in the mixture; empty unless the expiry is learned
     drift_alarms        how often the learner threw away what it knew about who predicts best
@@ -41,6 +46,8 @@ class Stats:
     weights: Mapping[str, float] = field(default_factory=dict)
     drift_alarms: int = 0
     fallback: bool = False
+    refreshes: int = 0
+    refresh_failures: int = 0
 
     @property
     def hit_ratio(self) -> float:

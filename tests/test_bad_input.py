@@ -277,7 +277,7 @@ def test_premature_is_a_share(wrong):
     ({"floor": math.inf, "ceiling": 4}, ValueError, "floor: inf is above ceiling 4"),
     ({"guarantee": "certain"}, ValueError, "guarantee: 'certain' is not accepted; the accepted values are 'absolute' and 'expected'"),
     ({"guarantee": None}, ValueError, "guarantee: None is not accepted"),
-    ({"stale": 0.1}, ValueError, "stale: 0.1 is not accepted"),
+    ({"stale": 1.0}, ValueError, "stale: 1.0 is not accepted"),
     ({"learner": "process"}, ValueError, "learner: 'process' is not accepted; the accepted values are 'thread' and 'manual'"),
     ({"learner": True}, ValueError, "learner: True is not accepted"),
     ({"seed": 1.5}, TypeError, "seed: expected an int or None, got float"),

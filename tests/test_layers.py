@@ -8,10 +8,10 @@ import adaptcache
 
 ROOT = Path(adaptcache.__file__).parent
 LAYERS = [
-    {"errors", "checks", "keys", "removal", "expiry", "stats"},
+    {"errors", "checks", "keys", "removal", "expiry", "stats", "digests"},
     {"learn"},
-    {"flights"},
-    {"cache", "explain", "state", "decorators"},
+    {"flights", "background"},
+    {"cache", "refresh", "explain", "state", "decorators"},
     {"simulate", "demo", "cli", "__main__", "__init__"},
 ]
 # Third parties that only these rooms may know.

@@ -123,6 +123,23 @@ def test_ops_honours_sets_and_deletes_and_counts_gets_only(tmp_path: Path) -> No
     assert (honoured["requests"], honoured["hits"]) == (2, 1)
 
 
+def test_a_budget_of_stale_reads_is_reported_beside_those_who_know_more(tmp_path: Path) -> None:
+    path = tmp_path / "versions.csv"
+    rows = [f"{n},{n % 7},{n // 50 if n % 7 < 2 else 0}" for n in range(1500)]
+    path.write_text("\n".join(["time,key,version", *rows, ""]))
+    words = (path, "--expiry", "learned", "--memory-price", "1e-6")
+    plain, = lines(run(*words, "--json"))
+    assert "freshness" not in plain and plain["stale_hits"] > 300
+    got, = lines(run(*words, "--stale", "0.05", "--json"))
+    spent = got["freshness"]
+    assert spent["budget"] == 0.05 and spent["stale_rate"] == got["stale_hits"] / 1500 < 0.1
+    assert 0 < spent["clairvoyant"] <= spent["best_fixed"] <= spent["refreshes"] < spent["always"] == 1493
+    assert "clairvoyant" in run(*words, "--stale", "0.05").stdout
+    path.write_text("time,key\n0,a\n1,a\n")
+    refused = run(path, "--expiry", "learned", "--memory-price", "1e-6", "--stale", "0.05")
+    assert refused.exit_code == 1 and "no versions" in refused.stderr
+
+
 # What it refuses
 
 @pytest.mark.parametrize(("words", "says"), [
@@ -141,11 +158,14 @@ def test_ops_honours_sets_and_deletes_and_counts_gets_only(tmp_path: Path) -> No
     (["--miss-cost", "inf"], ["--miss-cost", "finite"]),
     (["--premature", "1.5"], ["--premature", "from 0 to 1"]),
     (["--premature", "nan"], ["--premature", "from 0 to 1"]),
+    (["--stale", "0"], ["--stale", "above 0 and below 1"]),
+    (["--stale", "1"], ["--stale", "above 0 and below 1"]),
     (["--limit", "0"], ["--limit"]),
     (["--seed", "-1"], ["--seed"]),
     (["--format", "xml"], ["--format", "npz"]),
     (["--expiry", "static-best", "--size", "1%"], ["--size goes with --policy"]),
     (["--policy", "lru", "--memory-price", "1x"], ["--memory-price goes with --expiry"]),
+    (["--expiry", "break-even", "--stale", "0.01"], ["--stale goes with --expiry learned"]),
     (["--html", "/nowhere/report.html"], ["--html", "no directory"]),
 ])
 def test_a_bad_argument_is_named_with_what_is_accepted(small: Path, words: list[str], says: list[str]) -> None:

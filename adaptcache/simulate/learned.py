@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from adaptcache import _core
+from adaptcache.errors import TraceError
 from adaptcache.expiry import PREDICTORS
 from adaptcache.learn import experts
 from adaptcache.learn.trainer import Trainer
@@ -31,6 +32,7 @@ def replay(
     guarantee: str = "absolute",
     predictors: Sequence[Any] = PREDICTORS,
     only: int = -1,
+    stale: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """What a learned expiry costs on `trace` at `price` (per unit of size and second), without a capacity limit.
@@ -38,7 +40,15 @@ def replay(
     Returns requests, misses, miss_cost, hold_cost, total_cost, protected, lost, bound, in_flight,
     stale_hits, weights (expert -> share at the end), worst_margin (least of bound - lost - in_flight over the
     whole run) and alarms. `only` follows one expert of the core alone, for ablations.
+
+    stale: a budget p of stale reads, on a trace with versions (docs/freshness.md). Then a value's validity is learned,
+    and there are besides: refreshes (reloads that freshness asked for, in the background or by a get that came after
+    the end of a validity; the first load of a key and reloads after a removal on other grounds are none),
+    refresh_cost (of those in the background, which are no misses; part of total_cost) and freshness (what the learner
+    believes of its own staleness). A reload takes no time here: it brings the version of the read that asked for it.
     """
+    if stale is not None and trace.version is None:
+        raise TraceError(f"{trace.name}: has no versions; stale={stale} needs a column version")
     oracle = Oracle(trace, miss_cost)
     assert trace.time is not None
     rows = len(trace)
@@ -58,7 +68,7 @@ def replay(
     brain.only = only
     trainer = Trainer(brain, river="river" in predictors, models=models)
     run = _core.ExpiryReplay(LEARNED, trace.n_keys, price=price, now=float(trace.time[0]), brain=brain, alpha=premature,
-                             expected=guarantee == "expected")
+                             expected=guarantee == "expected", stale=stale, seed=seed & (1 << 64) - 1)
     # A model that is asked from outside must have answered before the next request.
     piece = 1 if models else PIECE
     for start in range(0, rows, piece):
@@ -69,9 +79,12 @@ def replay(
             progress(stop, rows)
     run.finish(float(trace.time[-1]))
     counts = run.counts()
-    return {
+    freshness = {} if stale is None else {
+        "refreshes": run.refreshes, "refresh_cost": run.refresh_cost, "freshness": run.freshness(),
+    }
+    return freshness | {
         "requests": run.requests, "misses": run.misses, "miss_cost": run.miss_cost, "hold_cost": run.hold_cost,
-        "total_cost": run.miss_cost + run.hold_cost, "protected": counts["protected"], "lost": counts["lost"],
+        "total_cost": run.miss_cost + run.hold_cost + run.refresh_cost, "protected": counts["protected"], "lost": counts["lost"],
         "bound": counts["bound"], "in_flight": counts["in_flight"], "stale_hits": run.stale_hits,
         "weights": experts.shares(brain, trainer.names), "worst_margin": -counts["worst"], "alarms": trainer.alarms,
     }

@@ -27,7 +27,7 @@ def json_line(result: Result) -> str:
 
 
 def _only_learned(name: str, value: object) -> bool:
-    return name in ("weights", "worst_margin") and value is None
+    return name in ("weights", "worst_margin", "freshness") and value is None
 
 
 def print_tables(results: Sequence[Result], console: Console, title: str) -> None:
@@ -38,6 +38,8 @@ def print_tables(results: Sequence[Result], console: Console, title: str) -> Non
         console.print(_eviction_table(evictions, title))
     if expiries:
         console.print(_expiry_table(expiries, title))
+        if any(result.freshness for result in expiries):
+            console.print(_freshness_table(expiries, title))
 
 
 def print_legend(results: Sequence[Result], console: Console) -> None:
@@ -102,6 +104,17 @@ def _expiry_table(results: Sequence[ExpiryResult], title: str) -> Table:
                 f"{result.in_flight:,}", f"{result.bound:,.1f}", f"{result.stale_hits:,}",
             )
         table.add_section()
+    return table
+
+
+def _freshness_table(results: Sequence[ExpiryResult], title: str) -> Table:
+    """What the budget of stale reads bought, and how few refreshes those need who know more (`freshness.py`)."""
+    names = ["refreshes", "audits", "clairvoyant", "best_fixed", "informed", "always"]
+    table = _table(f"{title}: freshness", ["expiry"], ["price", "budget", "stale", *(name.replace("_", " ") for name in names)])
+    for result in results:
+        if result.freshness:
+            table.add_row(result.expiry, f"{result.memory_price:.3g}", f"{result.freshness['budget']:.3%}",
+                          f"{result.freshness['stale_rate']:.3%}", *(f"{result.freshness[name]:,.0f}" for name in names))
     return table
 
 

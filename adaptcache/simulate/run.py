@@ -75,6 +75,7 @@ class ExpiryResult:
     seconds: float
     weights: Mapping[str, float] | None = None  # learned: share of each expert at the end
     worst_margin: float | None = None  # learned: least of bound - lost - in_flight over the run
+    freshness: Mapping[str, float] | None = None  # learned with a budget of stale reads; see `_learned`
 
 
 Result = EvictionResult | ExpiryResult
@@ -104,6 +105,7 @@ def simulate(
     ops: bool = False,
     progress: Progress | None = None,
     trace_format: str | None = None,
+    stale: float | None = None,
 ) -> list[Result]:
     """Every policy at every size, then every expiry rule at every memory price, on one trace.
 
@@ -115,6 +117,7 @@ def simulate(
                    median object for the median gap costs one miss
     miss_cost      cost of a miss where the trace has no column cost
     premature      share of protected re-requests that learned may lose
+    stale          share of the reads that learned may answer with a stale value; None: values do not go stale
     ops            False: in eviction every row is a get that inserts on a miss. True: sets insert or
                    overwrite, deletes remove, and only gets count. Expiry always honours the operations.
 
@@ -130,6 +133,8 @@ def simulate(
         raise ValueError(f"miss_cost is {miss_cost}; it must be a finite number above 0")
     if not 0 <= premature <= 1:
         raise ValueError(f"premature is {premature}; it must be from 0 to 1")
+    if stale is not None and not 0 < stale < 1:
+        raise ValueError(f"stale is {stale}; it must be above 0 and below 1")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     if not isinstance(trace, Trace):
@@ -141,7 +146,7 @@ def simulate(
     if chosen_policies:
         results += _evict(trace, chosen_policies, [size(trace.n_keys) for size in chosen_sizes], ops, tell)
     if chosen_expiries:
-        results += _expire(trace, chosen_expiries, prices, miss_cost, premature, seed, tell)
+        results += _expire(trace, chosen_expiries, prices, miss_cost, premature, stale, seed, tell)
     return results
 
 
@@ -174,8 +179,8 @@ def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell:
 
 # Expiry
 
-def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: float, premature: float, seed: int,
-            tell: Progress) -> Iterator[ExpiryResult]:
+def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: float, premature: float,
+            stale: float | None, seed: int, tell: Progress) -> Iterator[ExpiryResult]:
     oracle = Oracle(trace, miss_cost)
     for price in (price.on(oracle) for price in prices):
         clairvoyant, best = oracle.clairvoyant(price), oracle.static_best(price)
@@ -185,8 +190,9 @@ def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: f
             begun = time.perf_counter()
             weights: Mapping[str, float] | None = None
             margin = None
+            freshness: Mapping[str, float] | None = None
             if expiry == "learned":
-                outcome, weights, margin = _learned(trace, price, miss_cost, premature, seed, _under(tell, task))
+                outcome, weights, margin, freshness = _learned(trace, price, miss_cost, premature, stale, seed, _under(tell, task))
             elif expiry == "clairvoyant":
                 outcome = oracle.clairvoyant(price)
             elif expiry == "static-best":
@@ -205,22 +211,35 @@ def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: f
                 protected=outcome.protected, lost=outcome.lost, bound=premature * outcome.protected + 1,
                 in_flight=outcome.in_flight, stale_hits=outcome.stale_hits,
                 gap_closed=(best.total_cost - outcome.total_cost) / room if room > 0 else None,
-                ttl=outcome.ttl, seconds=seconds, weights=weights, worst_margin=margin,
+                ttl=outcome.ttl, seconds=seconds, weights=weights, worst_margin=margin, freshness=freshness,
             )
 
 
-def _learned(trace: Trace, price: float, miss_cost: float, premature: float, seed: int,
-             progress: Callable[[int, int], None]) -> tuple[Outcome, Mapping[str, float], float]:
-    # Imported here: nothing else needs the learner.
-    from adaptcache.simulate import learned
+def _learned(trace: Trace, price: float, miss_cost: float, premature: float, stale: float | None, seed: int,
+             progress: Callable[[int, int], None]) -> tuple[Outcome, Mapping[str, float], float, Mapping[str, float] | None]:
+    """What it cost, the experts' shares, the worst margin, and with a budget of stale reads what became of it.
 
-    got = learned.replay(trace, price, miss_cost=miss_cost, premature=premature, seed=seed, progress=progress)
+    Reloads in the background cost what a miss costs and are in `miss_cost`. The clairvoyants' refreshes are those of
+    `freshness.py`, where memory is free: a rule that also lets go for want of reuse reloads less often for freshness.
+    """
+    # Imported here: nothing else needs the learner.
+    from adaptcache.simulate import freshness, learned
+
+    got = learned.replay(trace, price, miss_cost=miss_cost, premature=premature, seed=seed, stale=stale, progress=progress)
     outcome = Outcome(
-        requests=int(got["requests"]), misses=int(got["misses"]), miss_cost=float(got["miss_cost"]),
+        requests=int(got["requests"]), misses=int(got["misses"]), miss_cost=float(got["miss_cost"] + got.get("refresh_cost", 0)),
         hold_cost=float(got["hold_cost"]), protected=int(got["protected"]), lost=int(got["lost"]),
         in_flight=int(got["in_flight"]), stale_hits=int(got["stale_hits"]),
     )
-    return outcome, {str(name): float(share) for name, share in got["weights"].items()}, float(got["worst_margin"])
+    spent: Mapping[str, float] | None = None
+    if stale is not None:
+        known = freshness.knowing(trace, stale)
+        spent = {
+            "budget": stale, "stale_rate": outcome.stale_hits / outcome.requests, "refreshes": int(got["refreshes"]),
+            "audits": int(got["freshness"]["audits"]), "clairvoyant": known.clairvoyant, "best_fixed": known.best_fixed,
+            "informed": known.informed, "always": known.always,
+        }
+    return outcome, {str(name): float(share) for name, share in got["weights"].items()}, float(got["worst_margin"]), spent
 
 
 def _under(tell: Progress, task: str) -> Callable[[int, int], None]:
