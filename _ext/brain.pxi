@@ -22,6 +22,7 @@ cdef class Brain:
     """
     cdef Engine* g
     cdef uint32_t leaf_top
+    cdef readonly list feature_names    # the application's, in the order of their places in x
 
     def __cinit__(self, *, uint64_t mask, double price, double alpha, window, double miss_cost,
                   uint64_t seed, uint32_t capacity, double now):
@@ -35,6 +36,7 @@ cdef class Brain:
         # Held below the end of time, so that sums with it stay in range.
         self.g.window_ns = -1 if window is None else min(<double>to_ns(window), 4e18)
         self.leaf_top = 1
+        self.feature_names = []
 
     def __dealloc__(self):
         if self.g is not NULL:

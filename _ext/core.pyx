@@ -5,6 +5,7 @@ store.pxi    Store, the cache itself: keys, values, and their removal
 call.pxi     Call, a decorated function over a Store
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
 replay.pxi   the simulator's loops over the same policies and the same expiry
+log.pxi      decisions on their way to a log
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
 """
 import logging
@@ -24,15 +25,17 @@ from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve
 from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
 from bins cimport NB, edge
 from engine cimport (COUNTS, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
-                     STATICS, TURNS, USER, USERS, Tracker, _engine_thin, code_of, engine_alarm, engine_find, engine_free,
-                     engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
-from expiry cimport (ENTRY, Expiry, IDLE, LEARNED, Life,
+                     STATICS, TURNS, USER, USERS, Tracker, _engine_thin, code_of, engine_alarm, engine_distribution, engine_find, engine_free,
+                     engine_free_tree, engine_init, engine_prior, engine_weights)
+from expiry cimport (BY_CEILING, ENTRY, Expiry, IDLE, LEARNED, Life, expiry_note_gone, expiry_note_written, expiry_portrait,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,
                      expiry_init, expiry_miss, expiry_next, expiry_reserve, later)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
 from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
-from hazard cimport Cell
+from hazard cimport Cell, HAZARDS
 from hedge cimport EXPERTS
+from journal cimport (Decision, Journal, OUT_DELETED, OUT_OPEN, journal_finish_all, journal_free, journal_give,
+                      journal_init, journal_samples, journal_sweep)
 from policy cimport Policy
 from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
                      AC_PREMATURE)
@@ -95,6 +98,7 @@ def monotonic():
     """Seconds of the coarse monotonic clock, the default timer."""
     return to_seconds(coarse_now())
 
+include "log.pxi"
 include "brain.pxi"
 include "store.pxi"
 include "call.pxi"

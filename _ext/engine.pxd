@@ -501,6 +501,7 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
     cdef double* w
     cdef int e, k
     _engine_chain(g, t, &c)
+    o.hazards = NULL
     outlook(&c, &o, t.bin, t.top, start, t.breakeven, t.window)
     for e in range(HAZARDS):
         if o.value[e] <= 0:
@@ -530,6 +531,31 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
         for k in range(12):
             if k == 0 or t.ratio > 0.25 * (1 << k):
                 t.dropped |= <uint16_t>(1 << k)
+
+cdef inline int engine_distribution(Engine* g, Tracker* t, int link, double* by) noexcept nogil:
+    """When link `link` of the chain expects the next request of a wait that has reached bin `t.bin`.
+
+    by[i]: the probability that it has come by edge(t.bin + i + 1), writes being the other way to end. Returns
+    how many bins there are; 0 without memory. `by` has room for NB.
+    """
+    cdef Chain c
+    cdef Outlook o
+    cdef int k, n = 0
+    cdef double stay = 1, came = 0, p, q
+    o.hazards = <double*>malloc(sizeof(double) * NB * HAZARDS * 2)
+    if o.hazards is NULL:
+        return 0
+    _engine_chain(g, t, &c)
+    outlook(&c, &o, t.bin, t.top, 0.0 if t.bin == t.base else <double>edge(t.bin), t.breakeven, t.window)
+    for k in range(t.bin, t.top):
+        p = o.hazards[(k * HAZARDS + link) * 2]
+        q = o.hazards[(k * HAZARDS + link) * 2 + 1]
+        came += stay * p
+        stay *= 1 - (p + q if p + q < 1 else 1)
+        by[n] = came
+        n += 1
+    free(o.hazards)
+    return n
 
 cdef inline bint _engine_models(Engine* g, Tracker* t) noexcept nogil:
     """Evaluate the published models for this access, if it is in their scope."""

@@ -13,10 +13,13 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL
 from bins cimport bin_of, edge
-from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, engine_event, engine_find, engine_follows, engine_judge, engine_step)
+from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, _engine_features, engine_event, engine_find, engine_follows, engine_judge,
+                     engine_step, engine_weights)
 from guard cimport (Guard, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
-from record cimport Record, record_start, record_touch
+from journal cimport (BY_CAPACITY, Decision, HORIZON, IDLE_HORIZON, Journal, OUT_ASKED, OUT_DELETED, OUT_WRITTEN,
+                      journal_begin, journal_find, journal_finish, journal_gone, journal_samples, journal_verdict)
+from record cimport Record, octave, record_start, record_touch
 from ring cimport EVICTED, GOT, MISSED, REMOVED, STORED, Event, Ring, Touch, ring_pop, ring_push
 from table cimport Table, table_first, table_next, tag_of
 from wheel cimport (Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
@@ -62,6 +65,7 @@ cdef struct Expiry:
     Ring* ring              # where events go when a learner reads them elsewhere; NULL = learn here
     uint64_t early          # entries let go within their window
     int64_t until           # end of the window of the entry just let go; -INT64_MAX = it was not
+    Journal* journal        # the owner's; NULL = nobody wants to read the decisions
 
 cdef inline int expiry_init(Expiry* x, int kind, int64_t now, Arena* arena, Table* index) noexcept nogil:
     memset(x, 0, sizeof(Expiry))
@@ -206,6 +210,9 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
         _expiry_price(x, l)
         _expiry_set(x, s, _expiry_first(x, l))
         _expiry_tell(x, hash, now, STORED, touch)
+        if x.journal is not NULL:
+            expiry_note_written(x, hash, now)
+            _expiry_note_access(x, s, now, touch)
 
 cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* touch) noexcept nogil:
     """A request found the entry. `touch` may be NULL."""
@@ -214,6 +221,7 @@ cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* tou
         if now - l.rec.last <= l.window:
             guard_hit(&x.guard)
         record_touch(&l.rec, now)
+        l.bound = BY_MIXTURE
         if x.ring is NULL:
             if touch is not NULL:
                 l.size = <float>touch.size
@@ -222,6 +230,9 @@ cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* tou
                 l.rec.ns = touch.ns
             _expiry_price(x, l)
         _expiry_tell(x, x.arena.slots[s].hash, now, GOT, touch)
+        if x.journal is not NULL:
+            _expiry_note_request(x, x.arena.slots[s].hash, now, True, False)
+            _expiry_note_access(x, s, now, touch)
     elif x.kind == IDLE:
         l.rec.last = now        # lazily: the timer finds out when it fires
 
@@ -231,6 +242,8 @@ cdef inline bint expiry_miss(Expiry* x, int64_t hash, int64_t now, const Touch* 
     if x.kind == LEARNED:
         premature = early and guard_miss(&x.guard, hash, now)
         _expiry_tell(x, hash, now, MISSED, touch)
+        if x.journal is not NULL:
+            _expiry_note_request(x, hash, now, False, premature)
     return premature
 
 cdef inline void expiry_absent(Expiry* x, int64_t hash, int64_t now, bint early) noexcept nogil:
@@ -240,6 +253,8 @@ cdef inline void expiry_absent(Expiry* x, int64_t hash, int64_t now, bint early)
     if early:
         guard_forgive(&x.guard, hash)
     _expiry_tell(x, hash, now, REMOVED, NULL)
+    if x.journal is not NULL:
+        _expiry_note_end(x, hash, now, REMOVED)
 
 cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexcept nogil:
     """The entry leaves for another reason: REMOVED by the user or EVICTED."""
@@ -249,6 +264,8 @@ cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexce
     x.lives[s].due = INT64_MAX
     if x.kind == LEARNED:
         _expiry_tell(x, x.arena.slots[s].hash, now, kind, NULL)
+        if x.journal is not NULL:
+            _expiry_note_end(x, x.arena.slots[s].hash, now, kind)
 
 cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) noexcept nogil:
     """Is the entry to be let go by `now`? If so `at` says since when; else its timer is set anew."""
@@ -256,6 +273,8 @@ cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) no
         return False
     wheel_cancel(&x.wheel, s)
     x.lives[s].due = INT64_MAX
+    if x.journal is not NULL:
+        expiry_note_gone(x, s, at[0])
     return True
 
 cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) noexcept nogil:
@@ -294,6 +313,8 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         return _expiry_over(x, s, now, at) if l.due <= now else False
     if when < l.floor_:
         l.bound = BY_FLOOR
+        if x.journal is not NULL:
+            _expiry_note_floor(x, s, when)
         _expiry_set(x, s, l.floor_)
         return _expiry_over(x, s, now, at) if l.due <= now else False
     hash = x.arena.slots[s].hash
@@ -322,6 +343,8 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         guard_expire(&x.guard, when)
         if guard_prepare(&x.guard) < 0 or not guard_permits(&x.guard, t.ratio, t.back, l.size):
             l.bound = BY_GUARD
+            if x.journal is not NULL:
+                _expiry_note_verdict(x, s, when, t, j < 0, True)
             # Held to the end of its window, or until credit is there at the next look.
             when = later(later(l.rec.last, l.window), 1)
             if j >= 0 and later(l.rec.last, edge(j + 1)) < when:
@@ -335,6 +358,8 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         guard_record(&x.guard, hash, x.until, t.back)
         x.early += 1
     l.bound = BY_MIXTURE
+    if x.journal is not NULL:
+        _expiry_note_verdict(x, s, when, t, j < 0, False)
     at[0] = when
     return True
 
@@ -385,3 +410,129 @@ cdef inline void expiry_free(Expiry* x) noexcept nogil:
     free(x.lives)
     x.lives = NULL
     guard_free(&x.guard)
+
+# -- what the learner thinks of an entry, and the journal of it ------------------------------
+
+cdef inline bint expiry_portrait(Expiry* x, uint32_t s, int64_t now, const Touch* touch, Tracker* t) noexcept nogil:
+    """What the learner thinks of the entry in slot `s`, into `t`; True when its key is followed.
+
+    A key that is not, or whose last access the learner has not heard of yet, is judged from its record, with
+    `touch` (may be NULL) in place of what the learner knows of it.
+    """
+    cdef Life* l = &x.lives[s]
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef uint32_t r = engine_find(x.engine, hash)
+    if r != NIL and (l.breakeven <= 0 or x.engine.trackers[r].rec.last == l.rec.last):
+        t[0] = x.engine.trackers[r]
+        return True
+    memset(t, 0, sizeof(Tracker))
+    if l.breakeven <= 0:
+        return False
+    engine_judge(x.engine, &l.rec, l.breakeven, l.window, now - l.rec.last, hash, t)
+    if touch is not NULL:
+        t.touch = touch[0]
+    elif r != NIL:
+        t.touch = x.engine.trackers[r].touch
+    t.rec.size_class = <uint8_t>octave(l.size)
+    t.rec.cost_class = <uint8_t>octave(l.cost)
+    _engine_features(x.engine, t, l.rec.last)
+    return False
+
+cdef inline void _expiry_note_access(Expiry* x, uint32_t s, int64_t now, const Touch* touch) noexcept nogil:
+    """A wait of a sampled key begins."""
+    cdef Life* l = &x.lives[s]
+    cdef Journal* j = x.journal
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef Decision* d
+    cdef Tracker t
+    cdef uint32_t r
+    cdef double horizon
+    cdef bint followed
+    if not journal_samples(j, hash):
+        return
+    r = journal_begin(j, hash, now)
+    if r == NIL:
+        return
+    d = &j.decisions[r]
+    d.window = l.window
+    d.ceiling = l.ceiling
+    d.breakeven = l.breakeven
+    d.price = x.engine.price
+    d.size = l.size
+    d.cost = l.cost
+    d.ns = l.rec.ns
+    d.count = l.rec.count
+    horizon = HORIZON * l.breakeven if l.breakeven > 0 else IDLE_HORIZON * 1e9
+    if l.breakeven > 0 and <double>l.window > horizon:
+        horizon = <double>l.window      # so that what is premature is always seen
+    d.horizon = <int64_t>horizon if horizon < 4e18 else INT64_MAX
+    d.bound = BY_NOTHING
+    if l.breakeven > 0:
+        followed = expiry_portrait(x, s, now, touch, &t)
+        d.bound = BY_MIXTURE
+        d.x = t.x
+        journal_verdict(d, &t, engine_weights(x.engine, &t), followed)
+
+cdef inline void _expiry_note_request(Expiry* x, int64_t hash, int64_t now, bint found, bint premature) noexcept nogil:
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    if r != NIL:
+        x.journal.decisions[r].found = found
+        x.journal.decisions[r].premature = premature
+        journal_finish(x.journal, r, OUT_ASKED, now)
+
+cdef inline void expiry_note_written(Expiry* x, int64_t hash, int64_t now) noexcept nogil:
+    """The user stored a value under a key whose wait is open."""
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    if r != NIL:
+        journal_finish(x.journal, r, OUT_WRITTEN, now)
+
+cdef inline void _expiry_note_end(Expiry* x, int64_t hash, int64_t now, int kind) noexcept nogil:
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    if r == NIL:
+        return
+    if kind == EVICTED:
+        journal_gone(x.journal, r, now, BY_CAPACITY)    # nothing, if the expiry let go of it before
+    else:
+        journal_finish(x.journal, r, OUT_DELETED, now)
+
+cdef inline void expiry_note_gone(Expiry* x, uint32_t s, int64_t at) noexcept nogil:
+    """The expiry lets go of an entry: for which reason, and since when."""
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    cdef Decision* d
+    cdef int bound
+    if r == NIL:
+        return
+    d = &x.journal.decisions[r]
+    bound = x.lives[s].bound
+    if bound != BY_CEILING:
+        if d.floored != INT64_MAX and at == x.lives[s].floor_:
+            bound = BY_FLOOR
+        elif d.refused != INT64_MAX:
+            bound = BY_GUARD
+    journal_gone(x.journal, r, at, bound)
+
+cdef inline void _expiry_note_floor(Expiry* x, uint32_t s, int64_t when) noexcept nogil:
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    if r != NIL and x.journal.decisions[r].floored == INT64_MAX:
+        x.journal.decisions[r].floored = when
+        x.journal.decisions[r].bound = BY_FLOOR
+
+cdef inline void _expiry_note_verdict(Expiry* x, uint32_t s, int64_t when, Tracker* t, bint followed,
+                                      bint refused) noexcept nogil:
+    """The mixture would let go of an entry; `refused`: the guard forbade it."""
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    cdef Decision* d
+    if r == NIL:
+        return
+    d = &x.journal.decisions[r]
+    if d.decided == INT64_MAX:
+        d.decided = when
+        if followed:
+            d.x = t.x
+        journal_verdict(d, t, engine_weights(x.engine, t), followed)
+    if refused and d.refused == INT64_MAX:
+        d.refused = when
+        d.bound = BY_GUARD

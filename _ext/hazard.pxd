@@ -43,6 +43,7 @@ cdef struct Outlook:
     double value[HAZARDS]   # > 0: hold
     double back             # probability of a request before the protected window ends
     double ratio            # least expected rent over risk of any horizon within the window
+    double* hazards         # NULL, or where to put p and q of each link and bin: [NB][HAZARDS][2]
 
 cdef inline void cell_learn(Cell* c, int y, float limit) noexcept nogil:
     """y: 0 nothing came in this bin, 1 a request, 2 a write."""
@@ -150,6 +151,10 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
         if k == j:
             low = start
         width = (<double>edge(k + 1) - low) / breakeven
+        if o.hazards is not NULL:
+            for e in range(HAZARDS):
+                o.hazards[(k * HAZARDS + e) * 2] = p[e]
+                o.hazards[(k * HAZARDS + e) * 2 + 1] = q[e]
         for e in range(HAZARDS):
             leave = p[e] + q[e]
             if leave > 1:

@@ -60,6 +60,7 @@ def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j
         for i, p in enumerate(line):
             line_[i] = p
         c.line = line_
+    o.hazards = NULL
     c_outlook(&c, &o, j, top, start, breakeven, window)
     return [o.value[e] for e in range(HAZARDS)], o.back, o.ratio
 

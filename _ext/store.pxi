@@ -72,6 +72,7 @@ cdef class Store:
     cdef int64_t last_eviction
     cdef uint64_t lost_seen         # events that the ring had lost when last looked at
     cdef uint32_t leisure           # looks since the learner was last behind
+    cdef object _write_log          # takes finished decisions to disk; None = nobody does
     cdef uint64_t hits, misses, inserts, evictions, expirations
     cdef object __weakref__
 
@@ -150,6 +151,7 @@ cdef class Store:
         arena_free(&self.arena)
         table_free(&self.table)
         self.x.engine = NULL        # the brain's; it goes by itself
+        _journal_gone(self.x.journal)
         expiry_free(&self.x)
         ring_free(&self.ring)
         free(self.weights)
@@ -215,6 +217,8 @@ cdef class Store:
         if self.x.kind == LEARNED:
             if expiry_miss(&self.x, h, now, touch, self._left_early(key, now)):
                 AC_PREMATURE(h)
+            if self.x.journal is not NULL:
+                self._log_if_full(h)
         return 0
 
     cdef void _forget_early(self):
@@ -263,6 +267,8 @@ cdef class Store:
         AC_HIT(h)
         if self.x.kind != NEVER:
             expiry_hit(&self.x, <uint32_t>s, now, touch)
+            if self.x.journal is not NULL:
+                self._log_if_full(h)
         return value
 
     cdef int64_t _held(self, object key, Py_hash_t h, int64_t now) except -1:
@@ -296,6 +302,8 @@ cdef class Store:
             AC_EVICT(h)
             expiry_end(&self.x, s, at, EVICTED)
         elif self.x.kind != NEVER:
+            if cause == C_REPLACED and self.x.journal is not NULL:
+                expiry_note_written(&self.x, h, at)
             expiry_end(&self.x, s, at, REMOVED)
         self.policy.on_remove(&self.policy, &self.arena, s)
         table_remove(&self.table, h, s)
@@ -461,6 +469,8 @@ cdef class Store:
             if s != NIL:
                 self._take(<uint32_t>s, C_REPLACED, now)
             else:
+                if self.x.journal is not NULL:
+                    expiry_note_written(&self.x, h, now)
                 expiry_absent(&self.x, h, now, False)
             return 0
         if s != NIL:
@@ -583,6 +593,7 @@ cdef class Store:
                     if at >= APP:
                         continue    # the first eight names are used; `explain` says so
                     self._feature_names[name] = at
+                    self.brain.feature_names.append(name)
                 t.number[<int>at] = <float>d
                 t.code[<int>at] = code
                 if <int>at + 1 > t.n_features:
@@ -636,6 +647,8 @@ cdef class Store:
             self._put(key, h, value, weight, now, ceiling, &touch)
         finally:
             self._flush()
+        if self.x.journal is not NULL:
+            self._log_if_full(h)
         return 0
 
     # -- the mapping ---------------------------------------------------------------------
@@ -806,6 +819,8 @@ cdef class Store:
         self._fresh = []
         early, self._early = self._early, {}
         guard_forgive_all(&self.x.guard)
+        if self.x.journal is not NULL:
+            journal_finish_all(self.x.journal, OUT_DELETED, now)
         early.clear()
         self._flush()
 
@@ -841,6 +856,9 @@ cdef class Store:
                 if self.x.kind == IDLE and later(self.x.lives[s].rec.last, self.x.ttl) < at:
                     at = later(self.x.lives[s].rec.last, self.x.ttl)
                 if at <= until and at != INT64_MAX:
+                    if self.x.journal is not NULL:
+                        self.x.lives[s].bound = BY_CEILING
+                        expiry_note_gone(&self.x, s, now)
                     self._take(s, C_EXPIRED, at)
         dead = self._removed()
         self._tell(dead)
@@ -986,9 +1004,11 @@ cdef class Store:
         cdef int64_t now = self._maybe_now(), s
         cdef Life l
         cdef Tracker t
-        cdef uint32_t r
+        cdef bint followed = False
         cdef double w[EXPERTS]
+        cdef double by[NB]
         cdef double size
+        cdef int bins = 0, link = 4, e
         try:
             s = self._held(key, h, now)
             if s == NIL:
@@ -998,13 +1018,14 @@ cdef class Store:
             if self.x.kind != NEVER:
                 l = self.x.lives[s]
             if self.x.kind == LEARNED:
-                r = engine_find(self.brain.g, h)
-                if r != NIL and (l.breakeven <= 0 or self.brain.g.trackers[r].rec.last == l.rec.last):
-                    t = self.brain.g.trackers[r]
-                elif l.breakeven > 0:
-                    engine_judge(self.brain.g, &l.rec, l.breakeven, l.window, now - l.rec.last, h, &t)
+                followed = expiry_portrait(&self.x, <uint32_t>s, now, NULL, &t)
                 if l.breakeven > 0:
                     memcpy(w, engine_weights(self.brain.g, &t), sizeof(w))
+                    for e in range(HAZARDS):
+                        # Links that take no part weigh nothing; between equals, the key's own table.
+                        if w[HAZARD + e] > w[HAZARD + link]:
+                            link = e
+                    bins = engine_distribution(self.brain.g, &t, link, by)
         finally:
             self._flush()
         out = {"kind": self.x.kind, "policy": self._policy_name, "size": size}
@@ -1017,14 +1038,62 @@ cdef class Store:
         if self.x.kind != LEARNED:
             return out
         out.update(cost=l.cost, breakeven=l.breakeven / 1e9, window=INFINITY if l.window == INT64_MAX else l.window / 1e9,
-                   floor_left=max(0.0, (l.floor_ - now) / 1e9), followed=r != NIL)
+                   floor_left=max(0.0, (l.floor_ - now) / 1e9), followed=followed)
         if l.breakeven <= 0:
             return out
         out.update(hold=bool(t.hold), back=t.back, ratio=t.ratio,
-                   verdicts=[(w[e], bool((t.holding >> e) & 1)) for e in range(MAJORITY + 1)],
+                   verdicts=[(e, w[e], bool((t.holding >> e) & 1)) for e in range(EXPERTS) if w[e] > 0],
                    gap1=edge(t.rec.gap1 - 1) / 1e9 if t.rec.gap1 else None,
-                   features={name: t.x[i] for name, i in list(self._feature_names.items())})
+                   features=[t.x[e] for e in range(FEATURES)],
+                   strongest=HAZARD + link,
+                   distribution=[(edge(t.bin + e + 1) / 1e9, by[e]) for e in range(bins)])
         return out
+
+    # -- the log of decisions ------------------------------------------------------------
+
+    cdef int _log_if_full(self, Py_hash_t h) except -1:
+        """Where no thread does it, an operation on a logged key writes what has gathered."""
+        if self.x.ring is NULL and self.x.journal.done.n >= 1024 and self._write_log is not None \
+                and journal_samples(self.x.journal, h):
+            self._write_log()
+        return 0
+
+    def _log_start(self, double sample, uint64_t salt, write):
+        """Keep a journal; `write` is called, by operations on logged keys, when it has filled up."""
+        cdef Journal* j
+        if self.x.kind != LEARNED:
+            raise ValueError("log_decisions: only a learned expiry decides; this cache has none")
+        j = _journal_new(sample, salt, self._now())
+        _journal_gone(self.x.journal)
+        self.x.journal = j
+        self._write_log = write
+
+    def _log_rows(self, int most, bint closing=False):
+        """The oldest finished decisions. `closing` finishes the open ones too: what comes of them is not known."""
+        if self.x.journal is NULL:
+            return []
+        now = self._now()
+        if self.x.journal is NULL:      # the timer is the user's
+            return []
+        journal_sweep(self.x.journal, now)
+        if closing:
+            journal_finish_all(self.x.journal, OUT_OPEN, now)
+        return _journal_rows(self.x.journal, most)
+
+    def _log_stop(self):
+        """Forget the journal; from here on it costs nothing."""
+        cdef Journal* j = self.x.journal
+        self.x.journal = NULL
+        self._write_log = None
+        _journal_gone(j)
+
+    def _log_state(self):
+        """Of the journal: open and waiting decisions, dropped ones, the share of keys sampled now."""
+        return {} if self.x.journal is NULL else _journal_state(self.x.journal)
+
+    def _labels(self):
+        """Number of a namespace -> its label."""
+        return {number: label for label, number in list(self._namespaces.items())}
 
     def _check(self):
         """Assert every invariant of every structure; an expensive no-op when all is well."""

@@ -25,6 +25,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from adaptcache import _core, checks, state
 from adaptcache import expiry as expiries
+from adaptcache.decisionlog import DecisionLog
 from adaptcache.errors import StateError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry
 from adaptcache.explain import Explanation, explanation
@@ -94,6 +95,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         self._spec = spec
         self._flights = Flights(timer)
         self._trainer = trainer
+        self._decisions: DecisionLog | None = None
         if isinstance(spec, Learned) and spec.learner == "thread":
             WORKER.add(self)
 
@@ -219,7 +221,10 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             return 0
         while self._learn(512):
             pass
-        return self._trainer.step()
+        done = self._trainer.step()
+        if self._decisions is not None:
+            self._decisions.drain()
+        return done
 
     def _work(self) -> bool:
         """A bounded piece of learning from events, for the worker; True when there is more to do at once."""
@@ -229,6 +234,11 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         """One step of training models, for the worker."""
         if self._trainer is not None:
             self._trainer.step()
+
+    def _report(self) -> None:
+        """A bounded piece of writing decisions, for the worker."""
+        if self._decisions is not None:
+            self._decisions.step()
 
     # -- state that survives
 
@@ -286,7 +296,53 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     def explain(self, key: Any) -> Explanation:
         """Why this entry's deadline is what it is; KeyError when it is not held."""
         raw = self._explain(key)
-        return explanation(raw, self._counters(), self._trainer.names if self._trainer is not None else [])
+        if self._trainer is None:
+            return explanation(raw, self._counters(), [], [])
+        return explanation(raw, self._counters(), self._trainer.names, self._trainer.brain.feature_names)
+
+    def log_decisions(
+        self, path: str | os.PathLike[str], *, sample: float = 0.01, max_bytes: int = 64 << 20,
+        salt: str | bytes | int | None = None, namespaces: str = "repr",
+    ) -> DecisionLog:
+        """Write what the learned expiry decides about a sample of the keys, and what comes of it (docs/explain.md).
+
+        path        of JSON lines. When it holds half of `max_bytes` it becomes `path.1`, in place of an older one
+        sample      share of the keys, chosen by salted hash, so that whole histories of those are kept
+        max_bytes   of both files together; at least 16 KiB
+        salt        of the hashes that stand for keys; None draws one. Give one to compare keys between runs (whose
+                    hashes must be equal then: Python salts those of str and bytes with PYTHONHASHSEED)
+        namespaces  "repr": as they are; "hash": salted hashes
+
+        A log that runs already is closed first. ValueError and TypeError name the argument, OSError the file; later
+        trouble with the file ends the log and is never raised (`decision_log.error`).
+        """
+        spec = self._spec
+        if not isinstance(spec, Learned) or self._trainer is None:
+            raise ValueError("log_decisions: only a learned expiry decides; give the cache expiry=Learned(...)")
+        about = {
+            "memory_price": spec.memory_price, "premature": spec.premature, "window": spec.window, "floor": spec.floor,
+            "ceiling": spec.ceiling, "guarantee": spec.guarantee, "learner": spec.learner, "sample": sample,
+            "maxsize": self.maxsize, "policy": self.policy_name,
+        }
+        before = self._decisions
+        if before is not None and before.running:
+            before.close()
+        self._decisions = DecisionLog(
+            self, path, sample=sample, max_bytes=max_bytes, salt=salt, namespaces=namespaces, about=about,
+            users=self._trainer.names, app=self._trainer.brain.feature_names,
+        )
+        return self._decisions
+
+    @property
+    def decision_log(self) -> DecisionLog | None:
+        """The log of `log_decisions`, also after it has stopped; None without one."""
+        return self._decisions
+
+    def _log_about(self) -> dict[str, Any]:
+        """The cache as a whole, for a line of the log."""
+        c = self._counters()
+        named = ("hits", "misses", "evictions", "expirations", "premature", "protected", "premature_budget", "in_flight", "refused")
+        return {"time": _core.monotonic() if self.timer is None else float(self.timer()), **{name: c[name] for name in named}}
 
 
 def _vet(loader: Any, ttl: Any, cost: Any, size: Any) -> None:

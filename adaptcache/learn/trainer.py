@@ -13,7 +13,7 @@ import numpy as np
 
 from adaptcache import _core
 from adaptcache.learn import river_models
-from adaptcache.learn.predictor import NAMES, Guest
+from adaptcache.learn.predictor import Guest, named
 
 BATCH = 256
 PUBLISH_EVERY = 1000    # labels between two published models, once there are some
@@ -79,7 +79,7 @@ class Trainer:
     def _answer(self) -> int:
         n = self.brain.take_asks(self._who, self._x)
         for row in range(n):
-            x = dict(zip(NAMES, self._x[row].tolist(), strict=True))
+            x = named(self._x[row].tolist(), self.brain.feature_names)
             for number, guest in enumerate(self.guests):
                 self.brain.answer(int(self._who[row, 0]), int(self._who[row, 1]), number, guest.ttl(x))
         return n
@@ -89,9 +89,9 @@ class Trainer:
         x, info = self._x[:n], self._info[:n].tolist()
         for features, (_, seen, _, _, _, y) in zip(x.tolist() if self.guests else (), info, strict=False):
             if y != 2:
-                named = dict(zip(NAMES, features, strict=True))
+                told = named(features, self.brain.feature_names)
                 for guest in self.guests:
-                    guest.learn(named, seen)
+                    guest.learn(told, seen)
         if self.hazards is not None and self.leaves is not None:
             self.scope.learn(x)
             # Until the scale is known, nothing is learned on it.

@@ -29,6 +29,7 @@ class Learns(Protocol):
 
     def _work(self) -> bool: ...
     def _train(self) -> None: ...
+    def _report(self) -> None: ...
     def _pace(self, slower: bool) -> None: ...
 
 
@@ -100,6 +101,7 @@ class Worker:
                     if allowance > 0:
                         cache._train()
                         allowance -= time.thread_time() - read
+                    cache._report()
                 except Exception:
                     # A user's timer or callback may raise at any time; learning goes on without this round.
                     _log.exception("a learning step raised; the cache goes on with what it knows")
