@@ -124,12 +124,14 @@ cdef class ExpiryReplay:
     cdef readonly double miss_cost
     cdef readonly double hold_cost
     cdef bint broken
+    cdef int64_t seen               # the time of the latest row
 
     def __cinit__(self, int kind, uint32_t n_keys, *, double price, double now, double ttl=0.0, Brain brain=None,
                   double alpha=0.01, bint expected=False, double floor=0.0):
         cdef size_t n = <size_t>n_keys + 2
         self.n_keys = n_keys
         self.price = price
+        self.seen = to_ns(now)
         self.slot_of = <uint32_t*>calloc(n, sizeof(uint32_t))
         self.key_of = <uint32_t*>calloc(n, sizeof(uint32_t))
         self.since = <int64_t*>calloc(n, sizeof(int64_t))
@@ -156,6 +158,7 @@ cdef class ExpiryReplay:
         table_free(&self.table)
         self.x.engine = NULL
         expiry_free(&self.x)
+        _journal_gone(self.x.journal)
         free(self.slot_of)
         free(self.key_of)
         free(self.since)
@@ -235,6 +238,8 @@ cdef class ExpiryReplay:
                 else:
                     expiry_begin(&self.x, s, now, INT64_MAX, &touch, True)
                 self.held_version[s] = version[i] if version is not None else 0
+            if stop > start:
+                self.seen = now
 
     cdef void _due(self, int64_t now) noexcept nogil:
         cdef int budget = 2147483647
@@ -271,6 +276,7 @@ cdef class ExpiryReplay:
         cdef uint32_t s
         cdef int64_t now = to_ns(end)
         self._due(now)
+        self.seen = now
         for s in range(1, self.arena.top):
             if self.arena.slots[s].used:
                 self.hold_cost += <double>(now - self.since[s]) * 1e-9 * self.held_size[s] * self.price
@@ -284,6 +290,29 @@ cdef class ExpiryReplay:
         return {"protected": g.protected_, "lost": g.lost, "in_flight": g.ghosts.n,
                 "bound": g.alpha * <double>g.protected_ + 1, "worst": g.worst, "refused": g.refused,
                 "early": self.x.early, "rung": g.rung}
+
+    def _log_start(self, double sample, uint64_t salt, write):
+        """As of a Store, but that nothing is written until `_log_rows` asks."""
+        if self.x.kind != LEARNED:
+            raise ValueError("log: only a learned expiry decides")
+        _journal_gone(self.x.journal)
+        self.x.journal = NULL
+        self.x.journal = _journal_new(sample, salt, self.seen)
+
+    def _log_rows(self, int most, bint closing=False):
+        if self.x.journal is NULL:
+            return []
+        journal_sweep(self.x.journal, self.seen)
+        if closing:
+            journal_finish_all(self.x.journal, OUT_OPEN, self.seen)
+        return _journal_rows(self.x.journal, most)
+
+    def _log_stop(self):
+        _journal_gone(self.x.journal)
+        self.x.journal = NULL
+
+    def _log_state(self):
+        return {} if self.x.journal is NULL else _journal_state(self.x.journal)
 
     def _check(self):
         """Assert that structures agree."""

@@ -23,7 +23,7 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from adaptcache import _core, checks, state
+from adaptcache import _core, checks, decisionlog, state
 from adaptcache import expiry as expiries
 from adaptcache.decisionlog import DecisionLog
 from adaptcache.errors import StateError
@@ -324,6 +324,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             "ceiling": spec.ceiling, "guarantee": spec.guarantee, "learner": spec.learner, "sample": sample,
             "maxsize": self.maxsize, "policy": self.policy_name,
         }
+        decisionlog.vet(path, sample, max_bytes, salt, namespaces)
         before = self._decisions
         if before is not None and before.running:
             before.close()

@@ -21,6 +21,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
+from contextlib import nullcontext
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
@@ -55,7 +56,7 @@ class Row(NamedTuple):
     breakeven: float
     window: float | None
     ceiling: float | None
-    count: int
+    counted: int
     x: list[float] | None
     experts: list[tuple[int, float, bool]] | None
     hold: bool
@@ -91,11 +92,7 @@ class DecisionLog:
         salt: str | bytes | int | None = None, namespaces: str = "repr", about: Mapping[str, Any], users: list[str],
         app: list[str],
     ) -> None:
-        checks.number("sample", sample, "above 0, up to 1", 0.0, 1.0, open_low=True)
-        if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < LEAST_BYTES:
-            raise ValueError(f"max_bytes: {max_bytes!r} is not accepted; the accepted range is whole numbers from {LEAST_BYTES}")
-        if namespaces not in ("repr", "hash"):
-            raise ValueError(f"namespaces: {namespaces!r} is not accepted; the accepted values are 'repr' and 'hash'")
+        vet(path, sample, max_bytes, salt, namespaces)
         self.path = Path(path)
         self.previous = self.path.with_name(self.path.name + ".1")
         self.error: Exception | None = None
@@ -115,11 +112,6 @@ class DecisionLog:
         self._size = 0
         self._part = 0
         self._run = secrets.token_hex(8)
-        if self.path.exists() and self.path.stat().st_size:
-            with self.path.open("rb") as old:
-                if not is_header(old.readline(1 << 16)):
-                    raise ValueError(f"path: {self.path} exists and is no log of decisions; the accepted values are a new file "
-                                     "or such a log, which is kept as the older one")
         self._open()
         try:
             source._log_start(float(sample), int.from_bytes(self._digest(b"sample"), "big"), self.drain)
@@ -197,11 +189,11 @@ class DecisionLog:
         while most > 0:
             rows = source._log_rows(min(most, ROUND), closing)
             if rows:
-                self._put(b"".join(_line(self.decision(Row(*row), source)) for row in rows))
+                self._put([_line(self.decision(Row(*row), source)) for row in rows])
                 self.written += len(rows)
             if self.written - self._told >= STATE_EVERY or (closing and not rows):
                 self._told = self.written
-                self._put(_line(self._state(source)))
+                self._put([_line(self._state(source))])
             if not rows:
                 break
             most -= len(rows)
@@ -209,11 +201,24 @@ class DecisionLog:
             source._log_stop()
             self._shut()
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, lines: list[bytes]) -> None:
+        """Write lines, as few calls as the bound of a file allows."""
+        part: list[bytes] = []
+        size = self._size
+        for line in lines:
+            if size + len(line) > self._limit:
+                self._bytes(b"".join(part))
+                self._shut()
+                self._open()
+                part, size = [], self._size
+                if size + len(line) > self._limit:
+                    continue        # names without end: rather a line less than a file too long
+            part.append(line)
+            size += len(line)
+        self._bytes(b"".join(part))
+
+    def _bytes(self, data: bytes) -> None:
         assert self._file is not None
-        if self._size + len(data) > self._limit and self._part:
-            self._shut()
-            self._open()
         view = memoryview(data)
         while view:
             wrote = self._file.write(view) or 0
@@ -226,8 +231,8 @@ class DecisionLog:
             os.replace(self.path, self.previous)
         self._file = FileIO(self.path, "wb")
         self._size = 0
-        self._put(_line({"adaptcache": FORMAT, "version": VERSION, "run": self._run, "part": self._part,
-                         "opened": round(time.time(), 3), **self._about}))
+        self._bytes(_line({"adaptcache": FORMAT, "version": VERSION, "run": self._run, "part": self._part,
+                           "opened": round(time.time(), 3), **self._about}))
         self._part += 1
 
     def _shut(self) -> None:
@@ -258,7 +263,7 @@ class DecisionLog:
         missed = asked and not row.found
         line: dict[str, Any] = {
             "id": row.id, "time": row.time, "key": self._digest(struct.pack("<q", row.hash)).hex(),
-            "namespace": self._label(row.ns, source), "accesses": accesses(row.count), "size": _short(row.size),
+            "namespace": self._label(row.ns, source), "accesses": accesses(row.counted), "size": _short(row.size),
             "cost": _short(row.cost), "price": row.price, "breakeven": row.breakeven or None, "window": row.window,
             "ceiling": row.ceiling,
         }
@@ -300,6 +305,25 @@ class DecisionLog:
                         text = f"<{type(label).__name__} {known}>"      # the user's code; a label must not end the log
                     self._labels[known] = self._digest(text.encode("utf-8", "surrogatepass")).hex() if self._hashed else text
         return self._labels.get(number)
+
+
+def vet(path: str | os.PathLike[str], sample: float, max_bytes: int, salt: str | bytes | int | None, namespaces: str) -> None:
+    """Refuse what a log cannot be made with, before anything is touched."""
+    checks.number("sample", sample, "above 0, up to 1", 0.0, 1.0, open_low=True)
+    if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < LEAST_BYTES:
+        raise ValueError(f"max_bytes: {max_bytes!r} is not accepted; the accepted range is whole numbers from {LEAST_BYTES}")
+    _salt(salt)
+    if namespaces not in ("repr", "hash"):
+        raise ValueError(f"namespaces: {namespaces!r} is not accepted; the accepted values are 'repr' and 'hash'")
+    path = Path(path)
+    for file in (path, path.with_name(path.name + ".1")):
+        if not file.exists():
+            continue
+        with file.open("rb") if file.is_file() else nullcontext() as old:
+            first = b"" if old is None else old.readline(1 << 16)
+        if not file.is_file() or (first and not is_header(first)):
+            raise ValueError(f"path: {file} exists and is no log of decisions; the accepted values are a new file or such a log, "
+                             "which is kept as the older one")
 
 
 def is_header(line: bytes) -> bool:

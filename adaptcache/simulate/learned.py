@@ -4,12 +4,14 @@ Between two pieces of the trace the trainer does what the live cache's worker wo
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from adaptcache import _core
+from adaptcache.decisionlog import DecisionLog
 from adaptcache.expiry import PREDICTORS
 from adaptcache.learn import experts
 from adaptcache.learn.trainer import Trainer
@@ -18,6 +20,8 @@ from adaptcache.simulate.trace import Trace
 
 PIECE = 256     # rows between two learning steps: as often as a busy service's worker would step
 LEARNED = 4     # the core's number of a learned expiry
+LOGGED = 50_000         # decisions that a log of a trace holds, about: on longer ones a sample of the keys
+LOG_BYTES = 1 << 28
 
 
 def replay(
@@ -32,12 +36,14 @@ def replay(
     predictors: Sequence[Any] = PREDICTORS,
     only: int = -1,
     progress: Callable[[int, int], None] | None = None,
+    log: str | os.PathLike[str] | None = None,
 ) -> dict[str, Any]:
     """What a learned expiry costs on `trace` at `price` (per unit of size and second), without a capacity limit.
 
     Returns requests, misses, miss_cost, hold_cost, total_cost, protected, lost, bound, in_flight,
     stale_hits, weights (expert -> share at the end), worst_margin (least of bound - lost - in_flight over the
-    whole run) and alarms. `only` follows one expert of the core alone, for ablations.
+    whole run) and alarms. `only` follows one expert of the core alone, for ablations. `log`: a file for what was
+    decided about each key, or about a sample of the keys of a long trace (see `decisionlog`).
     """
     oracle = Oracle(trace, miss_cost)
     assert trace.time is not None
@@ -56,25 +62,57 @@ def replay(
         window=window, miss_cost=miss_cost, seed=seed, capacity=1 << 30, now=float(trace.time[0]),
     )
     brain.only = only
+    brain.feature_names.extend(list(trace.features)[: _core.APP_FEATURES])
     trainer = Trainer(brain, river="river" in predictors, models=models)
     run = _core.ExpiryReplay(LEARNED, trace.n_keys, price=price, now=float(trace.time[0]), brain=brain, alpha=premature,
                              expected=guarantee == "expected")
+    decisions = None
+    if log is not None:
+        about = {"trace": trace.name, "memory_price": price, "premature": premature, "window": window, "guarantee": guarantee}
+        source = _Replayed(run)
+        decisions = DecisionLog(source, log, sample=min(1.0, LOGGED / rows), max_bytes=LOG_BYTES, salt=seed, about=about,
+                                users=trainer.names, app=brain.feature_names)
     # A model that is asked from outside must have answered before the next request.
     piece = 1 if models else PIECE
     for start in range(0, rows, piece):
         stop = min(start + piece, rows)
         run.run(trace.key, trace.time, size, cost, trace.op, trace.version, namespace, number, code, start, stop)
         trainer.step()
+        if decisions is not None:
+            decisions.drain()
         if progress is not None and (stop == rows or start % (1 << 14) == 0):
             progress(stop, rows)
     run.finish(float(trace.time[-1]))
     counts = run.counts()
+    if decisions is not None:
+        decisions.close()
+        if decisions.error is not None:
+            raise decisions.error
     return {
         "requests": run.requests, "misses": run.misses, "miss_cost": run.miss_cost, "hold_cost": run.hold_cost,
         "total_cost": run.miss_cost + run.hold_cost, "protected": counts["protected"], "lost": counts["lost"],
         "bound": counts["bound"], "in_flight": counts["in_flight"], "stale_hits": run.stale_hits,
         "weights": experts.shares(brain, trainer.names), "worst_margin": -counts["worst"], "alarms": trainer.alarms,
     }
+
+
+class _Replayed:
+    """A replay as a decision log sees it: no operation of it ever writes, the loop above does."""
+
+    def __init__(self, run: _core.ExpiryReplay) -> None:
+        self._run = run
+        self._log_start, self._log_rows = run._log_start, run._log_rows
+        self._log_stop, self._log_state = run._log_stop, run._log_state
+
+    def _log_about(self) -> dict[str, Any]:
+        run, counts = self._run, self._run.counts()
+        return {"hits": run.requests - run.misses, "misses": run.misses, "premature": counts["lost"],
+                "protected": counts["protected"], "premature_budget": counts["bound"], "in_flight": counts["in_flight"],
+                "refused": counts["refused"]}
+
+    def _labels(self) -> Mapping[int, Any]:
+        # A trace keeps numbers of its namespaces only; the core counts them from 1.
+        return {number: number - 1 for number in range(1, 4096)}
 
 
 def features(trace: Trace) -> tuple[Any, Any]:

@@ -104,6 +104,7 @@ def simulate(
     ops: bool = False,
     progress: Progress | None = None,
     trace_format: str | None = None,
+    log: str | os.PathLike[str] | None = None,
 ) -> list[Result]:
     """Every policy at every size, then every expiry rule at every memory price, on one trace.
 
@@ -115,6 +116,7 @@ def simulate(
                    median object for the median gap costs one miss
     miss_cost      cost of a miss where the trace has no column cost
     premature      share of protected re-requests that learned may lose
+    log            a file for the decisions of learned and what came of them (docs/explain.md); one memory price then
     ops            False: in eviction every row is a get that inserts on a miss. True: sets insert or
                    overwrite, deletes remove, and only gets count. Expiry always honours the operations.
 
@@ -132,6 +134,8 @@ def simulate(
         raise ValueError(f"premature is {premature}; it must be from 0 to 1")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
+    if log is not None and (chosen_expiries.count("learned") != 1 or len(prices) != 1):
+        raise ValueError("log: goes with the expiry learned, once, and one memory price")
     if not isinstance(trace, Trace):
         trace = read(trace, trace_format, limit, seed=seed)
     elif limit is not None:
@@ -141,7 +145,7 @@ def simulate(
     if chosen_policies:
         results += _evict(trace, chosen_policies, [size(trace.n_keys) for size in chosen_sizes], ops, tell)
     if chosen_expiries:
-        results += _expire(trace, chosen_expiries, prices, miss_cost, premature, seed, tell)
+        results += _expire(trace, chosen_expiries, prices, miss_cost, premature, seed, tell, log)
     return results
 
 
@@ -175,7 +179,7 @@ def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell:
 # Expiry
 
 def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: float, premature: float, seed: int,
-            tell: Progress) -> Iterator[ExpiryResult]:
+            tell: Progress, log: str | os.PathLike[str] | None) -> Iterator[ExpiryResult]:
     oracle = Oracle(trace, miss_cost)
     for price in (price.on(oracle) for price in prices):
         clairvoyant, best = oracle.clairvoyant(price), oracle.static_best(price)
@@ -186,7 +190,7 @@ def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: f
             weights: Mapping[str, float] | None = None
             margin = None
             if expiry == "learned":
-                outcome, weights, margin = _learned(trace, price, miss_cost, premature, seed, _under(tell, task))
+                outcome, weights, margin = _learned(trace, price, miss_cost, premature, seed, _under(tell, task), log)
             elif expiry == "clairvoyant":
                 outcome = oracle.clairvoyant(price)
             elif expiry == "static-best":
@@ -210,11 +214,12 @@ def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: f
 
 
 def _learned(trace: Trace, price: float, miss_cost: float, premature: float, seed: int,
-             progress: Callable[[int, int], None]) -> tuple[Outcome, Mapping[str, float], float]:
+             progress: Callable[[int, int], None], log: str | os.PathLike[str] | None) -> tuple[Outcome, Mapping[str, float], float]:
     # Imported here: nothing else needs the learner.
     from adaptcache.simulate import learned
 
-    got = learned.replay(trace, price, miss_cost=miss_cost, premature=premature, seed=seed, progress=progress)
+    got = learned.replay(trace, price, miss_cost=miss_cost, premature=premature, seed=seed, progress=progress,
+                         log=log)
     outcome = Outcome(
         requests=int(got["requests"]), misses=int(got["misses"]), miss_cost=float(got["miss_cost"]),
         hold_cost=float(got["hold_cost"]), protected=int(got["protected"]), lost=int(got["lost"]),
