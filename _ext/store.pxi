@@ -1070,10 +1070,14 @@ cdef class Store:
 
     def _log_rows(self, int most, bint closing=False):
         """The oldest finished decisions. `closing` finishes the open ones too: what comes of them is not known."""
+        cdef int64_t now
         if self.x.journal is NULL:
             return []
         now = self._now()
-        if self.x.journal is NULL:      # the timer is the user's
+        if self.x.ring is NULL:
+            self._due(now)
+            self._flush()
+        if self.x.journal is NULL:      # the timer and the callbacks are the user's
             return []
         journal_sweep(self.x.journal, now)
         if closing:

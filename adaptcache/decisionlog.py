@@ -106,9 +106,9 @@ class DecisionLog:
         self._labels: dict[int, str] = {}
         self._told = 0
         self._pid = os.getpid()
+        self._file: FileIO | None = None
         self._lock = threading.Lock()
         self._owner = 0
-        self._file: FileIO | None = None
         self._size = 0
         self._part = 0
         self._run = secrets.token_hex(8)
@@ -147,6 +147,11 @@ class DecisionLog:
 
     def __exit__(self, *what: object) -> None:
         self.close()
+
+    def __del__(self) -> None:
+        # The cache went without `close`: what is written stays, the rest went with the cache.
+        if getattr(self, "_file", None) is not None:
+            self._shut()
 
     def __repr__(self) -> str:
         state = "running" if self.running else f"stopped by {self.error!r}" if self.error else "closed"

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from adaptcache import Cache, Cause, Fixed, Learned, _core, cached
+from adaptcache import Cache, Cause, Learned, _core, cached
 from adaptcache.doctor import read
 
 NEVER = 1 << 62
@@ -275,3 +275,436 @@ def test_every_line_agrees_with_an_independent_accountant(
     protected = [line for line in written if line["premature"] or (line["found"] and line["seen"] <= line["window"] + 1e-9)]
     assert len(protected) == stats.protected
     assert len(read(path)) == len(written) if written else True
+
+
+# -- one wait of each kind ----------------------------------------------------------------------------------
+
+def one(tmp_path: Path, **options: Any) -> tuple[Cache[Any, Any], Clock, Path]:
+    """A cache that lets go at once where it may; every cost 8, every size 4: break-even 8 s, window 2 s."""
+    clock = Clock()
+    cache: Cache[Any, Any] = Cache(options.pop("maxsize", None), lambda value: 4, timer=clock,
+                                   expiry=learned(**{"premature": 1.0, **options}))
+    assert cache.brain is not None
+    cache.brain.only = _core.SLOT_STATIC
+    cache.log_decisions(tmp_path / "log", sample=1)
+    return cache, clock, tmp_path / "log"
+
+
+def close(cache: Cache[Any, Any], path: Path) -> list[dict[str, Any]]:
+    assert cache.decision_log is not None
+    cache.decision_log.close()
+    return lines(path)
+
+
+def test_a_premature_removal_is_told_with_what_it_cost(tmp_path: Path) -> None:
+    cache, clock, path = one(tmp_path)
+    cache.set("a", 1, cost=8)
+    clock.ticks = ns(1.5)
+    assert cache.get("a") is None
+    line, = close(cache, path)
+    assert (line["outcome"], line["after"], line["found"], line["premature"], line["bound"]) == ("asked", 1.5, False, True, "mixture")
+    assert (line["gone"], line["rent"], line["miss"], line["spared"], line["least"]) == (0, 0, 8, 1.5, 1.5)
+
+
+def test_a_removal_after_which_nobody_came_is_told_at_the_horizon(tmp_path: Path) -> None:
+    cache, clock, path = one(tmp_path)
+    cache.set("a", 1, cost=8)
+    log = cache.decision_log
+    assert log is not None
+    clock.ticks = ns(64.0) - 100
+    log.flush()
+    assert log.written == 0, "a request would still count"
+    clock.ticks += 200
+    log.flush()
+    assert log.written == 1
+    line, = close(cache, path)
+    assert (line["outcome"], line["after"], line["least"]) == ("never", None, 0)
+    assert line["seen"] == line["spared"] == pytest.approx(64)
+
+
+def test_the_guard_is_named_where_it_held(tmp_path: Path) -> None:
+    cache, clock, path = one(tmp_path, premature=0.0)
+    for key in "ab":
+        cache.set(key, 1, cost=8)
+        clock.ticks += 1
+    clock.ticks = ns(2.5)
+    cache.get("a"), cache.get("b")
+    got = {line["bound"]: line for line in close(cache, path)}
+    # One loss is allowed, so the first may go at once; the other is held to the end of its window.
+    assert set(got) == {"mixture", "guard"}
+    assert (got["mixture"]["gone"], got["mixture"]["refused"]) == (0, None)
+    assert got["guard"]["refused"] == 0 and got["guard"]["gone"] == pytest.approx(2.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("options", "ttl", "bound", "gone"), [
+    ({"floor": 1.0}, None, "floor", 1.0), ({"floor": 1.0}, 0.5, "ceiling", 0.5), ({"premature": 0.0, "window": 5.0, "ceiling": 3.0}, None, "ceiling", 3.0),
+])
+def test_floor_and_ceiling_are_named(tmp_path: Path, options: dict[str, Any], ttl: float | None, bound: str, gone: float) -> None:
+    cache, clock, path = one(tmp_path, **options)
+    if bound == "ceiling":
+        assert cache.brain is not None
+        cache.brain.only = _core.SLOT_MULTIPLE      # holds to break-even
+    cache.set("a", 1, cost=8, ttl=ttl)
+    clock.ticks = ns(4.0)
+    cache.get("a")
+    line, = close(cache, path)
+    assert (line["bound"], line["gone"]) == (bound, pytest.approx(gone))
+
+
+def test_capacity_is_named(tmp_path: Path) -> None:
+    cache, clock, path = one(tmp_path, maxsize=4)
+    assert cache.brain is not None
+    cache.brain.only = _core.SLOT_MULTIPLE
+    cache.set("a", 1, cost=8)
+    clock.ticks = ns(1.0)
+    cache.set("b", 1, cost=8)
+    clock.ticks = ns(3.0)
+    cache.get("a")
+    first, second = close(cache, path)
+    assert (first["bound"], first["gone"], first["after"], first["premature"]) == ("capacity", 1, 3, False)
+    assert (second["outcome"], second["gone"], second["least"]) == ("open", None, None)
+
+
+def test_free_memory_has_no_verdict(tmp_path: Path) -> None:
+    clock = Clock()
+    cache: Cache[str, int] = Cache(None, timer=clock, expiry=learned(memory_price=0.0))
+    cache.log_decisions(tmp_path / "log", sample=1)
+    cache["a"] = 1
+    clock.ticks = ns(9.0)
+    assert cache.get("a") == 1
+    line = close(cache, tmp_path / "log")[0]
+    assert (line["breakeven"], line["bound"], line["rent"], line["least"]) == (None, "nothing", 0, 0)
+    assert "verdict" not in line and "features" not in line
+
+
+# -- sampling, files ----------------------------------------------------------------------------------------
+
+def busy(cache: Cache[Any, Any], clock: Clock, rounds: int = 400, keys: int = 40) -> None:
+    for i in range(rounds):
+        clock.ticks += STEP
+        if cache.get(f"key {i % keys}") is None:
+            cache.set(f"key {i % keys}", "value", cost=2, namespace="tenant secret")
+
+
+def test_a_sample_keeps_whole_histories(tmp_path: Path) -> None:
+    got = []
+    for name, sample in (("all", 1.0), ("some", 0.3)):
+        clock = Clock()
+        cache: Cache[str, str] = Cache(None, timer=clock, expiry=learned())
+        cache.log_decisions(tmp_path / name, sample=sample, salt="s")
+        busy(cache, clock)
+        rows = [{k: v for k, v in line.items() if k != "id"} for line in close(cache, tmp_path / name)]
+        got.append(rows)
+    everything, some = got
+    keys = {line["key"] for line in some}
+    assert 2 <= len(keys) <= 25 and len({line["key"] for line in everything}) == 40
+    assert some == [line for line in everything if line["key"] in keys]
+
+
+def test_salt_decides_which_keys_and_what_they_are_called(tmp_path: Path) -> None:
+    names = []
+    for number, salt in enumerate(("a", "b", "a", None)):
+        clock = Clock()
+        cache: Cache[str, str] = Cache(None, timer=clock, expiry=learned())
+        cache.log_decisions(tmp_path / str(number), sample=0.5, salt=salt)
+        busy(cache, clock)
+        names.append(frozenset(line["key"] for line in close(cache, tmp_path / str(number))))
+    assert names[0] == names[2] and len(set(names)) == 3
+
+
+@pytest.mark.parametrize("namespaces", ["repr", "hash"])
+def test_no_key_and_no_value_is_written(tmp_path: Path, namespaces: str) -> None:
+    clock = Clock()
+    cache: Cache[str, str] = Cache(None, timer=clock, expiry=learned())
+    cache.log_decisions(tmp_path / "log", sample=1, namespaces=namespaces)
+    for i in range(50):
+        clock.ticks += STEP
+        cache.set(f"customer {i % 5}", "the value", features={"plan": "gold", "rows": 3}, namespace="orders")
+    rows = close(cache, tmp_path / "log")
+    text = (tmp_path / "log").read_text()
+    assert "customer" not in text and "the value" not in text and "gold" not in text
+    assert ("orders" in text) == (namespaces == "repr")
+    assert {line["namespace"] for line in rows} == {"'orders'"} or namespaces == "hash"
+    assert all(line["features"]["rows"] == 3 and 0 <= line["features"]["plan"] <= 1 for line in rows)
+
+
+def test_files_are_bounded_and_whole(tmp_path: Path) -> None:
+    clock = Clock()
+    cache: Cache[str, str] = Cache(None, timer=clock, expiry=learned())
+    log = cache.log_decisions(tmp_path / "log", sample=1, max_bytes=1 << 14)
+    for _ in range(8):
+        busy(cache, clock, 100)
+        cache.learn()
+        sizes = [file.stat().st_size for file in tmp_path.iterdir()]
+        assert sum(sizes) <= 1 << 14 and len(sizes) <= 2
+    log.close()
+    assert log.written >= 800 - 40
+    files = read(tmp_path / "log")
+    assert not files.notes and len(files.headers) == 2
+    assert files.headers[1]["part"] == files.headers[0]["part"] + 1 > 5
+
+
+def test_an_old_log_is_kept_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    clock = Clock()
+    cache: Cache[str, str] = Cache(None, timer=clock, expiry=learned())
+    for _ in range(2):
+        cache.log_decisions(tmp_path / "log", sample=1)
+        busy(cache, clock, 50)
+    close(cache, tmp_path / "log")
+    assert len(read(tmp_path / "log").headers) == 2
+    (tmp_path / "mine").write_text("dear diary\n")
+    (tmp_path / "folder").mkdir()
+    running = cache.log_decisions(tmp_path / "other", sample=1)
+    for name in ("mine", "folder"):
+        with pytest.raises(ValueError, match="is no log of decisions"):
+            cache.log_decisions(tmp_path / name)
+    assert (tmp_path / "mine").read_text() == "dear diary\n"
+    with pytest.raises(OSError):
+        cache.log_decisions(tmp_path / "mine" / "log")
+    for wrong in ({"sample": 0}, {"sample": 1.5}, {"sample": math.nan}, {"max_bytes": 100}, {"namespaces": "all"}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}: "):
+            cache.log_decisions(tmp_path / "new", **wrong)      # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="salt: "):
+        cache.log_decisions(tmp_path / "new", salt=1.5)     # type: ignore[arg-type]
+    assert running is cache.decision_log or not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="only a learned expiry decides"):
+        Cache(4, expiry=5.0).log_decisions(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_refused_arguments_leave_the_running_log_alone(tmp_path: Path) -> None:
+    cache, clock, path = one(tmp_path)
+    log = cache.decision_log
+    for wrong in ({"sample": 0}, {"namespaces": "all"}):
+        with pytest.raises(ValueError):
+            cache.log_decisions(path, **wrong)      # type: ignore[arg-type]
+    assert cache.decision_log is log and log is not None and log.running
+    cache.set("a", 1)
+    assert len(close(cache, path)) == 1
+    log.close()
+    assert not log.running and log.error is None
+
+
+def test_a_full_disk_ends_the_log_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    clock = Clock()
+    cache: Cache[str, str] = Cache(None, timer=clock, expiry=learned())
+    log = cache.log_decisions(tmp_path / "log", sample=1)
+    assert log._file is not None
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, log._file.fileno())
+    os.close(full)
+    caplog.set_level(logging.ERROR, "adaptcache")
+    busy(cache, clock, 3000)
+    cache.learn()
+    log.flush()
+    log.close()
+    assert isinstance(log.error, OSError) and not log.running and log.written == 0
+    assert [record.message for record in caplog.records if "log of decisions" in record.message] != []
+    assert len([record for record in caplog.records if "log of decisions" in record.message]) == 1
+    assert cache.get("key 1") is not None or cache.stats().misses
+    cache._check()
+    cache.log_decisions(tmp_path / "again", sample=1)       # and it can begin anew
+    busy(cache, clock, 100)
+    assert len(close(cache, tmp_path / "again")) >= 60
+
+
+# -- who writes ---------------------------------------------------------------------------------------------
+
+def test_an_operation_on_a_key_that_is_not_logged_never_writes(tmp_path: Path) -> None:
+    clock = Clock()
+    cache: Cache[int, int] = Cache(None, timer=clock, expiry=learned())
+    log = cache.log_decisions(tmp_path / "log", sample=0.5, salt="x")
+    cache.update({key: key for key in range(64)})
+    log._lock.acquire()             # as though somebody were writing
+    try:
+        for _ in range(60):
+            clock.ticks += STEP
+            for key in range(64):
+                cache.get(key)
+        assert log.written == 0
+        assert cache._log_state()["waiting"] > 1024
+    finally:
+        log._lock.release()
+    writers = []
+    for key in range(64):
+        before = log.written
+        cache.get(key)
+        if log.written > before:
+            writers.append(key)
+    assert len(writers) == 1, "the first logged key wrote all that had gathered"
+    log.close()
+    logged = {line["key"] for line in lines(tmp_path / "log")}
+    silent = [key for key in range(64) if log._digest(key.to_bytes(8, "little")).hex() not in logged]
+    assert silent and writers[0] not in silent and writers[0] == min(set(range(64)) - set(silent))
+
+
+def test_pending_decisions_are_bounded(tmp_path: Path) -> None:
+    clock = Clock()
+    cache: Cache[int, int] = Cache(None, timer=clock, expiry=learned())
+    log = cache.log_decisions(tmp_path / "log", sample=1)
+    for key in range(40_000):
+        cache[key] = key
+    state = cache._log_state()
+    assert state["open"] + state["waiting"] <= _core.LOG_CAPACITY and state["sample"] < 0.6
+    log.close()
+    rows = lines(tmp_path / "log")
+    assert {line["outcome"] for line in rows} == {"open"}
+    # What is left is a fair half, not the first or the last that came.
+    assert 8_000 < len(rows) < 30_000
+    assert cache._log_state() == {}
+
+
+@pytest.mark.parametrize("learner", ["manual", "thread"])
+def test_threads_lose_no_line_and_tell_no_wait_twice(tmp_path: Path, learner: str) -> None:
+    cache: Cache[int, int] = Cache(None, expiry=learned(learner=learner, memory_price=100.0))
+    log = cache.log_decisions(tmp_path / "log", sample=1)
+    asked = Counter[int]()
+
+    def work(number: int) -> None:
+        for i in range(1500):
+            key = (i * 7 + number) % 50
+            if cache.get(key) is None:
+                cache.set(key, key, cost=2)
+            if i % 100 == 0:
+                log.flush()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    del asked
+    stats = cache.stats()
+    log.close()
+    rows = lines(tmp_path / "log")
+    assert len(rows) == len({line["id"] for line in rows}) == log.written
+    assert log.dropped == 0 and log.error is None
+    # Every request that found a value ended a wait.
+    assert sum(line["found"] is True for line in rows) == stats.hits
+    per_key: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for line in rows:
+        per_key[line["key"]].append(line)
+    for history in per_key.values():
+        for before, after in zip(history, history[1:], strict=False):
+            assert after["time"] >= before["time"] + before["seen"] - 1e-6
+
+
+class Nosy:
+    """A label whose repr calls in."""
+
+    cache: Any = None
+
+    def __repr__(self) -> str:
+        self.cache.get("a")
+        self.cache.decision_log.flush()
+        self.cache.log_decisions  # noqa: B018
+        self.cache.clear()
+        return "nosy"
+
+
+class Sour:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+@pytest.mark.parametrize(("label", "called"), [(Nosy, "nosy"), (Sour, "<Sour 1>")])
+def test_labels_may_call_in_or_raise(tmp_path: Path, label: type, called: str) -> None:
+    cache, clock, path = one(tmp_path)
+    name = label()
+    Nosy.cache = cache
+    for key in "abc":
+        cache.set(key, 1, cost=8, namespace=name)
+    clock.ticks = ns(1.0)
+    for key in "abc":
+        cache.get(key)
+    rows = close(cache, path)
+    assert len(rows) == 3 and {line["namespace"] for line in rows} == {called}
+    cache._check()
+
+
+def test_callbacks_and_timers_may_call_in(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    clock = Clock()
+    logs = []
+
+    def told(*what: Any) -> None:
+        logs[-1].flush()
+        if len(logs) == 1:
+            logs.append(cache.log_decisions(tmp_path / "second", sample=1))
+
+    class Looking(Clock):
+        deep = 0
+
+        def __call__(self) -> float:
+            if logs and not self.deep:
+                self.deep = 1
+                logs[-1].flush()
+                self.deep = 0
+            return self.now
+
+    clock = Looking()
+    cache: Cache[str, int] = Cache(2, timer=clock, on_removal=told, expiry=learned())
+    logs.append(cache.log_decisions(path, sample=1))
+    for i in range(50):
+        clock.ticks += STEP
+        cache.set(f"{i % 7}", i, cost=3)
+        cache.get(f"{i % 5}")
+    for log in logs:
+        log.close()
+        assert log.error is None
+    assert len(logs) == 2 and lines(path) and lines(tmp_path / "second")
+    cache._check()
+
+
+def test_a_decorated_function_is_logged(tmp_path: Path) -> None:
+    clock = Clock()
+
+    @cached(expiry=learned(miss_cost=2.0), timer=clock)
+    def double(x: int) -> int:
+        return 2 * x
+
+    with double.cache.log_decisions(tmp_path / "log", sample=1) as log:
+        for _ in range(3):
+            assert double(4) == 8
+    assert log.written == 3 and not log.running
+    assert [line["outcome"] for line in lines(tmp_path / "log")] == ["asked", "asked", "open"]
+
+
+def test_a_log_of_a_cache_that_is_gone_closes(tmp_path: Path) -> None:
+    cache, _, path = one(tmp_path)
+    log = cache.decision_log
+    cache["a"] = 1
+    assert log is not None
+    del cache
+    log.close()
+    assert not log.running and log.error is None and log.dropped == 0
+
+
+def test_the_log_changes_no_decision(tmp_path: Path) -> None:
+    said = []
+    for sample in (None, 1.0):
+        clock = Clock()
+        cache: Cache[str, str] = Cache(30, timer=clock, expiry=learned(predictors=("table", "river"), memory_price=1.0))
+        if sample:
+            cache.log_decisions(tmp_path / "log", sample=sample)
+        busy(cache, clock, 2000)
+        cache.learn()
+        said.append(cache.stats())
+    assert said[0] == said[1]
+
+
+def test_a_replay_logs_what_the_live_cache_would(tmp_path: Path) -> None:
+    from adaptcache.simulate import learned as replay
+    from adaptcache.simulate.synthetic import generate
+
+    trace = generate("pipeline", seed=1, requests=3000)
+    plain = replay.replay(trace, 1e-8, seed=4)
+    logged = replay.replay(trace, 1e-8, seed=4, log=tmp_path / "log")
+    assert plain == logged
+    rows = lines(tmp_path / "log")
+    assert sum(line["found"] is True for line in rows) == logged["requests"] - logged["misses"]
+    assert sum(line["premature"] for line in rows) == logged["lost"]
+    assert sum(line["rent"] for line in rows) == pytest.approx(logged["hold_cost"], rel=1e-5)
+    assert set(trace.features) <= set(rows[0]["features"])

@@ -595,10 +595,10 @@ def test_features_of_the_users_reach_the_model() -> None:
     cache.set("a", 1, features={"rows": 12, "share": 0.25, "plan": "gold"}, cost=4)
     cache.learn()
     x = model.seen[-1]
-    assert tuple(x) == NAMES
-    assert (x["app0"], x["app1"]) == (12, 0.25)
+    assert tuple(x) == ("rows", "share", "plan", *NAMES[8:])
+    assert (x["rows"], x["share"]) == (12, 0.25)
     assert x["log_breakeven"] == pytest.approx(math.log2(4e9), abs=1e-3)
-    assert 0 <= x["app2"] <= 1
+    assert 0 <= x["plan"] <= 1
 
 
 def test_category_stands_for_how_often_its_keys_come_back() -> None:
@@ -613,10 +613,10 @@ def test_category_stands_for_how_often_its_keys_come_back() -> None:
     clock.now += 10
     cache.set("new", 1, features={"kind": "once"})
     cache.learn()
-    once = model.seen[-1]["app0"]
+    once = model.seen[-1]["kind"]
     cache.set("new 2", 1, features={"kind": "often"})
     cache.learn()
-    assert once < 0.2 < 0.6 < model.seen[-1]["app0"]
+    assert once < 0.2 < 0.6 < model.seen[-1]["kind"]
 
 
 def test_labels_that_a_model_learns_from_are_the_waits() -> None:
@@ -696,7 +696,7 @@ def test_explanation_gives_the_numbers_that_decide() -> None:
     assert why.expiry == "learned"
     assert (why.idle, why.expires_in, why.cost) == (1.5, 98.5, 8)
     assert why.breakeven == pytest.approx(8.0) and why.window == pytest.approx(2.0)
-    assert why.features == {"rows": 3}
+    assert why.features["rows"] == 3
     assert 0 <= why.comes_back <= 1
     assert sum(share for share, _ in why.verdicts.values()) == pytest.approx(1, abs=1e-6)
     assert all(0 <= held <= 1 for _, held in why.verdicts.values())

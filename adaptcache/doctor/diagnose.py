@@ -21,7 +21,8 @@ from adaptcache.doctor.read import Floats, Log
 KEYS: Final = 30            # with fewer, nothing is said
 WAITS: Final = 200
 MATTERS: Final = 0.02       # share of all that was paid, below which nothing is worth a change
-CLEAR: Final = 0.05         # how much cheaper, of what a namespace paid, a fixed TTL must be at the least
+CLEAR: Final = 0.1          # how much cheaper, of what a namespace paid, a fixed TTL must be at the least
+TAKEN: Final = 0.25         # share of waits that capacity or the ceiling ended, from which on they are what counts
 LEVEL: Final = 0.95
 
 
@@ -44,7 +45,7 @@ class Namespace:
     name: str
     keys: int
     waits: int
-    asked: float                # share of the waits that ended by a request
+    asked: float                # share of the waits whose outcome is known that ended by a request
     paid: float
     least: float                # what it would have cost with the future known
     dead: float                 # share of its rent spent on waits after which nobody came
@@ -98,7 +99,7 @@ class Diagnosis:
     rent: float
     misses: float
     least: float
-    dead: float                 # share of the rent spent on waits after which nobody came
+    dead: float                 # share of the rent, of waits whose outcome is known, after which nobody came
     premature: int
     outcomes: dict[str, int]
     bounds: dict[str, dict[str, float]]
@@ -127,7 +128,7 @@ def diagnose(log: Log, *, worst: int = 10) -> Diagnosis:
         files=log.files, notes=log.notes, keys=len(np.unique(log.key)), waits=len(log),
         seconds=_span(log), sample=_number(state, "sample"), dropped=int(_number(state, "dropped") or 0),
         paid=total, rent=float(log.rent.sum()), misses=float(log.miss.sum()), least=float(np.nansum(log.least)),
-        dead=_share(log.rent[nobody].sum(), log.rent.sum()), premature=int(log.premature.sum()),
+        dead=_share(log.rent[nobody].sum(), log.rent[log.outcome != "open"].sum()), premature=int(log.premature.sum()),
         outcomes={name: int((log.outcome == name).sum()) for name in np.unique(log.outcome).tolist()},
         bounds={name: {"waits": int((log.bound == name).sum()), "gone": int(((log.bound == name) & ~np.isnan(log.gone)).sum()),
                        "paid": _share(paid[log.bound == name].sum(), total)} for name in np.unique(log.bound).tolist()},
@@ -154,16 +155,17 @@ def _number(state: dict[str, Any], name: str) -> float | None:
 
 def _namespaces(log: Log, paid: Floats) -> Iterator[Namespace]:
     of = [np.flatnonzero(log.namespace == number) for number in range(len(log.namespaces))]
-    large = [len(rows) >= WAITS and len(np.unique(log.key[rows])) >= KEYS and paid[rows].sum() > 0 for rows in of]
+    large = [(log.outcome[rows] != "open").sum() >= WAITS and len(np.unique(log.key[rows])) >= KEYS and paid[rows].sum() > 0 for rows in of]
     # One interval each, all of them right together with LEVEL (Bonferroni).
     level = 1 - (1 - LEVEL) / max(1, sum(large))
     for number, rows in enumerate(of):
         nobody = np.isin(log.outcome[rows], ("never", "overwritten", "deleted"))
         rent = log.rent[rows]
+        known = rows[log.outcome[rows] != "open"]
         plain: dict[str, Any] = {
             "name": log.namespaces[number], "keys": len(np.unique(log.key[rows])), "waits": len(rows),
-            "asked": float(log.asked[rows].mean()), "paid": float(paid[rows].sum()),
-            "least": float(np.nansum(log.least[rows])), "dead": _share(rent[nobody].sum(), rent.sum()),
+            "asked": float(log.asked[known].mean()) if len(known) else 0.0, "paid": float(paid[rows].sum()),
+            "least": float(np.nansum(log.least[rows])), "dead": _share(rent[nobody].sum(), log.rent[known].sum()),
         }
         if not large[number]:
             yield Namespace(**plain)
@@ -172,8 +174,12 @@ def _namespaces(log: Log, paid: Floats) -> Iterator[Namespace]:
         rules = hindsight.rules(log, rows)
         rule = hindsight.best(rules)
         saves = hindsight.against(mine, rules, level)
-        if _at_most(by_key(log, rows, log.asked[rows].astype(float)) > 0, level) < 0.02:
+        taken = {bound: (log.bound[rows] == bound) & ~np.isnan(log.gone[rows]) for bound in ("capacity", "ceiling")}
+        held_back = next((bound for bound, waits in taken.items() if waits.mean() > TAKEN), None)
+        if _at_most(by_key(log, known, log.asked[known].astype(float)) > 0, level) < 0.02:
             verdict = "never asked again"
+        elif held_back is not None:
+            verdict = f"the {held_back} decides"        # no rule of expiry can be judged by what it did not decide
         elif saves.low > CLEAR:
             verdict = "fixed is cheaper"
         elif saves.high < -CLEAR:
