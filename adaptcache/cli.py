@@ -104,7 +104,8 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
         raise click.UsageError("--memory-price goes with --expiry: eviction has no price of memory.")
     if html is not None and not html.parent.is_dir():
         raise click.BadParameter(f"there is no directory {html.parent}", param_hint="'--html'")
-    if log is not None and (len(traces) != 1 or len(memory_price or [""]) != 1 or (not everything and "learned" not in (expiry or []))):
+    asked = ["learned"] if everything else expiry or []
+    if log is not None and (len(traces) != 1 or len(memory_price or [""]) != 1 or asked.count("learned") != 1):
         raise click.UsageError("--log goes with --expiry learned, one trace and one memory price.")
     chosen_policies = list(run.POLICIES) if everything else policy or []
     chosen_prices = memory_price or [DEFAULT_RUN_PRICE if everything else DEFAULT_PRICE]

@@ -139,7 +139,7 @@ def test_a_namespace_that_is_never_asked_again_is_found(tmp_path: Path) -> None:
 def test_a_fixed_period_is_found_where_learning_was_not_allowed_to(tmp_path: Path) -> None:
     """Held to break-even by force (10 s), while 4 s is what the keys want."""
     service = Service(tmp_path / "log", only=_core.SLOT_MULTIPLE)
-    run(service, 900, periodic, steady)
+    run(service, 400, periodic, steady)
     found = service.diagnosis()
     assert kinds(found) == {("fixed is cheaper", "'pairs'")}
     pairs = space(found, "pairs")
