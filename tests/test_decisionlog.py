@@ -9,9 +9,12 @@ import json
 import logging
 import math
 import os
+import subprocess
+import sys
 import threading
 from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +152,7 @@ def check(line: dict[str, Any], wait: Wait, books: Accountant, app: tuple[str, .
     else:
         assert line["ceiling"] == about((wait.ceiling - wait.last) / 1e9, abs=1e-8)
     if books.unbounded:         # else the policy may choose the very key that is written: its history begins anew
-        assert line["accesses"] == wait.count
+        assert line["accesses"] == wait.count or min(line["accesses"], wait.count) >= 15     # beyond, about
     assert line["outcome"] == wait.outcome and line["found"] == wait.found and line["premature"] == wait.premature
     assert line["seen"] == about(seen / 1e9, abs=1e-8)
     assert line["after"] == (about(seen / 1e9, abs=1e-8) if asked else None)
@@ -184,23 +187,24 @@ def check(line: dict[str, Any], wait: Wait, books: Accountant, app: tuple[str, .
 
 OPERATIONS = st.lists(
     st.one_of(
-        st.tuples(st.just("ask"), st.integers(0, 5)),
-        st.tuples(st.just("ask"), st.integers(0, 5)),
-        st.tuples(st.just("put"), st.integers(0, 5), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 8]),
+        st.tuples(st.just("ask"), st.integers(0, 2)),
+        st.tuples(st.just("ask"), st.integers(0, 2)),
+        st.tuples(st.just("ask"), st.integers(0, 2)),
+        st.tuples(st.just("put"), st.integers(0, 2), st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 8]),
                   st.sampled_from([math.inf, math.inf, 1.5, 0.0])),
-        st.tuples(st.just("delete"), st.integers(0, 5)),
+        st.tuples(st.just("delete"), st.integers(0, 2)),
         st.tuples(st.just("clear")),
         st.tuples(st.just("ahead"), st.sampled_from([0.0, 2.0])),
         st.tuples(st.just("learn")),
-        st.tuples(st.just("wait"), st.sampled_from([0, 1, 10, 40, 150, 600, 9000])),
-        st.tuples(st.just("wait"), st.sampled_from([0, 1, 10, 40, 150, 600, 9000])),
-    ), max_size=60)
+        st.tuples(st.just("wait"), st.sampled_from([0, 1, 10, 40, 150, 300, 600, 9000])),
+        st.tuples(st.just("wait"), st.sampled_from([0, 1, 10, 40, 150, 300, 600, 9000])),
+    ), min_size=25, max_size=80)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ops=OPERATIONS, premature=st.sampled_from([0.0, 0.3, 1.0]), expert=st.sampled_from([-1, _core.SLOT_STATIC, _core.SLOT_MULTIPLE + 4]),
        window=st.sampled_from([None, 0.6, 100.0]), floor=st.sampled_from([0.0, 0.9]), ceiling=st.sampled_from([math.inf, 3.0]),
-       maxsize=st.sampled_from([math.inf, 8]))
+       maxsize=st.sampled_from([math.inf, 6]))
 def test_every_line_agrees_with_an_independent_accountant(
     tmp_path: Path, ops: list[tuple[Any, ...]], premature: float, expert: int, window: float | None, floor: float, ceiling: float,
     maxsize: float,
@@ -265,7 +269,7 @@ def test_every_line_agrees_with_an_independent_accountant(
     expected: dict[Any, list[Wait]] = defaultdict(list)
     for key, wait in sorted(books.done, key=lambda item: item[1].last):
         expected[key].append(wait)
-    name = {key: log._digest(key.to_bytes(8, "little")).hex() for key in range(6)}
+    name = {key: log._digest(key.to_bytes(8, "little")).hex() for key in range(3)}
     assert Counter({name[key]: len(waits) for key, waits in expected.items()}) == Counter({key: len(got) for key, got in by_hash.items()})
     for key, waits in expected.items():
         for line, wait in zip(by_hash[name[key]], waits, strict=True):
@@ -473,7 +477,7 @@ def test_an_old_log_is_kept_and_a_foreign_file_is_refused(tmp_path: Path) -> Non
 
 
 def test_refused_arguments_leave_the_running_log_alone(tmp_path: Path) -> None:
-    cache, clock, path = one(tmp_path)
+    cache, _, path = one(tmp_path)
     log = cache.decision_log
     for wrong in ({"sample": 0}, {"namespaces": "all"}):
         with pytest.raises(ValueError):
@@ -587,7 +591,7 @@ def test_threads_lose_no_line_and_tell_no_wait_twice(tmp_path: Path, learner: st
     for line in rows:
         per_key[line["key"]].append(line)
     for history in per_key.values():
-        for before, after in zip(history, history[1:], strict=False):
+        for before, after in pairwise(history):
             assert after["time"] >= before["time"] + before["seen"] - 1e-6
 
 
@@ -673,7 +677,7 @@ def test_a_decorated_function_is_logged(tmp_path: Path) -> None:
 
 
 def test_a_log_of_a_cache_that_is_gone_closes(tmp_path: Path) -> None:
-    cache, _, path = one(tmp_path)
+    cache, *_ = one(tmp_path)
     log = cache.decision_log
     cache["a"] = 1
     assert log is not None
@@ -708,3 +712,34 @@ def test_a_replay_logs_what_the_live_cache_would(tmp_path: Path) -> None:
     assert sum(line["premature"] for line in rows) == logged["lost"]
     assert sum(line["rent"] for line in rows) == pytest.approx(logged["hold_cost"], rel=1e-5)
     assert set(trace.features) <= set(rows[0]["features"])
+
+
+FORKED = """
+import os, sys
+from adaptcache import Cache, Learned
+
+cache = Cache(None, timer=lambda: 1.0, expiry=Learned(memory_price=0.1, learner="manual", seed=1))
+log = cache.log_decisions(sys.argv[1], sample=1)
+cache["a"] = 1
+child = os.fork()
+if not child:
+    cache["child"] = 2
+    log.close()
+    os._exit(0 if not log.running and log.written == 0 and cache.get("child") == 2 else 1)
+status = os.waitpid(child, 0)[1]
+log.close()
+sys.exit(status or log.written != 1)
+"""
+
+
+def test_a_forked_child_leaves_the_file_to_its_parent(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED, str(tmp_path / "log")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert len(lines(tmp_path / "log")) == 1
+
+
+def test_what_is_known_at_the_end_of_the_process_is_written(tmp_path: Path) -> None:
+    script = FORKED[:FORKED.index("child =")]
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script, str(tmp_path / "log")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line["outcome"] for line in lines(tmp_path / "log")] == ["open"]

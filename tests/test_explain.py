@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -92,7 +93,7 @@ def test_distribution_agrees_with_the_chance_within_the_window() -> None:
     assert why.comes_back is not None and why.window is not None
     assert why.expects == "table:key"
     points = [(0.0, 0.0), *why.distribution]
-    for (low, less), (high, more) in zip(points, points[1:], strict=False):
+    for (low, less), (high, more) in pairwise(points):
         if low < why.window <= high:
             part = (why.window - low) / (high - low)
             assert why.comes_back == pytest.approx(less + part * (more - less), abs=1e-5)
