@@ -904,6 +904,33 @@ cdef class Store:
     def policy_name(self):
         return self._policy_name
 
+    # -- state ---------------------------------------------------------------------------
+
+    def _moment(self):
+        """The latest time seen, in nanoseconds."""
+        return self._now()
+
+    def _names(self):
+        """The numbers of namespaces, by label, and of features, by name."""
+        return dict(self._namespaces), dict(self._feature_names)
+
+    def _adopt(self, list labels, list names):
+        """Numbers for these namespaces, known or new (0: no room); and room for these features, while there is."""
+        numbers = []
+        for label in labels:
+            number = self._namespaces.get(label)
+            if number is None:
+                number = len(self._namespaces) + 1
+                if number < NAMESPACES:
+                    self._namespaces[label] = number
+                else:
+                    number = 0
+            numbers.append(number)
+        for name in names:
+            if name not in self._feature_names and len(self._feature_names) < APP:
+                self._feature_names[name] = len(self._feature_names)
+        return numbers
+
     # -- the learner's side --------------------------------------------------------------
 
     def _learn(self, int events=512):

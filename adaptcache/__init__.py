@@ -6,11 +6,12 @@ from adaptcache.expiry import Fixed, Idle, Learned, PerEntry, price
 from adaptcache.explain import Explanation
 from adaptcache.keys import hashkey, methodkey, typedkey
 from adaptcache.removal import Cause
+from adaptcache.state import merge
 from adaptcache.stats import Stats
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdaptcacheError", "Cache", "Cause", "Explanation", "Fixed", "Idle", "Learned", "PerEntry", "RecursiveLoadError",
-    "StateError", "Stats", "TraceError", "cached", "hashkey", "methodkey", "policies", "price", "typedkey",
+    "StateError", "Stats", "TraceError", "cached", "hashkey", "merge", "methodkey", "policies", "price", "typedkey",
 ]

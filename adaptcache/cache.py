@@ -9,11 +9,13 @@ import math
 import os
 import secrets
 import sys
+import threading
 from collections.abc import (
     Awaitable,
     Callable,
     Hashable,
     ItemsView,
+    Iterable,
     Iterator,
     KeysView,
     Mapping,
@@ -30,6 +32,7 @@ from adaptcache.expiry import Fixed, Idle, Learned, PerEntry
 from adaptcache.explain import Explanation, explanation
 from adaptcache.flights import MISSING, Flights
 from adaptcache.learn import experts
+from adaptcache.learn.knowledge import Knowledge, gather
 from adaptcache.learn.trainer import Trainer
 from adaptcache.learn.worker import WORKER
 from adaptcache.removal import CAUSES, Cause
@@ -230,11 +233,16 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         if self._trainer is not None:
             self._trainer.step()
 
+    def _forked(self) -> None:
+        """In a forked child: whoever held the lock is not here."""
+        if self._trainer is not None:
+            self._trainer.lock = threading.RLock()
+
     # -- state that survives
 
     def save(self, path: str | os.PathLike[str], *, entries: bool = False) -> None:
         """Write what was learned to a file, atomically; the entries too with `entries=True` (they are pickled)."""
-        learned = None if self._trainer is None else self._trainer.brain.state()
+        learned = self._knowledge()
         held = None
         if entries:
             held = [(key, value, self.expires_in(key) if key in self else 0.0) for key, value in self._pairs_held()]
@@ -248,20 +256,50 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         """A new cache with `maxsize`, `getsizeof` and the options of `Cache`, that knows what `save` wrote.
 
         `entries=True` also takes over the entries, each for the time it had left; they are pickled, so do this
-        only with files of your own. StateError for a file that is damaged, foreign, of another version or
-        learned with other predictors.
+        only with files of your own. StateError for a file that is damaged, foreign, of another version or machine,
+        or learned with other predictors. At another price of memory only what holds at every price is taken over.
         """
         learned, held = state.read(path, entries=entries)
         cache = cls(maxsize, getsizeof, **options)
         if cache._trainer is not None and learned is not None:
-            try:
-                cache._trainer.brain.restore(learned)
-            except (KeyError, TypeError, ValueError) as error:
-                raise StateError(f"{path}: {error}") from error
+            cache._fitting(path, learned).install(cache, cache._trainer)
         for key, value, left in held or ():
             if left > 0:
                 cache.set(key, value, ttl=None if left == math.inf else left)
         return cache
+
+    def merge_state(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> None:
+        """Add what other workers learned and saved to what this cache knows; entries stay as they are.
+
+        StateError for a file that `load` would refuse, or that was learned under another price or window;
+        nothing was changed then. ValueError when this cache does not learn. See `adaptcache.merge`.
+        """
+        if self._trainer is None:
+            raise ValueError("merge_state: this cache does not learn; its expiry is not Learned")
+        states = state.read_all(paths)
+        with self._trainer.lock:
+            mine = self._knowledge()
+            assert mine is not None
+            state.together([mine, *states], "merge_state").install(self, self._trainer)
+
+    def _knowledge(self) -> Knowledge | None:
+        if self._trainer is None:
+            return None
+        return gather(self, self._trainer, self._configuration(), self._keys_held())
+
+    def _configuration(self) -> dict[str, Any]:
+        """What learned state depends on."""
+        assert self._trainer is not None and isinstance(self._spec, Learned)
+        price, window = self._spec.memory_price, self._spec.window
+        return {"experts": self._trainer.brain.taking_part(), "models": self._trainer.names,
+                "price": None if price is None else float(price),
+                "window": None if window is None else min(float(window), 1e300)}
+
+    def _fitting(self, path: str | os.PathLike[str], learned: Knowledge) -> Knowledge:
+        try:
+            return learned.fitted(self._configuration())
+        except ValueError as error:
+            raise StateError(f"{path}: {error}") from error
 
     # -- looking at it
 

@@ -5,6 +5,7 @@ Runs wherever its caller runs: in the worker's thread, or by hand. It never touc
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +38,11 @@ class Trainer:
         self.learned = 0
         self.published = 0
         self.seconds = 0.0
+        self.kept = 0           # leaves of a restored tree that river's own has not caught up with
+        self.alike = False      # the keys that a restored state knew hash alike in every process
+        self.patience = 0       # labels learned by when it gives way all the same
+        # Held by whoever changes the models: a step, and who gathers or installs state.
+        self.lock = threading.RLock()
         self._x = np.empty((BATCH, _core.FEATURE_COUNT), np.float32)
         self._info = np.empty((BATCH, 6), np.float32)
         self._who = np.empty((BATCH, 2), np.uint32)
@@ -55,14 +61,15 @@ class Trainer:
 
     def step(self) -> int:
         """Take what the core has to offer, once around; how many labels and questions there were."""
-        began = time.perf_counter()
-        done = self._watch()
-        if self.guests:
-            done += self._answer()
-        if self.busy:
-            done += self._train()
-        self.seconds += time.perf_counter() - began
-        return done
+        with self.lock:
+            began = time.perf_counter()
+            done = self._watch()
+            if self.guests:
+                done += self._answer()
+            if self.busy:
+                done += self._train()
+            self.seconds += time.perf_counter() - began
+            return done
 
     def _watch(self) -> int:
         excess = self.brain.take_excess()
@@ -113,7 +120,40 @@ class Trainer:
         low, high = self.scope.bounds()
         weight, bias = self.hazards.freeze()
         self.brain.publish_line(weight, bias, low, high)
-        frozen = self.leaves.freeze(self.scope, self.brain)
-        if frozen is not None:
-            self.brain.publish_tree(*frozen, low, high)
+        if not self.kept or self.leaves.size >= self.kept or self.learned >= self.patience:
+            frozen = self.leaves.freeze(self.scope, self.brain)
+            if frozen is not None:
+                self.brain.publish_tree(*frozen, low, high)
+                self.kept = 0
         self.published = self.learned
+
+    def state(self) -> dict[str, Any] | None:
+        """River's linear models and their scaling, as plain numbers; None without river. The tree is the core's."""
+        if self.hazards is None:
+            return None
+        return {**self.scope.state(), "groups": self.hazards.state(), "learned": self.learned}
+
+    def restore(self, river: dict[str, Any] | None, tree: dict[str, Any] | None) -> None:
+        """Go on from what `state` gave, and from a published tree (nodes, low, high, learned).
+
+        Linear models go on as they were. A Hoeffding tree's estimator is not saved: the frozen tree serves,
+        and learns in its leaves, until a new one has as many leaves or has seen as many labels.
+        """
+        if self.hazards is None or self.leaves is None:
+            return
+        if river is not None:
+            self.scope.restore(river)
+            self.hazards.restore(river["groups"])
+            self.learned = self.published = river["learned"]
+        if tree is not None:
+            nodes = tree["nodes"]
+            now = self.brain.tree()
+            if now is None or now[0] != nodes.tobytes():
+                self.leaves = river_models.Leaves()
+                self.kept = int((nodes["feature"] < 0).sum())
+                self.patience = self.learned + tree["learned"]
+                feature, threshold, left, right = (
+                    np.ascontiguousarray(nodes[name]) for name in ("feature", "threshold", "left", "right"))
+                self.brain.publish_tree(feature, threshold, left, right, np.array(tree["low"], np.float32),
+                                        np.array(tree["high"], np.float32))
+        self.publish()
