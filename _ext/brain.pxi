@@ -51,8 +51,18 @@ cdef class Brain:
         self.g.price = value / 1e9
 
     @property
+    def alpha(self):
+        """The share of protected requests that may be lost."""
+        return self.g.alpha
+
+    @property
     def labels(self):
         return self.g.n_labels
+
+    @property
+    def outside(self):
+        """Accesses that were out of the range of what a published model was trained on."""
+        return self.g.n_outside
 
     @property
     def tracked(self):

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from bins cimport NB, bin_of, edge
-from flat cimport FEATURES, LEAVES, Line, Tree, in_scope, line_hazards, tree_leaf
+from flat cimport FEATURES, LEAVES, Line, Tree, line_hazards, tree_leaf, within_reach
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
 from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_forget, hedge_init
 from record cimport Record, count_bucket, record_start, record_touch
@@ -148,6 +148,7 @@ cdef struct Engine:
     uint32_t pokes_cap
     uint64_t n_labels
     uint64_t n_waits
+    uint64_t n_outside      # waits on which a published model had nothing to say: out of its range
     double excess[256]      # per closed round: majority's loss less the best static's, a label
     uint32_t excess_head
     uint32_t excess_tail
@@ -532,15 +533,25 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
                 t.dropped |= <uint16_t>(1 << k)
 
 cdef inline bint _engine_models(Engine* g, Tracker* t) noexcept nogil:
-    """Evaluate the published models for this access, if it is in their scope."""
+    """Evaluate the published models for this access, if it is in their scope; else the parent cells speak."""
+    cdef float x[FEATURES]
+    cdef bint outside = False
     t.has_line = 0
-    if g.line is not NULL and in_scope(t.x, g.line.low, g.line.high):
-        line_hazards(g.line, t.x, t.line, t.base, WINDOW)
-        t.has_line = 1
+    if g.line is not NULL:
+        if within_reach(t.x, g.line.low, g.line.high, x):
+            line_hazards(g.line, x, t.line, t.base, WINDOW)
+            t.has_line = 1
+        else:
+            outside = True
     t.has_leaf = 0
-    if g.tree is not NULL and in_scope(t.x, g.tree.low, g.tree.high):
-        t.leaf = <uint8_t>tree_leaf(g.tree, t.x)
-        t.has_leaf = 1
+    if g.tree is not NULL:
+        if within_reach(t.x, g.tree.low, g.tree.high, x):
+            t.leaf = <uint8_t>tree_leaf(g.tree, x)
+            t.has_leaf = 1
+        else:
+            outside = True
+    if not t.missed:
+        g.n_outside += outside      # the wait after a miss lasts until the value comes, and is none
     return True
 
 # -- waits ---------------------------------------------------------------------------------
@@ -804,6 +815,9 @@ cdef inline void engine_alarm(Engine* g) noexcept nogil:
     for b in range(NB):
         if g.everyone[b].n > 200:
             g.everyone[b].n = 200
+    for k in range(<size_t>LEAVES * NB):
+        if g.leaves[k].n > 100:
+            g.leaves[k].n = 100
     for k in range(<size_t>COUNTS * GAPS * NB):
         if g.habit[k].n > 100:
             g.habit[k].n = 100

@@ -910,6 +910,10 @@ cdef class Store:
         """The latest time seen, in nanoseconds."""
         return self._now()
 
+    def _books(self):
+        """The guard's: requests that were protected, and those of them that were lost."""
+        return self.x.guard.protected_, self.x.guard.lost
+
     def _names(self):
         """The numbers of namespaces, by label, and of features, by name."""
         return dict(self._namespaces), dict(self._feature_names)

@@ -33,7 +33,7 @@ from adaptcache.explain import Explanation, explanation
 from adaptcache.flights import MISSING, Flights
 from adaptcache.learn import experts
 from adaptcache.learn.knowledge import Knowledge, gather
-from adaptcache.learn.trainer import Trainer
+from adaptcache.learn.trainer import ROUND, Trainer
 from adaptcache.learn.worker import WORKER
 from adaptcache.removal import CAUSES, Cause
 from adaptcache.stats import Stats
@@ -222,7 +222,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             return 0
         while self._learn(512):
             pass
-        return self._trainer.step()
+        return self._trainer.step(*self._books())
 
     def _work(self) -> bool:
         """A bounded piece of learning from events, for the worker; True when there is more to do at once."""
@@ -231,7 +231,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     def _train(self) -> None:
         """One step of training models, for the worker."""
         if self._trainer is not None:
-            self._trainer.step()
+            self._trainer.step(*self._books())
 
     def _forked(self) -> None:
         """In a forked child: whoever held the lock is not here."""
@@ -309,16 +309,21 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         c = self._counters()
         loads = self._flights.loads
         weights: dict[str, float] = {}
-        alarms, fallback = 0, False
+        alarms: dict[str, int] = {}
+        reasons, outside, calm = [], 0, 0
         if self._trainer is not None:
             weights = experts.shares(self._trainer.brain, self._trainer.names)
-            alarms = self._trainer.alarms
-            fallback = c["in_flight"] + 1 > c["credit"] or (alarms > 0 and self._trainer.calm < 30)
+            alarms, outside, calm = dict(self._trainer.alarms), self._trainer.brain.outside, self._trainer.calm * ROUND
+            if c["in_flight"] + 1 > c["credit"]:
+                reasons.append("no credit")
+            if self._trainer.recovering:
+                reasons.append("drift")
         return Stats(
             hits=c["hits"], misses=c["misses"], loads=loads.done, load_failures=loads.failed, load_seconds=loads.seconds,
             inserts=c["inserts"], evictions=c["evictions"], expirations=c["expirations"], premature=c["premature"],
             protected=c["protected"], premature_budget=c["premature_budget"], in_flight=c["in_flight"], stale_served=0,
-            currsize=currsize, maxsize=self.maxsize, weights=weights, drift_alarms=alarms, fallback=fallback,
+            currsize=currsize, maxsize=self.maxsize, weights=weights, drift_alarms=sum(alarms.values()),
+            fallback=bool(reasons), fallback_reason=", ".join(reasons), alarms=alarms, calm=calm, out_of_scope=outside,
         )
 
     def explain(self, key: Any) -> Explanation:

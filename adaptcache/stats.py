@@ -21,6 +21,12 @@ class Stats:
     weights             expert -> its share in the mixture; empty unless the expiry is learned
     drift_alarms        how often the learner threw away what it knew about who predicts best
     fallback            the guard has no credit, or a drift alarm is recent: entries are held to their window's end
+    fallback_reason     "no credit", "drift", both with a comma between them, or ""
+    alarms              drift alarms by what raised them: "cost" (the mixture against the best static TTL), "guard"
+                        (the share of protected requests that was lost)
+    calm                labels learned since the last drift alarm, or since the beginning
+    out_of_scope        accesses that river's published models had nothing to say on: outside what they were trained
+                        on, so the tables' cells spoke alone
     """
 
     hits: int
@@ -41,6 +47,10 @@ class Stats:
     weights: Mapping[str, float] = field(default_factory=dict)
     drift_alarms: int = 0
     fallback: bool = False
+    fallback_reason: str = ""
+    alarms: Mapping[str, int] = field(default_factory=dict)
+    calm: int = 0
+    out_of_scope: int = 0
 
     @property
     def hit_ratio(self) -> float:

@@ -20,6 +20,7 @@ from river import drift, linear_model, optim, tree
 from adaptcache import _core
 
 Floats = NDArray[np.float32]
+DAY = [17, 18]          # sine and cosine of the time of day
 
 
 class Scope:
@@ -48,7 +49,7 @@ class Scope:
 
     def scaled(self, x: Floats) -> list[dict[int, float]]:
         """Rows as river wants them: standardised, without the features that never varied."""
-        varied = np.flatnonzero(self.m2 > 0)
+        varied = np.flatnonzero((self.m2 > 0) & self.told())
         z = (x[:, varied] - self.mean[varied]) / self.spread()[varied]
         numbers = varied.tolist()
         return [dict(zip(numbers, row, strict=True)) for row in z.tolist()]
@@ -58,10 +59,18 @@ class Scope:
         spread = np.sqrt(self.m2 / max(self.n, 1))
         return np.where(spread > 1e-9, spread, 1.0)
 
+    def told(self) -> NDArray[np.bool_]:
+        """Which features may speak: the time of day only once most of a day was seen. Before, it is a trend."""
+        told = np.ones(_core.FEATURE_COUNT, bool)
+        told[DAY] = (self.high - self.low)[DAY].min() > 1.5 if self.n else False
+        return told
+
     def bounds(self) -> tuple[Floats, Floats]:
         """The range, a tenth of it wider on both sides: outside, a model has nothing to say."""
         margin = np.maximum(0.1 * (self.high - self.low), 1e-3)
-        return (self.low - margin).astype(np.float32), (self.high + margin).astype(np.float32)
+        low, high = self.low - margin, self.high + margin
+        low[DAY], high[DAY] = -1.1, 1.1     # a clock cannot leave its face
+        return low.astype(np.float32), high.astype(np.float32)
 
 
     def state(self) -> dict[str, Any]:

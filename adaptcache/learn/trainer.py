@@ -21,6 +21,8 @@ PUBLISH_EVERY = 1000    # labels between two published models, once there are so
 FIRST = 300
 DENSE = 4000            # labels that river learns from one by one; later every THIN-th
 THIN = 8
+ROUND = 32              # protected requests, or labels, that make one value for a drift detector
+MOST_ROUNDS = 64        # values of one look at the guard's books, at most
 
 
 class Trainer:
@@ -32,8 +34,12 @@ class Trainer:
         self.scope = river_models.Scope()
         self.hazards = river_models.Hazards(self.scope) if river else None
         self.leaves = river_models.Leaves() if river else None
-        self.drift = river_models.adwin()
-        self.alarms = 0
+        # Two things are watched: what the mixture costs beyond the best static TTL, and the share of protected
+        # requests that the guard lost, beyond alpha.
+        self.drift = {"cost": river_models.adwin(), "guard": river_models.adwin()}
+        self.alarms = {"cost": 0, "guard": 0}
+        self.books = (0, 0)     # protected, lost, when last looked at
+        self.deaf = False       # no alarm is raised, for ablations
         self.calm = 0           # rounds since the last alarm
         self.learned = 0
         self.published = 0
@@ -55,15 +61,24 @@ class Trainer:
         return [guest.name for guest in self.guests]
 
     @property
+    def recovering(self) -> bool:
+        """Is an alarm recent?"""
+        return any(self.alarms.values()) and self.calm < 30
+
+    @property
     def busy(self) -> bool:
         """Is there anything to train outside the core?"""
         return self.hazards is not None or bool(self.guests)
 
-    def step(self) -> int:
-        """Take what the core has to offer, once around; how many labels and questions there were."""
+    def step(self, protected: int = 0, lost: int = 0) -> int:
+        """Take what the core has to offer, once around; how many labels and questions there were.
+
+        protected, lost: the guard's books, as they are now.
+        """
         with self.lock:
             began = time.perf_counter()
             done = self._watch()
+            self._watch_guard(protected, lost)
             if self.guests:
                 done += self._answer()
             if self.busy:
@@ -75,13 +90,28 @@ class Trainer:
         excess = self.brain.take_excess()
         for value in excess:
             self.calm += 1
-            self.drift.update(value)
-            # Getting better is no reason to forget.
-            if self.drift.drift_detected and value > self.drift.estimation:
-                self.alarms += 1
-                self.calm = 0
-                self.brain.alarm()
+            self._heard("cost", value)
         return len(excess)
+
+    def _watch_guard(self, protected: int, lost: int) -> None:
+        """One value for every ROUND protected requests; all of them the mean, where many came at once."""
+        since = protected - self.books[0]
+        if since < ROUND:
+            return
+        error = (lost - self.books[1]) / since - self.brain.alpha
+        self.books = (protected, lost)
+        for _ in range(min(since // ROUND, MOST_ROUNDS)):
+            self._heard("guard", error)
+
+    def _heard(self, cause: str, value: float) -> None:
+        drift = self.drift[cause]
+        before = drift.estimation
+        drift.update(value)
+        # Getting better is no reason to forget.
+        if drift.drift_detected and drift.estimation > before and not self.deaf:
+            self.alarms[cause] += 1
+            self.calm = 0
+            self.brain.alarm()
 
     def _answer(self) -> int:
         n = self.brain.take_asks(self._who, self._x)

@@ -32,12 +32,15 @@ def replay(
     predictors: Sequence[Any] = PREDICTORS,
     only: int = -1,
     progress: Callable[[int, int], None] | None = None,
+    watch: Callable[[int, _core.ExpiryReplay, Trainer], None] | None = None,
+    piece: int = PIECE,
 ) -> dict[str, Any]:
     """What a learned expiry costs on `trace` at `price` (per unit of size and second), without a capacity limit.
 
     Returns requests, misses, miss_cost, hold_cost, total_cost, protected, lost, bound, in_flight,
     stale_hits, weights (expert -> share at the end), worst_margin (least of bound - lost - in_flight over the
     whole run) and alarms. `only` follows one expert of the core alone, for ablations.
+    `watch(rows so far, replay, trainer)` is called between two pieces of `piece` rows.
     """
     oracle = Oracle(trace, miss_cost)
     assert trace.time is not None
@@ -60,11 +63,15 @@ def replay(
     run = _core.ExpiryReplay(LEARNED, trace.n_keys, price=price, now=float(trace.time[0]), brain=brain, alpha=premature,
                              expected=guarantee == "expected")
     # A model that is asked from outside must have answered before the next request.
-    piece = 1 if models else PIECE
+    if models:
+        piece = 1
     for start in range(0, rows, piece):
         stop = min(start + piece, rows)
         run.run(trace.key, trace.time, size, cost, trace.op, trace.version, namespace, number, code, start, stop)
-        trainer.step()
+        books = run.counts()
+        trainer.step(books["protected"], books["lost"])
+        if watch is not None:
+            watch(stop, run, trainer)
         if progress is not None and (stop == rows or start % (1 << 14) == 0):
             progress(stop, rows)
     run.finish(float(trace.time[-1]))
@@ -73,7 +80,7 @@ def replay(
         "requests": run.requests, "misses": run.misses, "miss_cost": run.miss_cost, "hold_cost": run.hold_cost,
         "total_cost": run.miss_cost + run.hold_cost, "protected": counts["protected"], "lost": counts["lost"],
         "bound": counts["bound"], "in_flight": counts["in_flight"], "stale_hits": run.stale_hits,
-        "weights": experts.shares(brain, trainer.names), "worst_margin": -counts["worst"], "alarms": trainer.alarms,
+        "weights": experts.shares(brain, trainer.names), "worst_margin": -counts["worst"], "alarms": sum(trainer.alarms.values()), "alarms_by_cause": dict(trainer.alarms), "out_of_scope": brain.outside,
     }
 
 
