@@ -27,7 +27,7 @@ from bins cimport FIRST, NB, edge
 from engine cimport (CODES, COUNTS, Coded, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES, NamespaceState,
                      STATIC, STATICS, TURNS, USER, USERS, Tracker, _engine_take, _engine_thin, code_of, engine_alarm, engine_find, engine_free,
                      engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
-from expiry cimport (ENTRY, Expiry, IDLE, LEARNED, Life,
+from expiry cimport (ENTRY, Expiry, expiry_banks, expiry_forgive, expiry_in_flight, expiry_nth_bank, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,
                      expiry_init, expiry_miss, expiry_next, expiry_reserve, later)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode

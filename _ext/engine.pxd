@@ -102,7 +102,8 @@ cdef struct NamespaceState:
     double labels
 
 cdef struct Engine:
-    double price            # cost per unit of size per ns
+    double price            # cost per unit of size per ns: the stated one, or the shadow price where that is higher
+    double stated           # what the user stated, 0 = nothing: windows are promised at it, whatever the pressure
     double window_ns        # < 0: a quarter of the break-even time
     double alpha
     double miss_cost        # where nothing else is known
@@ -153,6 +154,7 @@ cdef struct Engine:
     uint32_t excess_head
     uint32_t excess_tail
     uint16_t score_dropped  # of the last protected request: for the ladder
+    uint16_t score_ns       # its namespace: for the ladder of its bank
     bint score_ready
     int only                # >= 0: follow this expert alone (tests and ablations)
 
@@ -595,6 +597,7 @@ cdef inline void engine_close(Engine* g, uint32_t s, int64_t now, int y) noexcep
         if y == 1:
             if age <= t.window:
                 g.score_dropped = t.dropped
+                g.score_ns = t.rec.ns
                 g.score_ready = True
     else:
         j = t.top - 1
@@ -613,6 +616,15 @@ cdef inline void engine_close(Engine* g, uint32_t s, int64_t now, int y) noexcep
             label.top = t.top
             label.y = <uint8_t>y
             g.label_head += 1
+
+cdef inline double engine_window(Engine* g, double breakeven) noexcept nogil:
+    """The protected window of an entry, ns. A quarter of the break-even time at the stated price, where one is stated:
+    pressure on capacity must not shorten what was promised."""
+    if g.window_ns >= 0:
+        return g.window_ns
+    if g.stated > 0:
+        breakeven *= g.price / g.stated
+    return breakeven * 0.25 if breakeven < 3.6e19 else 9e18
 
 cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil:
     """A wait begins at `now`."""
@@ -634,7 +646,7 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
         wheel_cancel(&g.wheel, s)
         return
     t.breakeven = b
-    t.window = <int64_t>(g.window_ns if g.window_ns >= 0 else b * 0.25)
+    t.window = <int64_t>engine_window(g, b)
     _engine_reanchor(g, b)
     at = bin_of(<int64_t>b)
     t.base = <uint8_t>(at - BELOW if at > BELOW else 0)

@@ -36,7 +36,7 @@ from adaptcache.learn.knowledge import Knowledge, gather
 from adaptcache.learn.trainer import ROUND, Trainer
 from adaptcache.learn.worker import WORKER
 from adaptcache.removal import CAUSES, Cause
-from adaptcache.stats import Stats
+from adaptcache.stats import Bank, Stats
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -105,15 +105,16 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         models = expiries.models(spec)
         brain = _core.Brain(
             mask=experts.mask("table" in spec.predictors, "river" in spec.predictors, len(models)),
-            price=spec.memory_price or 0.0, alpha=spec.premature, window=spec.window, miss_cost=spec.miss_cost,
+            price=spec.memory_price or 0.0, alpha=expiries.shares(spec)[None], window=spec.window, miss_cost=spec.miss_cost,
             seed=(secrets.randbits(63) if spec.seed is None else spec.seed) & (1 << 64) - 1, capacity=spec.max_keys,
             now=_core.monotonic() if timer is None else float(timer()),
         )
         trainer = Trainer(brain, river="river" in spec.predictors, models=models)
         return {
-            "kind": _LEARNED, "brain": brain, "alpha": spec.premature, "expected": spec.guarantee == "expected",
+            "kind": _LEARNED, "brain": brain, "alpha": expiries.shares(spec)[None], "expected": spec.guarantee == "expected",
             "floor": spec.floor, "ceiling": spec.ceiling, "threaded": spec.learner == "thread",
-            "shadow": spec.memory_price is None,
+            "stated": spec.memory_price or 0.0,
+            "banks": [(label, share) for label, share in expiries.shares(spec).items() if label is not None],
         }, trainer
 
     # -- the rest of the mapping
@@ -314,7 +315,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         if self._trainer is not None:
             weights = experts.shares(self._trainer.brain, self._trainer.names)
             alarms, outside, calm = dict(self._trainer.alarms), self._trainer.brain.outside, self._trainer.calm * ROUND
-            if c["in_flight"] + 1 > c["credit"]:
+            if c["credit"] < 1:
                 reasons.append("no credit")
             if self._trainer.recovering:
                 reasons.append("drift")
@@ -324,6 +325,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             protected=c["protected"], premature_budget=c["premature_budget"], in_flight=c["in_flight"], stale_served=0,
             currsize=currsize, maxsize=self.maxsize, weights=weights, drift_alarms=sum(alarms.values()),
             fallback=bool(reasons), fallback_reason=", ".join(reasons), alarms=alarms, calm=calm, out_of_scope=outside,
+            banks={label: Bank(protected, lost, flying, share * protected + 1) for label, share, protected, lost, flying, _ in c["banks"]},
         )
 
     def explain(self, key: Any) -> Explanation:

@@ -38,7 +38,7 @@ class Trainer:
         # requests that the guard lost, beyond alpha.
         self.drift = {"cost": river_models.adwin(), "guard": river_models.adwin()}
         self.alarms = {"cost": 0, "guard": 0}
-        self.books = (0, 0)     # protected, lost, when last looked at
+        self.books = (0, 0.0)   # N, losses less what alpha allows for, when last looked at
         self.deaf = False       # no alarm is raised, for ablations
         self.calm = 0           # rounds since the last alarm
         self.learned = 0
@@ -70,15 +70,15 @@ class Trainer:
         """Is there anything to train outside the core?"""
         return self.hazards is not None or bool(self.guests)
 
-    def step(self, protected: int = 0, lost: int = 0) -> int:
+    def step(self, protected: int = 0, over: float = 0.0) -> int:
         """Take what the core has to offer, once around; how many labels and questions there were.
 
-        protected, lost: the guard's books, as they are now.
+        protected, over: the guard's books as they are now: N, and losses less what alpha allows for.
         """
         with self.lock:
             began = time.perf_counter()
             done = self._watch()
-            self._watch_guard(protected, lost)
+            self._watch_guard(protected, over)
             if self.guests:
                 done += self._answer()
             if self.busy:
@@ -93,13 +93,13 @@ class Trainer:
             self._heard("cost", value)
         return len(excess)
 
-    def _watch_guard(self, protected: int, lost: int) -> None:
+    def _watch_guard(self, protected: int, over: float) -> None:
         """One value for every ROUND protected requests; all of them the mean, where many came at once."""
         since = protected - self.books[0]
         if since < ROUND:
             return
-        error = (lost - self.books[1]) / since - self.brain.alpha
-        self.books = (protected, lost)
+        error = (over - self.books[1]) / since
+        self.books = (protected, over)
         for _ in range(min(since // ROUND, MOST_ROUNDS)):
             self._heard("guard", error)
 

@@ -69,7 +69,7 @@ def replay(
         stop = min(start + piece, rows)
         run.run(trace.key, trace.time, size, cost, trace.op, trace.version, namespace, number, code, start, stop)
         books = run.counts()
-        trainer.step(books["protected"], books["lost"])
+        trainer.step(books["protected"], books["lost"] - premature * books["protected"])
         if watch is not None:
             watch(stop, run, trainer)
         if progress is not None and (stop == rows or start % (1 << 14) == 0):
