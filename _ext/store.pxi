@@ -416,7 +416,10 @@ cdef class Store:
         self.brain.g.price = max(self.stated, self.shadow_price)
 
     cdef void _relax(self, int64_t now):
-        """No eviction for as long as entries lately lasted, several times over: memory costs what was stated again."""
+        """A value came in and nothing had to go: a step down, as each eviction is one up. Where nothing went for as
+        long as entries lately lasted, several times over, memory costs what was stated again."""
+        self.shadow_price *= 0.98
+        self.brain.g.price = max(self.stated, self.shadow_price)
         if self.shadow_price > 0 and self.total < 0.9 * self.limit and now - self.last_eviction > 8 * self.shadow_age:
             self.shadow_price = 0
             self.brain.g.price = self.stated
@@ -465,6 +468,7 @@ cdef class Store:
         """Store, at the user's word. The caller flushes, also when this raises."""
         cdef int64_t s
         cdef uint32_t slot
+        cdef uint64_t evictions = self.evictions
         cdef bint early
         if size > self.limit:
             raise ValueError("value too large")
@@ -522,7 +526,7 @@ cdef class Store:
             if self.x.kind == LEARNED:
                 self._known(touch, h, NULL)
             expiry_begin(&self.x, slot, now, ceiling, touch, False)
-            if self.shadow_price > 0:
+            if self.shadow_price > 0 and self.evictions == evictions:
                 self._relax(now)
         return 0
 
