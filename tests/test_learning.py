@@ -74,7 +74,7 @@ def test_manual_learner_is_deterministic_with_a_seed() -> None:
     first = diary(7)
     assert len({cause for _, cause, _ in first}) == 2
     assert diary(7) == first
-    assert diary(8) != first
+    assert any(diary(seed) != first for seed in range(8, 16))       # where the draw decides nothing, a seed changes nothing
 
 
 def test_manual_learner_is_the_same_in_every_process() -> None:
