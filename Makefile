@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo test test-slow bench bench-expiry lint typing clean
+.PHONY: demo test test-slow bench bench-expiry bench-recovery lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -30,6 +30,9 @@ bench: $(VENV)/installed
 
 bench-expiry: $(VENV)/installed
 	$(RUN) -P bench/expiry.py
+
+bench-recovery: $(VENV)/installed
+	$(RUN) -P bench/recovery.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check adaptcache tests bench

@@ -4,6 +4,7 @@
 store.pxi    Store, the cache itself: keys, values, and their removal
 call.pxi     Call, a decorated function over a Store
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
+state.pxi    what of an engine outlives a process, as bytes with their layout
 replay.pxi   the simulator's loops over the same policies and the same expiry
 log.pxi      decisions on their way to a log
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
@@ -23,17 +24,18 @@ from libc.string cimport memcpy, memset
 
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
-from bins cimport NB, edge
-from engine cimport (COUNTS, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
-                     STATICS, TURNS, USER, USERS, Tracker, _engine_thin, code_of, engine_alarm, engine_distribution, engine_find, engine_free,
-                     engine_free_tree, engine_init, engine_prior, engine_weights)
-from expiry cimport (BY_CEILING, ENTRY, Expiry, IDLE, LEARNED, Life, expiry_note_gone, expiry_note_written, expiry_portrait,
+from bins cimport FIRST, NB, edge
+from engine cimport (CODES, COUNTS, Coded, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES, NamespaceState,
+                     STATIC, STATICS, TURNS, USER, USERS, Tracker, _engine_take, _engine_thin, code_of, engine_alarm,
+                     engine_distribution, engine_find, engine_free, engine_free_tree, engine_init, engine_prior, engine_weights)
+from expiry cimport (BY_CEILING, ENTRY, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight, expiry_note_gone,
+                     expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_gone, expiry_hit,
                      expiry_init, expiry_miss, expiry_next, expiry_reserve, later)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
 from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
-from hazard cimport Cell, HAZARDS
-from hedge cimport EXPERTS
+from hazard cimport Cell, HAZARDS, KeyCell, WINDOW as KEY_BINS
+from hedge cimport EXPERTS, Hedge, hedge_close
 from journal cimport (Decision, Journal, OUT_DELETED, OUT_OPEN, journal_finish_all, journal_free, journal_give,
                       journal_init, journal_samples, journal_sweep)
 from policy cimport Policy
@@ -42,7 +44,8 @@ from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, A
 from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, tag_of)
-from wheel cimport wheel_sound
+from record cimport octave
+from wheel cimport wheel_schedule, wheel_sound
 cimport fifo
 cimport lru
 cimport sieve
@@ -99,6 +102,7 @@ def monotonic():
     return to_seconds(coarse_now())
 
 include "log.pxi"
+include "state.pxi"
 include "brain.pxi"
 include "store.pxi"
 include "call.pxi"

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from bins cimport NB, bin_of, edge
-from flat cimport FEATURES, LEAVES, Line, Tree, in_scope, line_hazards, tree_leaf
+from flat cimport FEATURES, LEAVES, Line, Tree, line_hazards, tree_leaf, within_reach
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
 from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_forget, hedge_init
 from record cimport Record, count_bucket, record_start, record_touch
@@ -102,7 +102,8 @@ cdef struct NamespaceState:
     double labels
 
 cdef struct Engine:
-    double price            # cost per unit of size per ns
+    double price            # cost per unit of size per ns: the stated one, or the shadow price where that is higher
+    double stated           # what the user stated, 0 = nothing: windows are promised at it, whatever the pressure
     double window_ns        # < 0: a quarter of the break-even time
     double alpha
     double miss_cost        # where nothing else is known
@@ -148,10 +149,12 @@ cdef struct Engine:
     uint32_t pokes_cap
     uint64_t n_labels
     uint64_t n_waits
+    uint64_t n_outside      # waits on which a published model had nothing to say: out of its range
     double excess[256]      # per closed round: majority's loss less the best static's, a label
     uint32_t excess_head
     uint32_t excess_tail
     uint16_t score_dropped  # of the last protected request: for the ladder
+    uint16_t score_ns       # its namespace: for the ladder of its bank
     bint score_ready
     int only                # >= 0: follow this expert alone (tests and ablations)
 
@@ -558,15 +561,25 @@ cdef inline int engine_distribution(Engine* g, Tracker* t, int link, double* by)
     return n
 
 cdef inline bint _engine_models(Engine* g, Tracker* t) noexcept nogil:
-    """Evaluate the published models for this access, if it is in their scope."""
+    """Evaluate the published models for this access, if it is in their scope; else the parent cells speak."""
+    cdef float x[FEATURES]
+    cdef bint outside = False
     t.has_line = 0
-    if g.line is not NULL and in_scope(t.x, g.line.low, g.line.high):
-        line_hazards(g.line, t.x, t.line, t.base, WINDOW)
-        t.has_line = 1
+    if g.line is not NULL:
+        if within_reach(t.x, g.line.low, g.line.high, x):
+            line_hazards(g.line, x, t.line, t.base, WINDOW)
+            t.has_line = 1
+        else:
+            outside = True
     t.has_leaf = 0
-    if g.tree is not NULL and in_scope(t.x, g.tree.low, g.tree.high):
-        t.leaf = <uint8_t>tree_leaf(g.tree, t.x)
-        t.has_leaf = 1
+    if g.tree is not NULL:
+        if within_reach(t.x, g.tree.low, g.tree.high, x):
+            t.leaf = <uint8_t>tree_leaf(g.tree, x)
+            t.has_leaf = 1
+        else:
+            outside = True
+    if not t.missed:
+        g.n_outside += outside      # the wait after a miss lasts until the value comes, and is none
     return True
 
 # -- waits ---------------------------------------------------------------------------------
@@ -610,6 +623,7 @@ cdef inline void engine_close(Engine* g, uint32_t s, int64_t now, int y) noexcep
         if y == 1:
             if age <= t.window:
                 g.score_dropped = t.dropped
+                g.score_ns = t.rec.ns
                 g.score_ready = True
     else:
         j = t.top - 1
@@ -628,6 +642,15 @@ cdef inline void engine_close(Engine* g, uint32_t s, int64_t now, int y) noexcep
             label.top = t.top
             label.y = <uint8_t>y
             g.label_head += 1
+
+cdef inline double engine_window(Engine* g, double breakeven) noexcept nogil:
+    """The protected window of an entry, ns. A quarter of the break-even time at the stated price, where one is stated:
+    pressure on capacity must not shorten what was promised."""
+    if g.window_ns >= 0:
+        return g.window_ns
+    if g.stated > 0:
+        breakeven *= g.price / g.stated
+    return breakeven * 0.25 if breakeven < 3.6e19 else 9e18
 
 cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil:
     """A wait begins at `now`."""
@@ -649,7 +672,7 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
         wheel_cancel(&g.wheel, s)
         return
     t.breakeven = b
-    t.window = <int64_t>(g.window_ns if g.window_ns >= 0 else b * 0.25)
+    t.window = <int64_t>engine_window(g, b)
     _engine_reanchor(g, b)
     at = bin_of(<int64_t>b)
     t.base = <uint8_t>(at - BELOW if at > BELOW else 0)
@@ -830,6 +853,9 @@ cdef inline void engine_alarm(Engine* g) noexcept nogil:
     for b in range(NB):
         if g.everyone[b].n > 200:
             g.everyone[b].n = 200
+    for k in range(<size_t>LEAVES * NB):
+        if g.leaves[k].n > 100:
+            g.leaves[k].n = 100
     for k in range(<size_t>COUNTS * GAPS * NB):
         if g.habit[k].n > 100:
             g.habit[k].n = 100

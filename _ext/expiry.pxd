@@ -9,13 +9,13 @@ said so) and reuse (nobody will want it soon enough). Only the second one can be
 only the second one asks the guard.
 """
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL
 from bins cimport bin_of, edge
 from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, _engine_features, engine_event, engine_find, engine_follows, engine_judge,
-                     engine_step, engine_weights)
-from guard cimport (Guard, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
+                     engine_step, engine_weights, engine_window)
+from guard cimport (Guard, _guard_find, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from journal cimport (BY_CAPACITY, Decision, HORIZON, IDLE_HORIZON, Journal, OUT_ASKED, OUT_DELETED, OUT_WRITTEN,
                       journal_begin, journal_find, journal_finish, journal_gone, journal_samples, journal_verdict)
@@ -60,7 +60,9 @@ cdef struct Expiry:
     uint32_t cap
     Arena* arena            # the owner's
     Table* index
-    Guard guard
+    Guard guard             # the bank of every namespace without one of its own
+    Guard* banks            # of namespaces 1 .. n_banks
+    uint32_t n_banks
     Engine* engine          # NULL unless LEARNED
     Ring* ring              # where events go when a learner reads them elsewhere; NULL = learn here
     uint64_t early          # entries let go within their window
@@ -75,6 +77,51 @@ cdef inline int expiry_init(Expiry* x, int kind, int64_t now, Arena* arena, Tabl
     x.index = index
     wheel_init(&x.wheel, now)
     return guard_init(&x.guard, 0.01, False, now)
+
+cdef inline Guard* expiry_bank(Expiry* x, uint32_t namespace_) noexcept nogil:
+    """The bank that answers for a namespace."""
+    return &x.banks[namespace_ - 1] if 1 <= namespace_ <= x.n_banks else &x.guard
+
+cdef inline Guard* expiry_nth_bank(Expiry* x, uint32_t i) noexcept nogil:
+    """Bank i of 0 .. n_banks; the last is everybody else's."""
+    return &x.banks[i] if i < x.n_banks else &x.guard
+
+cdef inline int expiry_banks(Expiry* x, const double* alpha, uint32_t n, int64_t now) noexcept nogil:
+    """A bank of its own for each of the namespaces 1 .. n. Once, before the first request."""
+    cdef uint32_t i
+    x.banks = <Guard*>calloc(n, sizeof(Guard))
+    if x.banks is NULL:
+        return -1
+    for i in range(n):
+        x.n_banks = i + 1       # so that `expiry_free` frees what was begun
+        if guard_init(&x.banks[i], alpha[i], x.guard.expected, now) < 0:
+            return -1
+    return 0
+
+cdef inline uint32_t expiry_in_flight(Expiry* x) noexcept nogil:
+    """Early removals whose window is open, in all banks."""
+    cdef uint32_t i, n = 0
+    for i in range(x.n_banks + 1):
+        n += expiry_nth_bank(x, i).ghosts.n
+    return n
+
+cdef inline uint64_t expiry_refused(Expiry* x) noexcept nogil:
+    """Early removals that were turned down, by all banks."""
+    cdef uint32_t i
+    cdef uint64_t n = 0
+    for i in range(x.n_banks + 1):
+        n += expiry_nth_bank(x, i).refused
+    return n
+
+cdef inline void expiry_forgive(Expiry* x, int64_t hash) noexcept nogil:
+    """The user replaced or deleted the value: an early removal of it can lose nothing more, whoever permitted it."""
+    cdef uint32_t i
+    cdef Guard* g
+    for i in range(x.n_banks + 1):
+        g = expiry_nth_bank(x, i)
+        if _guard_find(g, hash) != NIL:
+            guard_forgive(g, hash)
+            return
 
 cdef inline int expiry_reserve(Expiry* x, uint32_t cap) noexcept nogil:
     cdef Life* more
@@ -128,7 +175,7 @@ cdef inline void _expiry_heard(Expiry* x) noexcept nogil:
     cdef int64_t hash, when
     if x.engine.score_ready:
         x.engine.score_ready = False
-        guard_score(&x.guard, x.engine.score_dropped)
+        guard_score(expiry_bank(x, x.engine.score_ns), x.engine.score_dropped)
     for i in range(x.engine.n_pokes):
         hash = x.engine.pokes[i].hash
         tag = tag_of(hash)
@@ -162,7 +209,7 @@ cdef inline void _expiry_price(Expiry* x, Life* l) noexcept nogil:
     """
     cdef double rent = <double>l.size * x.engine.price, b, w
     b = l.cost / rent if rent > 0 else 1e300
-    w = x.engine.window_ns if x.engine.window_ns >= 0 else b * 0.25
+    w = engine_window(x.engine, b)
     l.window = <int64_t>w if w < 4e18 else INT64_MAX
     l.breakeven = b if 2 <= b < 4e18 else 0
 
@@ -219,7 +266,7 @@ cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* tou
     cdef Life* l = &x.lives[s]
     if x.kind == LEARNED:
         if now - l.rec.last <= l.window:
-            guard_hit(&x.guard)
+            guard_hit(expiry_bank(x, l.rec.ns))
         record_touch(&l.rec, now)
         l.bound = BY_MIXTURE
         if x.ring is NULL:
@@ -239,8 +286,14 @@ cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* tou
 cdef inline bint expiry_miss(Expiry* x, int64_t hash, int64_t now, const Touch* touch, bint early) noexcept nogil:
     """A request found nothing; True when that is our fault. `early`: this very key may have left early."""
     cdef bint premature = False
+    cdef uint32_t i
     if x.kind == LEARNED:
-        premature = early and guard_miss(&x.guard, hash, now)
+        if early:
+            # Whoever permitted the removal answers for it, under whatever namespace it is asked for now.
+            for i in range(x.n_banks + 1):
+                if guard_miss(expiry_nth_bank(x, i), hash, now):
+                    premature = True
+                    break
         _expiry_tell(x, hash, now, MISSED, touch)
         if x.journal is not NULL:
             _expiry_note_request(x, hash, now, False, premature)
@@ -251,7 +304,7 @@ cdef inline void expiry_absent(Expiry* x, int64_t hash, int64_t now, bint early)
     if x.kind != LEARNED:
         return
     if early:
-        guard_forgive(&x.guard, hash)
+        expiry_forgive(x, hash)
     _expiry_tell(x, hash, now, REMOVED, NULL)
     if x.journal is not NULL:
         _expiry_note_end(x, hash, now, REMOVED)
@@ -281,6 +334,7 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     cdef Life* l = &x.lives[s]
     cdef Tracker judged
     cdef Tracker* t
+    cdef Guard* bank
     cdef uint32_t r
     cdef int64_t when = l.due, age, hash
     cdef int j
@@ -340,8 +394,9 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
             _expiry_set(x, s, later(l.rec.last, edge(j + 1)))
         return _expiry_over(x, s, now, at) if l.due <= now else False
     if age <= l.window:
-        guard_expire(&x.guard, when)
-        if guard_prepare(&x.guard) < 0 or not guard_permits(&x.guard, t.ratio, t.back, l.size):
+        bank = expiry_bank(x, l.rec.ns)
+        guard_expire(bank, when)
+        if guard_prepare(bank) < 0 or not guard_permits(bank, t.ratio, t.back, l.size):
             l.bound = BY_GUARD
             if x.journal is not NULL:
                 _expiry_note_verdict(x, s, when, t, j < 0, True)
@@ -355,7 +410,7 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         x.until = later(l.rec.last, l.window)
         if x.until >= l.ceiling:
             x.until = l.ceiling - 1
-        guard_record(&x.guard, hash, x.until, t.back)
+        guard_record(bank, hash, x.until, t.back)
         x.early += 1
     l.bound = BY_MIXTURE
     if x.journal is not NULL:
@@ -406,10 +461,16 @@ cdef inline int64_t expiry_next(Expiry* x) noexcept nogil:
     return a
 
 cdef inline void expiry_free(Expiry* x) noexcept nogil:
+    cdef uint32_t i
     wheel_free(&x.wheel)
     free(x.lives)
     x.lives = NULL
     guard_free(&x.guard)
+    for i in range(x.n_banks):
+        guard_free(&x.banks[i])
+    free(x.banks)
+    x.banks = NULL
+    x.n_banks = 0
 
 # -- what the learner thinks of an entry, and the journal of it ------------------------------
 
@@ -457,12 +518,13 @@ cdef inline void _expiry_note_access(Expiry* x, uint32_t s, int64_t now, const T
     d.window = l.window
     d.ceiling = l.ceiling
     d.breakeven = l.breakeven
-    d.price = x.engine.price
+    # Money is counted at the price that was stated: pressure on capacity changes decisions, not what memory costs.
+    d.price = x.engine.stated if x.engine.stated > 0 else x.engine.price
     d.size = l.size
     d.cost = l.cost
     d.ns = l.rec.ns
     d.count = l.rec.count
-    horizon = HORIZON * l.breakeven if l.breakeven > 0 else IDLE_HORIZON * 1e9
+    horizon = HORIZON * <double>l.cost / (<double>l.size * d.price) if l.breakeven > 0 else IDLE_HORIZON * 1e9
     if l.breakeven > 0 and <double>l.window > horizon:
         horizon = <double>l.window      # so that what is premature is always seen
     d.horizon = <int64_t>horizon if horizon < 4e18 else INT64_MAX

@@ -9,7 +9,7 @@ from libc.string cimport memset
 
 from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
 from flat cimport FEATURES, GROUPS, Line, Tree, TreeNode, in_scope as c_in_scope, line_hazards as c_line_hazards, \
-    tree_leaf as c_tree_leaf
+    tree_leaf as c_tree_leaf, within_reach as c_within_reach
 from hazard cimport Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW as _WINDOW, outlook as c_outlook
 from hedge cimport EXPERTS, Hedge, hedge_close, hedge_init
 
@@ -107,3 +107,9 @@ def hedge(rounds, prior, double keep, double share):
         hedge_close(&h, first, keep, share)
         out.append([h.weight[e] for e in range(len(prior))])
     return out
+
+def within_reach(const float[::1] x, const float[::1] low, const float[::1] high):
+    """What a model is to see of `x`, or None where that is out of its scope."""
+    import numpy
+    cdef float[::1] out = numpy.zeros(FEATURES, numpy.float32)
+    return numpy.asarray(out) if c_within_reach(&x[0], &low[0], &high[0], &out[0]) else None

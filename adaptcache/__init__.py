@@ -7,11 +7,12 @@ from adaptcache.expiry import Fixed, Idle, Learned, PerEntry, price
 from adaptcache.explain import Explanation
 from adaptcache.keys import hashkey, methodkey, typedkey
 from adaptcache.removal import Cause
+from adaptcache.state import merge
 from adaptcache.stats import Stats
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdaptcacheError", "Cache", "Cause", "DecisionLog", "Explanation", "Fixed", "Idle", "Learned", "LogError", "PerEntry",
-    "RecursiveLoadError", "StateError", "Stats", "TraceError", "cached", "hashkey", "methodkey", "policies", "price", "typedkey",
+    "RecursiveLoadError", "StateError", "Stats", "TraceError", "cached", "hashkey", "merge", "methodkey", "policies", "price", "typedkey",
 ]

@@ -20,7 +20,7 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from hashlib import blake2b
 from io import FileIO
@@ -91,7 +91,7 @@ class DecisionLog:
     def __init__(
         self, source: Source, path: str | os.PathLike[str], *, sample: float = 0.01, max_bytes: int = 64 << 20,
         salt: str | bytes | int | None = None, namespaces: str = "repr", about: Mapping[str, Any], users: list[str],
-        app: list[str],
+        app: list[str], banks: Sequence[float] = (),
     ) -> None:
         vet(path, sample, max_bytes, salt, namespaces)
         self.path = Path(path)
@@ -105,6 +105,8 @@ class DecisionLog:
         self._about = dict(about)
         self._users, self._app = users, app
         self._labels: dict[int, str] = {}
+        if banks:               # of namespaces 1, 2 ...
+            self._about["banks"] = {self._label(1 + at, source): share for at, share in enumerate(banks)}
         self._told = 0
         self._pid = os.getpid()
         self._file: FileIO | None = None

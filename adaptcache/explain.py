@@ -33,7 +33,7 @@ class Explanation:
     features        everything that the models see of the last access, by name: the application's features under its own
                     names (a word stands for the share of its keys that were asked for again soon) and ours
                     (docs/explain.md)
-    guard           credit, in flight, lost and protected
+    guard           of the bank that answers for its namespace: credit, in_flight, premature (lost) and protected
     """
 
     expiry: str
@@ -88,17 +88,16 @@ def accesses(count: int) -> int:
     return min(count, 15) + sum(1 << min((step - 15) // 16 + 1, 24) for step in range(15, count))
 
 
-def explanation(raw: Mapping[str, Any], counters: Mapping[str, float], users: list[str], app: list[str]) -> Explanation:
+def explanation(raw: Mapping[str, Any], users: list[str], app: list[str]) -> Explanation:
     """From what the core says of an entry."""
     kind = KINDS[raw["kind"]]
     if kind == "none":
         return Explanation(kind, "nothing")
-    guard = {name: counters[name] for name in ("credit", "in_flight", "premature", "protected")} if kind == "learned" else {}
     return Explanation(
         expiry=kind, bound=BOUNDS[raw["bound"]], idle=raw["idle"], expires_in=raw["expires_in"], accesses=accesses(raw["accesses"]),
         cost=raw.get("cost"), breakeven=raw.get("breakeven"), window=raw.get("window"), comes_back=raw.get("back"),
         hold=raw.get("hold"), verdicts=experts.verdicts(raw.get("verdicts", ()), users),
         distribution=tuple(raw.get("distribution", ())),
         expects=experts.name(raw["strongest"], users) if "strongest" in raw else None,
-        features=named(raw["features"], app) if "features" in raw else {}, guard=guard,
+        features=named(raw["features"], app) if "features" in raw else {}, guard=raw.get("guard", {}),
     )

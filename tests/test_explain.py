@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,3 +205,38 @@ def test_accesses_are_about_right_beyond() -> None:
     seen = cache.explain("a").accesses
     assert seen is not None and 2500 < seen < 10_000
     assert [accesses(c) for c in (0, 15, 16, 31, 32)] == [0, 15, 17, 47, 51]
+
+
+def test_a_loaded_state_brings_its_feature_columns(tmp_path: Path) -> None:
+    """A new cache has the columns of the state, under the same names; one that met others first keeps its own."""
+    clock = Clock()
+    cache = manual(clock)
+    for i in range(200):
+        clock.now += 0.1
+        cache.set(i % 4, 1, cost=8, features={"tenant": "t", "rows": 5.0})
+        cache.get(i % 4)
+        cache.learn()
+    cache.save(tmp_path / "state")
+    spec = Learned(memory_price=0.25, predictors=("table",), learner="manual", seed=1, premature=1.0)
+    again = Cache.load(tmp_path / "state", None, timer=clock, expiry=spec)
+    again.set("a", 1, cost=8, features={"rows": 9.0, "new": 3.0})
+    features = again.explain("a").features
+    assert list(features) == ["tenant", "rows", "new", *NAMES[8:]] and (features["rows"], features["new"]) == (9, 3)
+    other = manual(clock)
+    other.set("a", 1, cost=8, features={"rows": 9.0})
+    other.merge_state(tmp_path / "state")
+    other.set("a", 1, cost=8, features={"tenant": "t", "rows": 7.0})
+    features = other.explain("a").features
+    assert list(features) == ["rows", "tenant", *NAMES[8:]] and features["rows"] == 7
+    assert features["tenant"] > 0.5, "what the word stands for was learned in another column"
+
+
+def test_the_guard_explained_is_the_bank_of_the_namespace() -> None:
+    clock = Clock()
+    cache = manual(clock, premature={"mine": 0.5, None: 0.0})
+    for namespace in ("mine", "other"):
+        cache.set(namespace, 1, cost=8, size=4, namespace=namespace)
+    for _ in range(5):
+        cache.get("mine")
+    assert cache.explain("mine").guard == {"credit": 0.5 * 5 + 1, "in_flight": 0, "premature": 0, "protected": 5}
+    assert cache.explain("other").guard == {"credit": 1, "in_flight": 0, "premature": 0, "protected": 0}

@@ -74,7 +74,7 @@ def test_manual_learner_is_deterministic_with_a_seed() -> None:
     first = diary(7)
     assert len({cause for _, cause, _ in first}) == 2
     assert diary(7) == first
-    assert diary(8) != first
+    assert any(diary(seed) != first for seed in range(8, 16))       # where the draw decides nothing, a seed changes nothing
 
 
 def test_manual_learner_is_the_same_in_every_process() -> None:
@@ -394,6 +394,7 @@ def test_features_outside_what_was_trained_on_are_out_of_scope() -> None:
     scope, _, _, x = taught()
     low, high = scope.bounds()
     inside = np.ascontiguousarray(x[0])
+    inside[17:19] = 0.5         # a clock's sine and cosine
     assert _learntest.in_scope(inside, low, high)
     for d in range(F):
         for wrong in (high[d] * 2 + 100, low[d] * 2 - 100, math.nan, math.inf):

@@ -82,6 +82,7 @@ class Guard:
     misses: float
     net: Interval               # as a share of all that was paid
     used: float | None          # the largest share of the budget that was lost or in flight when a state was written
+    banks: int                  # namespaces with a bank of their own; `used` is of the fullest
 
 
 @dataclass(frozen=True)
@@ -229,11 +230,11 @@ def _namespace_findings(namespaces: list[Namespace], total: float) -> Iterator[F
 
 def _guard(log: Log, rows: NDArray[np.int64], paid: Floats) -> Guard:
     header = log.headers[-1] if log.headers else {}
-    used = [(state["premature"] + state["in_flight"]) / state["premature_budget"] for state in log.states
-            if all(isinstance(state.get(name), (int, float)) for name in ("premature", "in_flight", "premature_budget"))
-            and state["premature_budget"] > 0]
+    used = [state["used"] for state in log.states if isinstance(state.get("used"), (int, float))]
+    banks = header.get("banks")
     refused = ~np.isnan(log.refused)
-    extra = np.where(refused, log.rate * (log.held - log.refused), 0.0)
+    # What capacity ended filled room that would have been full without it.
+    extra = np.where(refused & (log.bound != "capacity"), log.rate * (log.held - log.refused), 0.0)
     saved = np.where(refused & log.asked & log.found, log.cost, 0.0)
     net = Interval(0.0, 0.0, 0.0)
     if len(rows):
@@ -241,7 +242,7 @@ def _guard(log: Log, rows: NDArray[np.int64], paid: Floats) -> Guard:
     return Guard(
         premature=_number(header, "premature"), window=_number(header, "window"), refused=int(refused.sum()),
         of=int((~np.isnan(log.let_go)).sum()), rent=float(extra.sum()), misses=float(saved.sum()), net=net,
-        used=max(used, default=None),
+        used=max(used, default=None), banks=len(banks) if isinstance(banks, dict) else 0,
     )
 
 
@@ -257,6 +258,8 @@ def _guard_findings(guard: Guard, log: Log) -> Iterator[Finding]:
             f"of {guard.misses:.4g}.{used}")
     if guard.used is not None and guard.used < 0.5:
         change = f"Losses are far from what is allowed; the window ({window}) is what holds. Give a shorter one: window=..."
+    elif guard.banks:
+        change = f"Raise premature of the namespaces whose values it held, or give a window shorter than {window}."
     else:
         change = f"Raise premature from {alpha:g} to {more:g}, or give a window shorter than {window}."
     yield Finding("guard", says, change, guard.net.value, guard.net.low)
@@ -268,7 +271,7 @@ def _free(log: Log) -> Iterator[Finding]:
     free = log.price == 0
     if len(log) >= WAITS and free.mean() > 0.5:
         given = log.headers[-1].get("memory_price") if log.headers else None
-        why = "memory_price is 0" if given == 0 else "memory_price is not given, and the cache was not full"
+        why = f"memory_price is {'0' if given == 0 else 'not given'}, and the cache was not full"
         yield Finding("memory is free", f"Memory cost nothing in {free.mean():.0%} of the waits ({why}): nothing can be let go on "
                       "grounds of reuse then.", "Give memory_price: adaptcache.price(gb_hour=..., cpu_hour=...) makes it out of "
                       "an invoice.", float(free.mean()), float(free.mean()))

@@ -66,8 +66,9 @@ def by_key(log: Log, rows: NDArray[np.int64], values: Floats) -> Floats:
 
 def ttls(log: Log, rows: NDArray[np.int64]) -> list[float]:
     """TTLs to try: 0, and two to the octave around the break-even times."""
-    breakeven = log.breakeven[rows]
-    breakeven = breakeven[np.isfinite(breakeven)]
+    # At the price that counts, not at the one in force when the wait began.
+    priced = rows[np.isfinite(log.breakeven[rows]) & (log.rate[rows] > 0)]
+    breakeven = log.cost[priced] / log.rate[priced]
     if not len(breakeven):
         return [0.0]
     middle = float(np.median(breakeven))

@@ -5,6 +5,7 @@ Runs wherever its caller runs: in the worker's thread, or by hand. It never touc
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,8 @@ PUBLISH_EVERY = 1000    # labels between two published models, once there are so
 FIRST = 300
 DENSE = 4000            # labels that river learns from one by one; later every THIN-th
 THIN = 8
+ROUND = 32              # protected requests, or labels, that make one value for a drift detector
+MOST_ROUNDS = 64        # values of one look at the guard's books, at most
 
 
 class Trainer:
@@ -31,12 +34,21 @@ class Trainer:
         self.scope = river_models.Scope()
         self.hazards = river_models.Hazards(self.scope) if river else None
         self.leaves = river_models.Leaves() if river else None
-        self.drift = river_models.adwin()
-        self.alarms = 0
+        # Two things are watched: what the mixture costs beyond the best static TTL, and the share of protected
+        # requests that the guard lost, beyond alpha.
+        self.drift = {"cost": river_models.adwin(), "guard": river_models.adwin()}
+        self.alarms = {"cost": 0, "guard": 0}
+        self.books = (0, 0.0)   # N, losses less what alpha allows for, when last looked at
+        self.deaf = False       # no alarm is raised, for ablations
         self.calm = 0           # rounds since the last alarm
         self.learned = 0
         self.published = 0
         self.seconds = 0.0
+        self.kept = 0           # leaves of a restored tree that river's own has not caught up with
+        self.alike = False      # the keys that a restored state knew hash alike in every process
+        self.patience = 0       # labels learned by when it gives way all the same
+        # Held by whoever changes the models: a step, and who gathers or installs state.
+        self.lock = threading.RLock()
         self._x = np.empty((BATCH, _core.FEATURE_COUNT), np.float32)
         self._info = np.empty((BATCH, 6), np.float32)
         self._who = np.empty((BATCH, 2), np.uint32)
@@ -49,32 +61,57 @@ class Trainer:
         return [guest.name for guest in self.guests]
 
     @property
+    def recovering(self) -> bool:
+        """Is an alarm recent?"""
+        return any(self.alarms.values()) and self.calm < 30
+
+    @property
     def busy(self) -> bool:
         """Is there anything to train outside the core?"""
         return self.hazards is not None or bool(self.guests)
 
-    def step(self) -> int:
-        """Take what the core has to offer, once around; how many labels and questions there were."""
-        began = time.perf_counter()
-        done = self._watch()
-        if self.guests:
-            done += self._answer()
-        if self.busy:
-            done += self._train()
-        self.seconds += time.perf_counter() - began
-        return done
+    def step(self, protected: int = 0, over: float = 0.0) -> int:
+        """Take what the core has to offer, once around; how many labels and questions there were.
+
+        protected, over: the guard's books as they are now: N, and losses less what alpha allows for.
+        """
+        with self.lock:
+            began = time.perf_counter()
+            done = self._watch()
+            self._watch_guard(protected, over)
+            if self.guests:
+                done += self._answer()
+            if self.busy:
+                done += self._train()
+            self.seconds += time.perf_counter() - began
+            return done
 
     def _watch(self) -> int:
         excess = self.brain.take_excess()
         for value in excess:
             self.calm += 1
-            self.drift.update(value)
-            # Getting better is no reason to forget.
-            if self.drift.drift_detected and value > self.drift.estimation:
-                self.alarms += 1
-                self.calm = 0
-                self.brain.alarm()
+            self._heard("cost", value)
         return len(excess)
+
+    def _watch_guard(self, protected: int, over: float) -> None:
+        """One value for every ROUND protected requests; all of them the mean, where many came at once."""
+        since = protected - self.books[0]
+        if since < ROUND:
+            return
+        error = (over - self.books[1]) / since
+        self.books = (protected, over)
+        for _ in range(min(since // ROUND, MOST_ROUNDS)):
+            self._heard("guard", error)
+
+    def _heard(self, cause: str, value: float) -> None:
+        drift = self.drift[cause]
+        before = drift.estimation
+        drift.update(value)
+        # Getting better is no reason to forget.
+        if drift.drift_detected and drift.estimation > before and not self.deaf:
+            self.alarms[cause] += 1
+            self.calm = 0
+            self.brain.alarm()
 
     def _answer(self) -> int:
         n = self.brain.take_asks(self._who, self._x)
@@ -113,7 +150,40 @@ class Trainer:
         low, high = self.scope.bounds()
         weight, bias = self.hazards.freeze()
         self.brain.publish_line(weight, bias, low, high)
-        frozen = self.leaves.freeze(self.scope, self.brain)
-        if frozen is not None:
-            self.brain.publish_tree(*frozen, low, high)
+        if not self.kept or self.leaves.size >= self.kept or self.learned >= self.patience:
+            frozen = self.leaves.freeze(self.scope, self.brain)
+            if frozen is not None:
+                self.brain.publish_tree(*frozen, low, high)
+                self.kept = 0
         self.published = self.learned
+
+    def state(self) -> dict[str, Any] | None:
+        """River's linear models and their scaling, as plain numbers; None without river. The tree is the core's."""
+        if self.hazards is None:
+            return None
+        return {**self.scope.state(), "groups": self.hazards.state(), "learned": self.learned}
+
+    def restore(self, river: dict[str, Any] | None, tree: dict[str, Any] | None) -> None:
+        """Go on from what `state` gave, and from a published tree (nodes, low, high, learned).
+
+        Linear models go on as they were. A Hoeffding tree's estimator is not saved: the frozen tree serves,
+        and learns in its leaves, until a new one has as many leaves or has seen as many labels.
+        """
+        if self.hazards is None or self.leaves is None:
+            return
+        if river is not None:
+            self.scope.restore(river)
+            self.hazards.restore(river["groups"])
+            self.learned = self.published = river["learned"]
+        if tree is not None:
+            nodes = tree["nodes"]
+            now = self.brain.tree()
+            if now is None or now[0] != nodes.tobytes():
+                self.leaves = river_models.Leaves()
+                self.kept = int((nodes["feature"] < 0).sum())
+                self.patience = self.learned + tree["learned"]
+                feature, threshold, left, right = (
+                    np.ascontiguousarray(nodes[name]) for name in ("feature", "threshold", "left", "right"))
+                self.brain.publish_tree(feature, threshold, left, right, np.array(tree["low"], np.float32),
+                                        np.array(tree["high"], np.float32))
+        self.publish()

@@ -30,6 +30,7 @@ class Learns(Protocol):
     def _work(self) -> bool: ...
     def _train(self) -> None: ...
     def _pace(self, slower: bool) -> None: ...
+    def _forked(self) -> None: ...
 
 
 @runtime_checkable
@@ -128,6 +129,10 @@ class Worker:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread = None
+        for reference in list(self._caches.values()):
+            cache = reference()
+            if cache is not None:
+                cache._forked()
         if self._caches:
             self._start()
 

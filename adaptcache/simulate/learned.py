@@ -37,6 +37,8 @@ def replay(
     only: int = -1,
     progress: Callable[[int, int], None] | None = None,
     log: str | os.PathLike[str] | None = None,
+    watch: Callable[[int, _core.ExpiryReplay, Trainer], None] | None = None,
+    piece: int = PIECE,
 ) -> dict[str, Any]:
     """What a learned expiry costs on `trace` at `price` (per unit of size and second), without a capacity limit.
 
@@ -44,6 +46,7 @@ def replay(
     stale_hits, weights (expert -> share at the end), worst_margin (least of bound - lost - in_flight over the
     whole run) and alarms. `only` follows one expert of the core alone, for ablations. `log`: a file for what was
     decided about each key, or about a sample of the keys of a long trace (see `decisionlog`).
+    `watch(rows so far, replay, trainer)` is called between two pieces of `piece` rows.
     """
     oracle = Oracle(trace, miss_cost)
     assert trace.time is not None
@@ -62,7 +65,8 @@ def replay(
         window=window, miss_cost=miss_cost, seed=seed, capacity=1 << 30, now=float(trace.time[0]),
     )
     brain.only = only
-    brain.feature_names.extend(list(trace.features)[: _core.APP_FEATURES])
+    for name in list(trace.features)[: _core.APP_FEATURES]:
+        brain.place(name)
     trainer = Trainer(brain, river="river" in predictors, models=models)
     run = _core.ExpiryReplay(LEARNED, trace.n_keys, price=price, now=float(trace.time[0]), brain=brain, alpha=premature,
                              expected=guarantee == "expected")
@@ -73,13 +77,17 @@ def replay(
         decisions = DecisionLog(source, log, sample=min(1.0, LOGGED / rows), max_bytes=LOG_BYTES, salt=seed, about=about,
                                 users=trainer.names, app=brain.feature_names)
     # A model that is asked from outside must have answered before the next request.
-    piece = 1 if models else PIECE
+    if models:
+        piece = 1
     for start in range(0, rows, piece):
         stop = min(start + piece, rows)
         run.run(trace.key, trace.time, size, cost, trace.op, trace.version, namespace, number, code, start, stop)
-        trainer.step()
+        books = run.counts()
+        trainer.step(books["protected"], books["lost"] - premature * books["protected"])
         if decisions is not None:
             decisions.drain()
+        if watch is not None:
+            watch(stop, run, trainer)
         if progress is not None and (stop == rows or start % (1 << 14) == 0):
             progress(stop, rows)
     run.finish(float(trace.time[-1]))
@@ -92,7 +100,7 @@ def replay(
         "requests": run.requests, "misses": run.misses, "miss_cost": run.miss_cost, "hold_cost": run.hold_cost,
         "total_cost": run.miss_cost + run.hold_cost, "protected": counts["protected"], "lost": counts["lost"],
         "bound": counts["bound"], "in_flight": counts["in_flight"], "stale_hits": run.stale_hits,
-        "weights": experts.shares(brain, trainer.names), "worst_margin": -counts["worst"], "alarms": trainer.alarms,
+        "weights": experts.shares(brain, trainer.names), "worst_margin": -counts["worst"], "alarms": sum(trainer.alarms.values()), "alarms_by_cause": dict(trainer.alarms), "out_of_scope": brain.outside,
     }
 
 
@@ -108,7 +116,7 @@ class _Replayed:
         run, counts = self._run, self._run.counts()
         return {"hits": run.requests - run.misses, "misses": run.misses, "premature": counts["lost"],
                 "protected": counts["protected"], "premature_budget": counts["bound"], "in_flight": counts["in_flight"],
-                "refused": counts["refused"]}
+                "refused": counts["refused"], "used": (counts["lost"] + counts["in_flight"]) / counts["bound"]}
 
     def _labels(self) -> Mapping[int, Any]:
         # A trace keeps numbers of its namespaces only; the core counts them from 1.
