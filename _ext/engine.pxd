@@ -73,7 +73,7 @@ cdef struct Tracker:
     Touch touch
     KeyCell* key
     uint32_t serial         # of the wait
-    uint16_t dropped        # bit k: rung k of the guard's ladder would have removed it
+    float tempted           # the largest ratio at which the mixture would have let go within the window
     uint8_t has_line
     uint8_t has_leaf
     uint8_t leaf
@@ -151,7 +151,7 @@ cdef struct Engine:
     double excess[256]      # per closed round: majority's loss less the best static's, a label
     uint32_t excess_head
     uint32_t excess_tail
-    uint16_t score_dropped  # of the last protected request: for the ladder
+    float score_ratio       # `tempted` of the last protected request: for the guard's ladder
     bint score_ready
     int only                # >= 0: follow this expert alone (tests and ablations)
 
@@ -499,7 +499,7 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
     cdef Outlook o
     cdef double share = 0, total = 0, threshold
     cdef double* w
-    cdef int e, k
+    cdef int e
     _engine_chain(g, t, &c)
     outlook(&c, &o, t.bin, t.top, start, t.breakeven, t.window)
     for e in range(HAZARDS):
@@ -526,10 +526,8 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
         t.hold = (t.holding >> g.only) & 1
     t.back = <float>o.back
     t.ratio = <float>o.ratio
-    if not t.hold and start <= t.window:
-        for k in range(12):
-            if k == 0 or t.ratio > 0.25 * (1 << k):
-                t.dropped |= <uint16_t>(1 << k)
+    if not t.hold and start <= t.window and t.ratio > t.tempted:
+        t.tempted = t.ratio
 
 cdef inline bint _engine_models(Engine* g, Tracker* t) noexcept nogil:
     """Evaluate the published models for this access, if it is in their scope."""
@@ -583,7 +581,7 @@ cdef inline void engine_close(Engine* g, uint32_t s, int64_t now, int y) noexcep
         _engine_code(g, t, y == 1 and age <= t.breakeven)
         if y == 1:
             if age <= t.window:
-                g.score_dropped = t.dropped
+                g.score_ratio = t.tempted
                 g.score_ready = True
     else:
         j = t.top - 1
@@ -610,7 +608,7 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
     cdef int at
     cdef uint32_t i
     t.serial += 1
-    t.dropped = 0
+    t.tempted = -1
     t.hold = 1
     t.back = 1
     t.ratio = 0
