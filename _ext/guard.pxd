@@ -122,7 +122,7 @@ cdef inline bint guard_permits(Guard* g, double ratio, double back, double size)
     """May one more entry leave early? `ratio`: rent it saves over risk it runs; `back`: risk to the window's end."""
     if g.alpha >= 1:
         return True
-    if _guard_rung(ratio) < g.rung:
+    if not ratio > 0 or _guard_rung(ratio) < g.rung:
         g.refused += 1
         return False
     if g.expected:

@@ -335,12 +335,10 @@ def test_ladder_asks_the_least_that_would_have_lost_no_more_than_the_budget(rati
         share = alpha and alpha + (alpha * n + 1) / (n + 1 + 1 / alpha)
         room = share * sum(weights)
 
-        def lost(rung: int) -> float:
-            return sum(weight for weight, k in zip(weights, on, strict=True) if k >= rung)
-
         rung = rungs[i]
-        assert lost(rung) <= room + 1e-9
-        assert rung == 0 or lost(rung - 1) > room - 1e-9
+        lost = [sum(weight for weight, k in zip(weights, on, strict=True) if k >= asked) for asked in (rung, rung - 1)]
+        assert lost[0] <= room + 1e-9
+        assert rung == 0 or lost[1] > room - 1e-9
 
 
 # -- the mixture's arithmetic ------------------------------------------------------------------------------
