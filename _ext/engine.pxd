@@ -73,7 +73,7 @@ cdef struct Tracker:
     Touch touch
     KeyCell* key
     uint32_t serial         # of the wait
-    uint16_t dropped        # bit k: rung k of the guard's ladder would have removed it
+    float tempted           # the largest ratio at which the mixture would have let go within the window
     uint8_t has_line
     uint8_t has_leaf
     uint8_t leaf
@@ -153,7 +153,7 @@ cdef struct Engine:
     double excess[256]      # per closed round: majority's loss less the best static's, a label
     uint32_t excess_head
     uint32_t excess_tail
-    uint16_t score_dropped  # of the last protected request: for the ladder
+    float score_ratio       # `tempted` of the last protected request: for the guard's ladder
     uint16_t score_ns       # its namespace: for the ladder of its bank
     bint score_ready
     int only                # >= 0: follow this expert alone (tests and ablations)
@@ -502,7 +502,7 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
     cdef Outlook o
     cdef double share = 0, total = 0, threshold
     cdef double* w
-    cdef int e, k
+    cdef int e
     _engine_chain(g, t, &c)
     o.hazards = NULL
     outlook(&c, &o, t.bin, t.top, start, t.breakeven, t.window)
@@ -530,10 +530,8 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
         t.hold = (t.holding >> g.only) & 1
     t.back = <float>o.back
     t.ratio = <float>o.ratio
-    if not t.hold and start <= t.window:
-        for k in range(12):
-            if k == 0 or t.ratio > 0.25 * (1 << k):
-                t.dropped |= <uint16_t>(1 << k)
+    if not t.hold and start <= t.window and t.ratio > t.tempted:
+        t.tempted = t.ratio
 
 cdef inline int engine_distribution(Engine* g, Tracker* t, int link, double* by) noexcept nogil:
     """When link `link` of the chain expects the next request of a wait that has reached bin `t.bin`.
@@ -622,7 +620,7 @@ cdef inline void engine_close(Engine* g, uint32_t s, int64_t now, int y) noexcep
         _engine_code(g, t, y == 1 and age <= t.breakeven)
         if y == 1:
             if age <= t.window:
-                g.score_dropped = t.dropped
+                g.score_ratio = t.tempted
                 g.score_ns = t.rec.ns
                 g.score_ready = True
     else:
@@ -659,7 +657,7 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
     cdef int at
     cdef uint32_t i
     t.serial += 1
-    t.dropped = 0
+    t.tempted = -1
     t.hold = 1
     t.back = 1
     t.ratio = 0

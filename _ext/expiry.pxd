@@ -175,7 +175,7 @@ cdef inline void _expiry_heard(Expiry* x) noexcept nogil:
     cdef int64_t hash, when
     if x.engine.score_ready:
         x.engine.score_ready = False
-        guard_score(expiry_bank(x, x.engine.score_ns), x.engine.score_dropped)
+        guard_score(expiry_bank(x, x.engine.score_ns), x.engine.score_ratio)
     for i in range(x.engine.n_pokes):
         hash = x.engine.pokes[i].hash
         tag = tag_of(hash)

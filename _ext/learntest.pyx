@@ -10,6 +10,7 @@ from libc.string cimport memset
 from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
 from flat cimport FEATURES, GROUPS, Line, Tree, TreeNode, in_scope as c_in_scope, line_hazards as c_line_hazards, \
     tree_leaf as c_tree_leaf, within_reach as c_within_reach
+from guard cimport Guard, guard_free, guard_hit, guard_init, guard_score
 from hazard cimport Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW as _WINDOW, outlook as c_outlook
 from hedge cimport EXPERTS, Hedge, hedge_close, hedge_init
 
@@ -63,6 +64,19 @@ def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j
     o.hazards = NULL
     c_outlook(&c, &o, j, top, start, breakeven, window)
     return [o.value[e] for e in range(HAZARDS)], o.back, o.ratio
+
+def ladder(double alpha, ratios):
+    """The guard's rung after each protected request that found its entry; a ratio below 0 tempted nobody."""
+    cdef Guard g
+    out = []
+    if guard_init(&g, alpha, False, 0) < 0:
+        raise MemoryError
+    for ratio in ratios:
+        guard_hit(&g)
+        guard_score(&g, ratio)
+        out.append(g.rung)
+    guard_free(&g)
+    return out
 
 def line_hazards(float[:, ::1] weight, float[::1] bias, float[::1] x, int base, int n):
     cdef Line m

@@ -292,6 +292,7 @@ def test_risk_is_the_chance_of_a_request_before_the_window_ends(everyone: Any, b
                                        float(_learntest.edge(base)), 1e9, _learntest.edge(base + bins))
     alive, wanted, paid, least = 1.0, 0.0, 0.0, math.inf
     for i, (p, q) in enumerate(chances(everyone, [(0.05, 0.0)] * 12)[:bins]):
+        p += 1e-6       # the floor under the mean of the links' logarithms
         leave = min(1.0, p + q)
         width = (_learntest.edge(base + i + 1) - _learntest.edge(base + i)) / 1e9
         wanted += alive * p
@@ -300,6 +301,44 @@ def test_risk_is_the_chance_of_a_request_before_the_window_ends(everyone: Any, b
         least = min(least, paid / (wanted + 1e-6))
     assert back == pytest.approx(wanted, rel=1e-5, abs=1e-6)
     assert ratio == pytest.approx(least, rel=1e-4, abs=1e-6)
+
+
+@settings(max_examples=100, deadline=None)
+@given(everyone=PROBABILITY, habit=PROBABILITY, habit2=PROBABILITY, key=PROBABILITY)
+def test_a_link_that_knows_better_is_believed_as_far_as_the_others_agree(everyone: float, habit: float, habit2: float,
+                                                                        key: float) -> None:
+    base, own = 40, round(key * 65535) / 65535
+    rows = [[(p, 0.0, 1000)] * _learntest.NB for p in (everyone, habit, habit2)]
+    _, back, _ = _learntest.outlook(*rows, None, None, [(own, 0.0, 40)] * _learntest.WINDOW, None, base, base, base + 12,
+                                    float(_learntest.edge(base)), 1e9, _learntest.edge(base + 1))
+    links = [0.05]
+    for p, n in ((everyone, 1000), (habit, 1000), (habit2, 1000), (own, 40)):
+        links.append((n * p + 4 * links[-1]) / (n + 4))
+    _, all_, by_habit, by_habit2, by_key = links
+    # No namespace, no river: the namespace's link and the tree's repeat the first one's, the line's the finest habit's.
+    tree_key = (40 * own + 4 * all_) / 44
+    nine = [all_, all_, by_habit, by_habit2, by_key, by_habit2, all_, by_key, tree_key]
+    mean = math.exp(sum(math.log(p + 1e-6) for p in nine) / 9)
+    assert back == pytest.approx(max(mean, by_key), rel=1e-3, abs=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ratios=st.lists(st.one_of(st.just(-1.0), st.floats(0, 1e6)), max_size=400), alpha=st.sampled_from([0.0, 0.01, 0.1, 0.5]))
+def test_ladder_asks_the_least_that_would_have_lost_no_more_than_the_budget(ratios: list[float], alpha: float) -> None:
+    # Protected requests that found their entry, so all credit but what was earned lies idle.
+    rungs = _learntest.ladder(alpha, ratios)
+    on, weights = [], []
+    for i, ratio in enumerate(ratios):
+        weights = [weight * (1 - 1 / 20001) for weight in weights] + [1.0]
+        on.append(-1 if ratio < 0 else 0 if ratio == 0 else min(255, max(0, math.floor(8 * (math.log2(ratio) + 8)))))
+        n = i + 1
+        share = alpha and alpha + (alpha * n + 1) / (n + 1 + 1 / alpha)
+        room = share * sum(weights)
+
+        rung = rungs[i]
+        lost = [sum(weight for weight, k in zip(weights, on, strict=True) if k >= asked) for asked in (rung, rung - 1)]
+        assert lost[0] <= room + 1e-9
+        assert rung == 0 or lost[1] > room - 1e-9
 
 
 # -- the mixture's arithmetic ------------------------------------------------------------------------------
