@@ -686,7 +686,8 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
         t.scale = 100
     t.holding = (<uint64_t>1 << (MAJORITY + 1)) - 1
     t.coded = 0
-    t.salt = mix64(g.salt ^ mix64(<uint64_t>g.arena.slots[s].hash) ^ t.serial)
+    # With the time, since serials begin again when a key was forgotten, and the regret bound needs a draw for each wait.
+    t.salt = mix64(g.salt ^ mix64(<uint64_t>g.arena.slots[s].hash ^ mix64(<uint64_t>now)) ^ t.serial)
     for i in range(USERS):
         t.user[i] = -1
     if t.rec.ns and g.namespaces[t.rec.ns].cells is NULL:

@@ -3,16 +3,18 @@
 
 Each function is one call of the core's own. Nothing here computes.
 """
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
+from engine cimport Engine, engine_event, engine_free, engine_init, engine_prior, engine_step
 from flat cimport FEATURES, GROUPS, Line, Tree, TreeNode, in_scope as c_in_scope, line_hazards as c_line_hazards, \
     tree_leaf as c_tree_leaf, within_reach as c_within_reach
 from guard cimport Guard, guard_free, guard_hit, guard_init, guard_score
 from hazard cimport Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW as _WINDOW, outlook as c_outlook
 from hedge cimport EXPERTS, Hedge, hedge_close, hedge_init
+from ring cimport STORED, Touch
 
 NB = _NB
 WINDOW = _WINDOW
@@ -76,6 +78,26 @@ def ladder(double alpha, ratios):
         guard_score(&g, ratio)
         out.append(g.rung)
     guard_free(&g)
+    return out
+
+def draws(uint64_t seed, int64_t hash, times):
+    """(salt, serial) of the wait after each store of a key, which breaks even after 1e9 ns and is forgotten 8e9 ns later."""
+    cdef Engine g
+    cdef Touch touch
+    cdef uint32_t s
+    out = []
+    memset(&touch, 0, sizeof(Touch))
+    touch.size, touch.cost = 1, 1
+    if engine_init(&g, 16, 0, seed) < 0:
+        raise MemoryError
+    engine_prior(&g, 0)
+    g.price = 1e-9
+    for now in times:
+        while engine_step(&g, now):
+            pass
+        s = engine_event(&g, hash, now, STORED, &touch)
+        out.append((g.trackers[s].salt, g.trackers[s].serial))
+    engine_free(&g)
     return out
 
 def line_hazards(float[:, ::1] weight, float[::1] bias, float[::1] x, int base, int n):
