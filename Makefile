@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo test test-slow bench bench-expiry bench-freshness lint typing clean
+.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -33,6 +33,9 @@ bench-expiry: $(VENV)/installed
 
 bench-freshness: $(VENV)/installed
 	$(RUN) -P bench/freshness.py
+
+bench-recovery: $(VENV)/installed
+	$(RUN) -P bench/recovery.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check adaptcache tests bench

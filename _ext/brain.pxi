@@ -26,6 +26,8 @@ cdef class Brain:
     """
     cdef Engine* g
     cdef uint32_t leaf_top
+    cdef readonly list feature_names    # the application's, in the order of their places in x; `place` alone adds
+    cdef dict _places                   # the same, by name
 
     def __cinit__(self, *, uint64_t mask, double price, double alpha, window, double miss_cost,
                   uint64_t seed, uint32_t capacity, double now):
@@ -39,6 +41,8 @@ cdef class Brain:
         # Held below the end of time, so that sums with it stay in range.
         self.g.window_ns = -1 if window is None else min(<double>to_ns(window), 4e18)
         self.leaf_top = 1
+        self.feature_names = []
+        self._places = {}
 
     def __dealloc__(self):
         if self.g is not NULL:
@@ -55,8 +59,29 @@ cdef class Brain:
         self.g.price = value / 1e9
 
     @property
+    def alpha(self):
+        """The share of protected requests that may be lost."""
+        return self.g.alpha
+
+    cpdef int place(self, name) except -2:
+        """The place in x of an application's feature; a new name takes the next one. -1: all are taken."""
+        at = self._places.get(name)
+        if at is None:
+            at = len(self.feature_names)
+            if at >= APP:
+                return -1
+            self._places[name] = at
+            self.feature_names.append(name)
+        return at
+
+    @property
     def labels(self):
         return self.g.n_labels
+
+    @property
+    def outside(self):
+        """Accesses that were out of the range of what a published model was trained on."""
+        return self.g.n_outside
 
     @property
     def tracked(self):
@@ -277,49 +302,117 @@ cdef class Brain:
             return []
         return [0.0] + [<double>edge(self.g.anchor + e - 1) / 1e9 for e in range(1, STATICS)]
 
-    def state(self):
-        """Everything learned that outlives a process, as a dict of plain values and bytes."""
-        cdef Engine* g = self.g
-        return {
-            "everyone": <bytes>(<char*>g.everyone)[:NB * sizeof(Cell)],
-            "habit": <bytes>(<char*>g.habit)[:<Py_ssize_t>COUNTS * GAPS * NB * sizeof(Cell)],
-            "habit2": <bytes>(<char*>g.habit2)[:<Py_ssize_t>COUNTS * GAPS * TURNS * NB * sizeof(Cell)],
-            "everywhere": <bytes>(<char*>&g.everywhere)[:sizeof(g.everywhere)],
-            "counts": <bytes>(<char*>g.counts)[:sizeof(g.counts)],
-            "anchor": g.anchor,
-            "mean_log": g.mean_log,
-            "log_n": g.log_n,
-            "mean_cost": g.mean_cost,
-            "prior": [g.prior[e] for e in range(EXPERTS)],
-        }
+    # -- what outlives the process (state.pxi); learn/knowledge.py validates before it calls
 
-    def restore(self, dict state):
-        """Take over what `state` gave, from a brain with the same experts. Refuses anything else whole."""
-        cdef Engine* g = self.g
+    def memory(self):
+        """How much each kind of array remembers: what was counted beyond it counts no more."""
+        return {"cell": self.g.limit, "hedge": 32 / (1 - self.g.keep), "code": 1000.0, "key": <double>self.g.key_limit,
+                "code_mean": 20000.0, "mean_log": 5000.0}
+
+    def arrays(self):
+        """The arrays of fixed size, by name, as bytes."""
+        return {name: <bytes>(<char*><size_t>at)[:<Py_ssize_t>n * <Py_ssize_t>KINDS[kind]["itemsize"]]
+                for name, kind, at, n in _saved(self.g)}
+
+    def put_arrays(self, dict arrays):
+        """Take over what `arrays` gave; those that are absent stay as they are."""
         cdef const unsigned char[::1] view
-        wanted = {"everyone": NB * sizeof(Cell), "habit": COUNTS * GAPS * NB * sizeof(Cell),
-                  "habit2": COUNTS * GAPS * TURNS * NB * sizeof(Cell), "everywhere": sizeof(g.everywhere),
-                  "counts": sizeof(g.counts)}
-        for name, size in wanted.items():
-            if len(state[name]) != size:
-                raise ValueError(f"state: {name} has {len(state[name])} bytes, expected {size}")
-        if list(state["prior"]) != [g.prior[e] for e in range(EXPERTS)]:
-            raise ValueError("state: learned with other predictors than this cache has")
-        anchor, mean_log = int(state["anchor"]), float(state["mean_log"])
-        log_n, mean_cost = float(state["log_n"]), float(state["mean_cost"])
-        if not (-1 <= anchor < NB - STATICS and isfinite(mean_log) and isfinite(log_n) and isfinite(mean_cost)):
-            raise ValueError("state: numbers out of range")
-        view = state["everyone"]
-        memcpy(g.everyone, &view[0], NB * sizeof(Cell))
-        view = state["habit"]
-        memcpy(g.habit, &view[0], <size_t>COUNTS * GAPS * NB * sizeof(Cell))
-        view = state["habit2"]
-        memcpy(g.habit2, &view[0], <size_t>COUNTS * GAPS * TURNS * NB * sizeof(Cell))
-        view = state["everywhere"]
-        memcpy(&g.everywhere, &view[0], sizeof(g.everywhere))
-        view = state["counts"]
-        memcpy(g.counts, &view[0], sizeof(g.counts))
-        g.anchor = anchor
-        g.mean_log = mean_log
-        g.log_n = log_n
-        g.mean_cost = mean_cost
+        cdef size_t at
+        for name, kind, address, n in _saved(self.g):
+            if name in arrays:
+                view = arrays[name]
+                if view.shape[0] != n * KINDS[kind]["itemsize"]:
+                    raise ValueError(f"arrays: {name} has {view.shape[0]} bytes")
+                at = address
+                memcpy(<void*>at, &view[0], view.shape[0])
+        _weigh_all(self.g)
+
+    def numbers(self):
+        """The single numbers that go with the arrays."""
+        cdef Engine* g = self.g
+        return {"anchor": g.anchor, "mean_log": g.mean_log, "log_n": g.log_n, "mean_cost": g.mean_cost,
+                "code_mean": g.code_mean, "code_n": g.code_n, "waits": g.n_waits}
+
+    def put_numbers(self, dict numbers):
+        """Take over what `numbers` gave."""
+        cdef Engine* g = self.g
+        g.anchor = numbers["anchor"]
+        g.mean_log = numbers["mean_log"]
+        g.log_n = numbers["log_n"]
+        g.mean_cost = numbers["mean_cost"]
+        g.code_mean = numbers["code_mean"]
+        g.code_n = numbers["code_n"]
+        g.n_waits = numbers["waits"]
+
+    def namespace(self, uint32_t number):
+        """What is known of a namespace: (cells or None, hedges or None, labels, mean, n)."""
+        cdef NamespaceState* ns = &self.g.namespaces[number % NAMESPACES]
+        cdef Coded* coded = &self.g.codes[APP * CODES + (number & (CODES - 1))]
+        return (
+            <bytes>(<char*>ns.cells)[:NB * sizeof(Cell)] if ns.cells is not NULL else None,
+            <bytes>(<char*>ns.hedges)[:COUNTS * sizeof(Hedge)] if ns.hedges is not NULL else None,
+            ns.labels, coded.mean, coded.n)
+
+    def put_namespace(self, uint32_t number, cells, hedges, double labels, float mean, float n):
+        """Take over what `namespace` gave, under this process's number."""
+        cdef NamespaceState* ns = &self.g.namespaces[number % NAMESPACES]
+        cdef Coded* coded = &self.g.codes[APP * CODES + (number & (CODES - 1))]
+        cdef const unsigned char[::1] view
+        cdef int b
+        if cells is not None:
+            view = cells
+            if ns.cells is NULL:
+                ns.cells = <Cell*>calloc(NB, sizeof(Cell))
+            if ns.cells is NULL or view.shape[0] != NB * sizeof(Cell):
+                raise MemoryError
+            memcpy(ns.cells, &view[0], NB * sizeof(Cell))
+        if hedges is not None:
+            view = hedges
+            if ns.hedges is NULL:
+                ns.hedges = <Hedge*>malloc(COUNTS * sizeof(Hedge))
+            if ns.hedges is NULL or view.shape[0] != COUNTS * sizeof(Hedge):
+                raise MemoryError
+            memcpy(ns.hedges, &view[0], COUNTS * sizeof(Hedge))
+            for b in range(COUNTS):
+                _weigh(&ns.hedges[b], self.g.prior, &self.g.everywhere)
+        ns.labels = labels
+        coded.mean = mean
+        coded.n = n
+
+    def keys(self, int64_t now):
+        """Keys that have a history of their own, as an array of the kind `key`."""
+        cdef Engine* g = self.g
+        cdef uint32_t s, n = 0
+        cdef bytearray out
+        cdef unsigned char[::1] view
+        for s in range(1, g.arena.top):
+            if g.arena.slots[s].used and g.trackers[s].key is not NULL:
+                n += 1
+        out = bytearray(n * sizeof(SavedKey))
+        if n == 0:
+            return bytes(out)
+        view = out
+        n = 0
+        for s in range(1, g.arena.top):
+            if g.arena.slots[s].used and g.trackers[s].key is not NULL:
+                _save_key(g, s, now, <SavedKey*>&view[n * sizeof(SavedKey)])
+                n += 1
+        return bytes(out)
+
+    def put_keys(self, const unsigned char[::1] keys, int64_t now):
+        """Follow these keys; how many there was room for."""
+        cdef Py_ssize_t i
+        cdef int done = 0
+        if keys.shape[0] % sizeof(SavedKey):
+            raise ValueError(f"keys: {keys.shape[0]} bytes")
+        for i in range(0, keys.shape[0], sizeof(SavedKey)):
+            done += _restore_key(self.g, now, <const SavedKey*>&keys[i])
+        return done
+
+    def tree(self):
+        """The published tree as (nodes, low, high), or None."""
+        cdef Tree* t = self.g.tree
+        if t is NULL:
+            return None
+        return (<bytes>(<char*>t.nodes)[:t.n * sizeof(TreeNode)], [t.low[d] for d in range(FEATURES)],
+                [t.high[d] for d in range(FEATURES)])

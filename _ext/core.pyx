@@ -4,7 +4,9 @@
 store.pxi    Store, the cache itself: keys, values, and their removal
 call.pxi     Call, a decorated function over a Store
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
+state.pxi    what of an engine outlives a process, as bytes with their layout
 replay.pxi   the simulator's loops over the same policies and the same expiry
+log.pxi      decisions on their way to a log
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
 """
 import logging
@@ -24,28 +26,33 @@ from libc.string cimport memcpy, memset
 
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
-from bins cimport NB, edge
-from engine cimport (COUNTS, EXAMPLES, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
-                     STATICS, TURNS, USER, USERS, Tracker, _engine_thin, code_of, engine_alarm, engine_find, engine_free,
-                     engine_free_tree, engine_init, engine_judge, engine_prior, engine_weights)
-from expiry cimport (BY_FRESHNESS, ENTRY, Expiry, IDLE, LEARNED, Life,
-                     NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh, expiry_gone, expiry_hit,
-                     expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew, expiry_reserve, expiry_valid, later,
-                     _expiry_detach)
+from bins cimport FIRST, NB, edge
+from engine cimport (CODES, COUNTS, Coded, EXAMPLES, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
+                     NamespaceState, STATIC, STATICS, TURNS, USER, USERS, Tracker, _engine_take, _engine_thin, code_of,
+                     engine_alarm, engine_distribution, engine_find, engine_free, engine_free_tree, engine_init, engine_prior,
+                     engine_weights)
+from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight,
+                     expiry_note_gone, expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
+                     NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
+                     expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew,
+                     expiry_reserve, expiry_valid, later, _expiry_detach)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
 from fresh cimport (AUDIT, REFRESH, RISKS, SERVE, Fresh, fresh_bias, fresh_find, fresh_read, fresh_refused, fresh_sent, fresh_share,
                     fresh_sound)
 from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
-from hazard cimport Cell
-from hedge cimport EXPERTS
-from stack cimport BUCKETS, CHAIN_TERMS, STAGES, TERMS
+from hazard cimport Cell, HAZARDS, KeyCell, WINDOW as KEY_BINS
+from hedge cimport EXPERTS, Hedge, hedge_close
+from journal cimport (Decision, Journal, OUT_DELETED, OUT_OPEN, journal_finish_all, journal_free, journal_give,
+                      journal_init, journal_samples, journal_sweep)
+from stack cimport BUCKETS, CHAIN_TERMS, ROWS, SPAN, STAGES, Side, Stack, TERMS
 from policy cimport Policy
 from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
                      AC_PREMATURE)
 from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, tag_of)
-from wheel cimport wheel_sound
+from record cimport octave
+from wheel cimport wheel_schedule, wheel_sound
 cimport fifo
 cimport lru
 cimport sieve
@@ -101,6 +108,8 @@ def monotonic():
     """Seconds of the coarse monotonic clock, the default timer."""
     return to_seconds(coarse_now())
 
+include "log.pxi"
+include "state.pxi"
 include "brain.pxi"
 include "store.pxi"
 include "call.pxi"

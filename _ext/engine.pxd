@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from bins cimport NB, bin_of, edge
-from flat cimport FEATURES, LEAVES, Line, Tree, in_scope, line_hazards, tree_leaf
+from flat cimport FEATURES, LEAVES, Line, Tree, line_hazards, tree_leaf, within_reach
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
 from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_forget, hedge_init
 from record cimport Record, count_bucket, record_start, record_touch
@@ -81,8 +81,8 @@ cdef struct Tracker:
     Touch touch
     KeyCell* key
     uint32_t serial         # of the wait
-    uint16_t dropped        # bit k: rung k of the guard's ladder would have removed it
     uint32_t stacked_by     # version of the weights behind `stacked`; 0 = none
+    float tempted           # the largest ratio at which the mixture would have let go within the window
     uint8_t has_line
     uint8_t has_leaf
     uint8_t leaf
@@ -111,7 +111,8 @@ cdef struct NamespaceState:
     double labels
 
 cdef struct Engine:
-    double price            # cost per unit of size per ns
+    double price            # cost per unit of size per ns: the stated one, or the shadow price where that is higher
+    double stated           # what the user stated, 0 = nothing: windows are promised at it, whatever the pressure
     double window_ns        # < 0: a quarter of the break-even time
     double alpha
     double miss_cost        # where nothing else is known
@@ -164,10 +165,12 @@ cdef struct Engine:
     uint32_t pokes_cap
     uint64_t n_labels
     uint64_t n_waits
+    uint64_t n_outside      # waits on which a published model had nothing to say: out of its range
     double excess[256]      # per closed round: majority's loss less the best static's, a label
     uint32_t excess_head
     uint32_t excess_tail
-    uint16_t score_dropped  # of the last protected request: for the ladder
+    float score_ratio       # `tempted` of the last protected request: for the guard's ladder
+    uint16_t score_ns       # its namespace: for the ladder of its bank
     bint score_ready
     int only                # >= 0: follow this expert alone (tests and ablations)
 
@@ -594,10 +597,11 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
     cdef Outlook o
     cdef double share = 0, total = 0, threshold
     cdef double* w
-    cdef int e, k
+    cdef int e
     _engine_chain(g, t, &c)
     if t.open_ and g.stacks and t.stacked_by != g.stack.version:
         _engine_stack(g, t, &c)
+    o.hazards = NULL
     outlook(&c, &o, t.bin, t.top, start, t.breakeven, t.window)
     for e in range(HAZARDS):
         if o.value[e] <= 0:
@@ -623,21 +627,54 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
         t.hold = (t.holding >> g.only) & 1
     t.back = <float>o.back
     t.ratio = <float>o.ratio
-    if not t.hold and start <= t.window:
-        for k in range(12):
-            if k == 0 or t.ratio > 0.25 * (1 << k):
-                t.dropped |= <uint16_t>(1 << k)
+    if not t.hold and start <= t.window and t.ratio > t.tempted:
+        t.tempted = t.ratio
+
+cdef inline int engine_distribution(Engine* g, Tracker* t, int link, double* by) noexcept nogil:
+    """When link `link` of the chain expects the next request of a wait that has reached bin `t.bin`.
+
+    by[i]: the probability that it has come by edge(t.bin + i + 1), writes being the other way to end. Returns
+    how many bins there are; 0 without memory. `by` has room for NB.
+    """
+    cdef Chain c
+    cdef Outlook o
+    cdef int k, n = 0
+    cdef double stay = 1, came = 0, p, q
+    o.hazards = <double*>malloc(sizeof(double) * NB * HAZARDS * 2)
+    if o.hazards is NULL:
+        return 0
+    _engine_chain(g, t, &c)
+    outlook(&c, &o, t.bin, t.top, 0.0 if t.bin == t.base else <double>edge(t.bin), t.breakeven, t.window)
+    for k in range(t.bin, t.top):
+        p = o.hazards[(k * HAZARDS + link) * 2]
+        q = o.hazards[(k * HAZARDS + link) * 2 + 1]
+        came += stay * p
+        stay *= 1 - (p + q if p + q < 1 else 1)
+        by[n] = came
+        n += 1
+    free(o.hazards)
+    return n
 
 cdef inline bint _engine_models(Engine* g, Tracker* t) noexcept nogil:
-    """Evaluate the published models for this access, if it is in their scope."""
+    """Evaluate the published models for this access, if it is in their scope; else the parent cells speak."""
+    cdef float x[FEATURES]
+    cdef bint outside = False
     t.has_line = 0
-    if g.line is not NULL and in_scope(t.x, g.line.low, g.line.high):
-        line_hazards(g.line, t.x, t.line, t.base, WINDOW)
-        t.has_line = 1
+    if g.line is not NULL:
+        if within_reach(t.x, g.line.low, g.line.high, x):
+            line_hazards(g.line, x, t.line, t.base, WINDOW)
+            t.has_line = 1
+        else:
+            outside = True
     t.has_leaf = 0
-    if g.tree is not NULL and in_scope(t.x, g.tree.low, g.tree.high):
-        t.leaf = <uint8_t>tree_leaf(g.tree, t.x)
-        t.has_leaf = 1
+    if g.tree is not NULL:
+        if within_reach(t.x, g.tree.low, g.tree.high, x):
+            t.leaf = <uint8_t>tree_leaf(g.tree, x)
+            t.has_leaf = 1
+        else:
+            outside = True
+    if not t.missed:
+        g.n_outside += outside      # the wait after a miss lasts until the value comes, and is none
     return True
 
 # -- waits ---------------------------------------------------------------------------------
@@ -680,7 +717,8 @@ cdef inline void engine_close(Engine* g, uint32_t s, int64_t now, int y) noexcep
         _engine_code(g, t, y == 1 and age <= t.breakeven)
         if y == 1:
             if age <= t.window:
-                g.score_dropped = t.dropped
+                g.score_ratio = t.tempted
+                g.score_ns = t.rec.ns
                 g.score_ready = True
     else:
         j = t.top - 1
@@ -700,6 +738,15 @@ cdef inline void engine_close(Engine* g, uint32_t s, int64_t now, int y) noexcep
             label.y = <uint8_t>y
             g.label_head += 1
 
+cdef inline double engine_window(Engine* g, double breakeven) noexcept nogil:
+    """The protected window of an entry, ns. A quarter of the break-even time at the stated price, where one is stated:
+    pressure on capacity must not shorten what was promised."""
+    if g.window_ns >= 0:
+        return g.window_ns
+    if g.stated > 0:
+        breakeven *= g.price / g.stated
+    return breakeven * 0.25 if breakeven < 3.6e19 else 9e18
+
 cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil:
     """A wait begins at `now`."""
     cdef Tracker* t = &g.trackers[s]
@@ -707,7 +754,7 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
     cdef int at
     cdef uint32_t i
     t.serial += 1
-    t.dropped = 0
+    t.tempted = -1
     t.hold = 1
     t.back = 1
     t.ratio = 0
@@ -720,7 +767,7 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
         wheel_cancel(&g.wheel, s)
         return
     t.breakeven = b
-    t.window = <int64_t>(g.window_ns if g.window_ns >= 0 else b * 0.25)
+    t.window = <int64_t>engine_window(g, b)
     _engine_reanchor(g, b)
     at = bin_of(<int64_t>b)
     t.base = <uint8_t>(at - BELOW if at > BELOW else 0)
@@ -736,7 +783,8 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
         t.scale = 100
     t.holding = (<uint64_t>1 << (MAJORITY + 1)) - 1
     t.coded = 0
-    t.salt = mix64(g.salt ^ mix64(<uint64_t>g.arena.slots[s].hash) ^ t.serial)
+    # With the time, since serials begin again when a key was forgotten, and the regret bound needs a draw for each wait.
+    t.salt = mix64(g.salt ^ mix64(<uint64_t>g.arena.slots[s].hash ^ mix64(<uint64_t>now)) ^ t.serial)
     for i in range(USERS):
         t.user[i] = -1
     if t.rec.ns and g.namespaces[t.rec.ns].cells is NULL:
@@ -913,6 +961,9 @@ cdef inline void engine_alarm(Engine* g) noexcept nogil:
     for b in range(NB):
         if g.everyone[b].n > 200:
             g.everyone[b].n = 200
+    for k in range(<size_t>LEAVES * NB):
+        if g.leaves[k].n > 100:
+            g.leaves[k].n = 100
     for k in range(<size_t>COUNTS * GAPS * NB):
         if g.habit[k].n > 100:
             g.habit[k].n = 100

@@ -9,16 +9,19 @@ said so) and reuse (nobody will want it soon enough). Only the second one can be
 only the second one asks the guard.
 """
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL
 from bins cimport bin_of, edge
-from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, engine_event, engine_find, engine_follows, engine_judge, engine_step)
+from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, _engine_features, engine_event, engine_find, engine_follows, engine_judge,
+                     engine_step, engine_weights, engine_window)
 from fresh cimport (Fresh, fresh_extends, fresh_free, fresh_loaded, fresh_missed, fresh_find, fresh_init,
                     fresh_take)
-from guard cimport (Guard, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
+from guard cimport (Guard, _guard_find, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
-from record cimport Record, record_start, record_touch
+from journal cimport (BY_CAPACITY, Decision, HORIZON, IDLE_HORIZON, Journal, OUT_ASKED, OUT_DELETED, OUT_WRITTEN,
+                      journal_begin, journal_find, journal_finish, journal_gone, journal_samples, journal_verdict)
+from record cimport Record, octave, record_start, record_touch
 from ring cimport EVICTED, GOT, MISSED, REMOVED, STORED, Event, Ring, Touch, ring_pop, ring_push
 from table cimport Table, table_first, table_next, tag_of
 from wheel cimport (Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
@@ -61,12 +64,15 @@ cdef struct Expiry:
     uint32_t cap
     Arena* arena            # the owner's
     Table* index
-    Guard guard
+    Guard guard             # the bank of every namespace without one of its own
+    Guard* banks            # of namespaces 1 .. n_banks
+    uint32_t n_banks
     Engine* engine          # NULL unless LEARNED
     Ring* ring              # where events go when a learner reads them elsewhere; NULL = learn here
     Fresh* fresh            # NULL unless validities are learned
     uint64_t early          # entries let go within their window
     int64_t until           # end of the window of the entry just let go; -INT64_MAX = it was not
+    Journal* journal        # the owner's; NULL = nobody wants to read the decisions
 
 cdef inline int expiry_init(Expiry* x, int kind, int64_t now, Arena* arena, Table* index) noexcept nogil:
     memset(x, 0, sizeof(Expiry))
@@ -76,6 +82,51 @@ cdef inline int expiry_init(Expiry* x, int kind, int64_t now, Arena* arena, Tabl
     x.index = index
     wheel_init(&x.wheel, now)
     return guard_init(&x.guard, 0.01, False, now)
+
+cdef inline Guard* expiry_bank(Expiry* x, uint32_t namespace_) noexcept nogil:
+    """The bank that answers for a namespace."""
+    return &x.banks[namespace_ - 1] if 1 <= namespace_ <= x.n_banks else &x.guard
+
+cdef inline Guard* expiry_nth_bank(Expiry* x, uint32_t i) noexcept nogil:
+    """Bank i of 0 .. n_banks; the last is everybody else's."""
+    return &x.banks[i] if i < x.n_banks else &x.guard
+
+cdef inline int expiry_banks(Expiry* x, const double* alpha, uint32_t n, int64_t now) noexcept nogil:
+    """A bank of its own for each of the namespaces 1 .. n. Once, before the first request."""
+    cdef uint32_t i
+    x.banks = <Guard*>calloc(n, sizeof(Guard))
+    if x.banks is NULL:
+        return -1
+    for i in range(n):
+        x.n_banks = i + 1       # so that `expiry_free` frees what was begun
+        if guard_init(&x.banks[i], alpha[i], x.guard.expected, now) < 0:
+            return -1
+    return 0
+
+cdef inline uint32_t expiry_in_flight(Expiry* x) noexcept nogil:
+    """Early removals whose window is open, in all banks."""
+    cdef uint32_t i, n = 0
+    for i in range(x.n_banks + 1):
+        n += expiry_nth_bank(x, i).ghosts.n
+    return n
+
+cdef inline uint64_t expiry_refused(Expiry* x) noexcept nogil:
+    """Early removals that were turned down, by all banks."""
+    cdef uint32_t i
+    cdef uint64_t n = 0
+    for i in range(x.n_banks + 1):
+        n += expiry_nth_bank(x, i).refused
+    return n
+
+cdef inline void expiry_forgive(Expiry* x, int64_t hash) noexcept nogil:
+    """The user replaced or deleted the value: an early removal of it can lose nothing more, whoever permitted it."""
+    cdef uint32_t i
+    cdef Guard* g
+    for i in range(x.n_banks + 1):
+        g = expiry_nth_bank(x, i)
+        if _guard_find(g, hash) != NIL:
+            guard_forgive(g, hash)
+            return
 
 cdef inline int expiry_reserve(Expiry* x, uint32_t cap) noexcept nogil:
     cdef Life* more
@@ -132,7 +183,7 @@ cdef inline void _expiry_heard(Expiry* x) noexcept nogil:
     cdef int64_t hash, when
     if x.engine.score_ready:
         x.engine.score_ready = False
-        guard_score(&x.guard, x.engine.score_dropped)
+        guard_score(expiry_bank(x, x.engine.score_ns), x.engine.score_ratio)
     for i in range(x.engine.n_pokes):
         hash = x.engine.pokes[i].hash
         tag = tag_of(hash)
@@ -166,7 +217,7 @@ cdef inline void _expiry_price(Expiry* x, Life* l) noexcept nogil:
     """
     cdef double rent = <double>l.size * x.engine.price, b, w
     b = l.cost / rent if rent > 0 else 1e300
-    w = x.engine.window_ns if x.engine.window_ns >= 0 else b * 0.25
+    w = engine_window(x.engine, b)
     l.window = <int64_t>w if w < 4e18 else INT64_MAX
     l.breakeven = b if 2 <= b < 4e18 else 0
 
@@ -214,14 +265,18 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
         _expiry_price(x, l)
         _expiry_set(x, s, _expiry_first(x, l))
         _expiry_tell(x, hash, now, STORED, touch)
+        if x.journal is not NULL:
+            expiry_note_written(x, hash, now)
+            _expiry_note_access(x, s, now, touch)
 
 cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* touch) noexcept nogil:
     """A request found the entry. `touch` may be NULL."""
     cdef Life* l = &x.lives[s]
     if x.kind == LEARNED:
         if now - l.rec.last <= l.window:
-            guard_hit(&x.guard)
+            guard_hit(expiry_bank(x, l.rec.ns))
         record_touch(&l.rec, now)
+        l.bound = BY_MIXTURE
         if x.ring is NULL:
             if touch is not NULL:
                 l.size = <float>touch.size
@@ -230,17 +285,28 @@ cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* tou
                 l.rec.ns = touch.ns
             _expiry_price(x, l)
         _expiry_tell(x, x.arena.slots[s].hash, now, GOT, touch)
+        if x.journal is not NULL:
+            _expiry_note_request(x, x.arena.slots[s].hash, now, True, False)
+            _expiry_note_access(x, s, now, touch)
     elif x.kind == IDLE:
         l.rec.last = now        # lazily: the timer finds out when it fires
 
 cdef inline bint expiry_miss(Expiry* x, int64_t hash, int64_t now, const Touch* touch, bint early) noexcept nogil:
     """A request found nothing; True when that is our fault. `early`: this very key may have left early."""
     cdef bint premature = False
+    cdef uint32_t i
     if x.kind == LEARNED:
-        premature = early and guard_miss(&x.guard, hash, now)
+        if early:
+            # Whoever permitted the removal answers for it, under whatever namespace it is asked for now.
+            for i in range(x.n_banks + 1):
+                if guard_miss(expiry_nth_bank(x, i), hash, now):
+                    premature = True
+                    break
         if x.fresh is not NULL:
             fresh_missed(x.fresh, fresh_find(x.fresh, hash), now)
         _expiry_tell(x, hash, now, MISSED, touch)
+        if x.journal is not NULL:
+            _expiry_note_request(x, hash, now, False, premature)
     return premature
 
 cdef inline void expiry_absent(Expiry* x, int64_t hash, int64_t now, bint early) noexcept nogil:
@@ -248,8 +314,10 @@ cdef inline void expiry_absent(Expiry* x, int64_t hash, int64_t now, bint early)
     if x.kind != LEARNED:
         return
     if early:
-        guard_forgive(&x.guard, hash)
+        expiry_forgive(x, hash)
     _expiry_tell(x, hash, now, REMOVED, NULL)
+    if x.journal is not NULL:
+        _expiry_note_end(x, hash, now, REMOVED)
 
 cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexcept nogil:
     """The entry leaves for another reason: REMOVED by the user or EVICTED."""
@@ -261,6 +329,8 @@ cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexce
         _expiry_detach(x, &x.lives[s])
     if x.kind == LEARNED:
         _expiry_tell(x, x.arena.slots[s].hash, now, kind, NULL)
+        if x.journal is not NULL:
+            _expiry_note_end(x, x.arena.slots[s].hash, now, kind)
 
 # -- learned validity: see fresh.pxd ----------------------------------------------------
 
@@ -310,12 +380,15 @@ cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) no
         return False
     wheel_cancel(&x.wheel, s)
     x.lives[s].due = INT64_MAX
+    if x.journal is not NULL:
+        expiry_note_gone(x, s, at[0])
     return True
 
 cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) noexcept nogil:
     cdef Life* l = &x.lives[s]
     cdef Tracker judged
     cdef Tracker* t
+    cdef Guard* bank
     cdef uint32_t r
     cdef int64_t when = l.due, age, hash
     cdef int j
@@ -359,6 +432,8 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         return _expiry_over(x, s, now, at) if l.due <= now else False
     if when < l.floor_:
         l.bound = BY_FLOOR
+        if x.journal is not NULL:
+            _expiry_note_floor(x, s, when)
         _expiry_set(x, s, l.floor_)
         return _expiry_over(x, s, now, at) if l.due <= now else False
     hash = x.arena.slots[s].hash
@@ -384,9 +459,12 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
             _expiry_set(x, s, later(l.rec.last, edge(j + 1)))
         return _expiry_over(x, s, now, at) if l.due <= now else False
     if age <= l.window:
-        guard_expire(&x.guard, when)
-        if guard_prepare(&x.guard) < 0 or not guard_permits(&x.guard, t.ratio, t.back, l.size):
+        bank = expiry_bank(x, l.rec.ns)
+        guard_expire(bank, when)
+        if guard_prepare(bank) < 0 or not guard_permits(bank, t.ratio, t.back, l.size):
             l.bound = BY_GUARD
+            if x.journal is not NULL:
+                _expiry_note_verdict(x, s, when, t, j < 0, True)
             # Held to the end of its window, or until credit is there at the next look.
             when = later(later(l.rec.last, l.window), 1)
             if j >= 0 and later(l.rec.last, edge(j + 1)) < when:
@@ -397,9 +475,11 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         x.until = later(l.rec.last, l.window)
         if x.until >= expiry_valid(x, s):
             x.until = expiry_valid(x, s) - 1
-        guard_record(&x.guard, hash, x.until, t.back)
+        guard_record(bank, hash, x.until, t.back)
         x.early += 1
     l.bound = BY_MIXTURE
+    if x.journal is not NULL:
+        _expiry_note_verdict(x, s, when, t, j < 0, False)
     at[0] = when
     return True
 
@@ -451,6 +531,7 @@ cdef inline int64_t expiry_next(Expiry* x) noexcept nogil:
     return a
 
 cdef inline void expiry_free(Expiry* x) noexcept nogil:
+    cdef uint32_t i
     wheel_free(&x.wheel)
     free(x.lives)
     x.lives = NULL
@@ -459,3 +540,135 @@ cdef inline void expiry_free(Expiry* x) noexcept nogil:
         free(x.fresh)
         x.fresh = NULL
     guard_free(&x.guard)
+    for i in range(x.n_banks):
+        guard_free(&x.banks[i])
+    free(x.banks)
+    x.banks = NULL
+    x.n_banks = 0
+
+# -- what the learner thinks of an entry, and the journal of it ------------------------------
+
+cdef inline bint expiry_portrait(Expiry* x, uint32_t s, int64_t now, const Touch* touch, Tracker* t) noexcept nogil:
+    """What the learner thinks of the entry in slot `s`, into `t`; True when its key is followed.
+
+    A key that is not, or whose last access the learner has not heard of yet, is judged from its record, with
+    `touch` (may be NULL) in place of what the learner knows of it.
+    """
+    cdef Life* l = &x.lives[s]
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef uint32_t r = engine_find(x.engine, hash)
+    if r != NIL and (l.breakeven <= 0 or x.engine.trackers[r].rec.last == l.rec.last):
+        t[0] = x.engine.trackers[r]
+        return True
+    memset(t, 0, sizeof(Tracker))
+    if l.breakeven <= 0:
+        return False
+    engine_judge(x.engine, &l.rec, l.breakeven, l.window, now - l.rec.last, hash, t)
+    if touch is not NULL:
+        t.touch = touch[0]
+    elif r != NIL:
+        t.touch = x.engine.trackers[r].touch
+    t.rec.size_class = <uint8_t>octave(l.size)
+    t.rec.cost_class = <uint8_t>octave(l.cost)
+    _engine_features(x.engine, t, l.rec.last)
+    return False
+
+cdef inline void _expiry_note_access(Expiry* x, uint32_t s, int64_t now, const Touch* touch) noexcept nogil:
+    """A wait of a sampled key begins."""
+    cdef Life* l = &x.lives[s]
+    cdef Journal* j = x.journal
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef Decision* d
+    cdef Tracker t
+    cdef uint32_t r
+    cdef double horizon
+    cdef bint followed
+    if not journal_samples(j, hash):
+        return
+    r = journal_begin(j, hash, now)
+    if r == NIL:
+        return
+    d = &j.decisions[r]
+    d.window = l.window
+    d.ceiling = l.ceiling
+    d.breakeven = l.breakeven
+    # Money is counted at the price that was stated: pressure on capacity changes decisions, not what memory costs.
+    d.price = x.engine.stated if x.engine.stated > 0 else x.engine.price
+    d.size = l.size
+    d.cost = l.cost
+    d.ns = l.rec.ns
+    d.count = l.rec.count
+    horizon = HORIZON * <double>l.cost / (<double>l.size * d.price) if l.breakeven > 0 else IDLE_HORIZON * 1e9
+    if l.breakeven > 0 and <double>l.window > horizon:
+        horizon = <double>l.window      # so that what is premature is always seen
+    d.horizon = <int64_t>horizon if horizon < 4e18 else INT64_MAX
+    d.bound = BY_NOTHING
+    if l.breakeven > 0:
+        followed = expiry_portrait(x, s, now, touch, &t)
+        d.bound = BY_MIXTURE
+        d.x = t.x
+        journal_verdict(d, &t, engine_weights(x.engine, &t), followed)
+
+cdef inline void _expiry_note_request(Expiry* x, int64_t hash, int64_t now, bint found, bint premature) noexcept nogil:
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    if r != NIL:
+        x.journal.decisions[r].found = found
+        x.journal.decisions[r].premature = premature
+        journal_finish(x.journal, r, OUT_ASKED, now)
+
+cdef inline void expiry_note_written(Expiry* x, int64_t hash, int64_t now) noexcept nogil:
+    """The user stored a value under a key whose wait is open."""
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    if r != NIL:
+        journal_finish(x.journal, r, OUT_WRITTEN, now)
+
+cdef inline void _expiry_note_end(Expiry* x, int64_t hash, int64_t now, int kind) noexcept nogil:
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    if r == NIL:
+        return
+    if kind == EVICTED:
+        journal_gone(x.journal, r, now, BY_CAPACITY)    # nothing, if the expiry let go of it before
+    else:
+        journal_finish(x.journal, r, OUT_DELETED, now)
+
+cdef inline void expiry_note_gone(Expiry* x, uint32_t s, int64_t at) noexcept nogil:
+    """The expiry lets go of an entry: for which reason, and since when."""
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    cdef Decision* d
+    cdef int bound
+    if r == NIL:
+        return
+    d = &x.journal.decisions[r]
+    bound = x.lives[s].bound
+    if bound != BY_CEILING:
+        if d.floored != INT64_MAX and at == x.lives[s].floor_:
+            bound = BY_FLOOR
+        elif d.refused != INT64_MAX:
+            bound = BY_GUARD
+    journal_gone(x.journal, r, at, bound)
+
+cdef inline void _expiry_note_floor(Expiry* x, uint32_t s, int64_t when) noexcept nogil:
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    if r != NIL and x.journal.decisions[r].floored == INT64_MAX:
+        x.journal.decisions[r].floored = when
+        x.journal.decisions[r].bound = BY_FLOOR
+
+cdef inline void _expiry_note_verdict(Expiry* x, uint32_t s, int64_t when, Tracker* t, bint followed,
+                                      bint refused) noexcept nogil:
+    """The mixture would let go of an entry; `refused`: the guard forbade it."""
+    cdef int64_t hash = x.arena.slots[s].hash
+    cdef uint32_t r = journal_find(x.journal, hash) if journal_samples(x.journal, hash) else NIL
+    cdef Decision* d
+    if r == NIL:
+        return
+    d = &x.journal.decisions[r]
+    if d.decided == INT64_MAX:
+        d.decided = when
+        if followed:
+            d.x = t.x
+        journal_verdict(d, t, engine_weights(x.engine, t), followed)
+    if refused and d.refused == INT64_MAX:
+        d.refused = when
+        d.bound = BY_GUARD

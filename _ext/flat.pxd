@@ -12,6 +12,9 @@ cdef enum:
     FEATURES = 20
     GROUPS = 27             # NB / 4
     LEAVES = 128
+    # Features by number, where this file has to tell them apart (engine.pxd has the order).
+    LOG_COUNT = 12
+    LOG_AGE = 15
 
 cdef struct Line:
     float weight[GROUPS][FEATURES]
@@ -39,6 +42,21 @@ cdef inline bint in_scope(const float* x, const float* low, const float* high) n
         if not (low[d] <= x[d] <= high[d]):
             return False
     return True
+
+cdef inline bint within_reach(const float* x, const float* low, const float* high, float* out) noexcept nogil:
+    """`in_scope`, but age and count do not leave the scope; `out` is x as the model is to see it.
+
+    A stream is always a little older than what its model was trained on: these two are held at the edge of the range.
+    """
+    cdef int d
+    for d in range(FEATURES):
+        out[d] = x[d]
+        if d == LOG_COUNT or d == LOG_AGE:
+            if out[d] < low[d]:
+                out[d] = low[d]
+            elif out[d] > high[d]:
+                out[d] = high[d]
+    return in_scope(out, low, high)
 
 cdef inline double _softplus(double z) noexcept nogil:
     """log(1 + e^z) = -log(1 - sigmoid(z)), the cumulative hazard."""

@@ -9,12 +9,14 @@ every model and every sequence of requests (docs/promise.md).
 
 "expected" caps the *predicted* losses of the outstanding instead.
 
-The ladder decides which removals deserve the credit: twelve virtual policies, each asking for a
-larger ratio of rent saved to risk run, are scored on every protected request; the guard
-uses the least demanding one whose discounted loss rate fits the budget, and interpolates.
+The ladder decides which removals deserve the credit: virtual policies, each asking for a larger
+ratio of rent saved to risk run, are scored on every protected request; the guard uses the
+least demanding one whose discounted loss rate fits the budget. A protected request is lost by
+all who ask for no more than the largest ratio its wait offered, so one histogram of those
+ratios scores all of them, eight to the octave.
 """
 from libc.math cimport log2
-from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
@@ -22,7 +24,8 @@ from table cimport (Table, table_first, table_free, table_init, table_insert, ta
 from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reserve, wheel_schedule
 
 cdef enum:
-    RUNGS = 12
+    RUNGS = 256             # eight to the octave, from 1/256 of a miss saved per miss risked
+    STEPS = 8
     SIZES = 192             # two to the octave
 
 cdef struct Guard:
@@ -37,14 +40,14 @@ cdef struct Guard:
     uint32_t risks_cap
     Table index
     Wheel wheel             # the end of each window
-    double asked[RUNGS]     # the least ratio that each rung asks for
-    double rung_lost[RUNGS]
+    double tempted[RUNGS]   # protected requests by the ratio at which they would have been lost; weights grow
+    double tempted_above    # sum of those at `rung` and above
     double rung_n
-    int rung                # in use
+    double rung_step        # weight of the next one
+    int rung                # in use: removals whose ratio lies on it or above are allowed
     double sizes[SIZES]     # of those that asked lately, with weights that grow
     double size_total
     double size_step
-    double ask              # the ratio asked for: between that rung and the one below
     double worst            # the largest lost + outstanding - bound that ever was
 
 cdef inline int guard_init(Guard* g, double alpha, bint expected, int64_t now) noexcept nogil:
@@ -58,17 +61,16 @@ cdef inline int guard_init(Guard* g, double alpha, bint expected, int64_t now) n
     g.risks = NULL
     g.risks_cap = 0
     g.rung_n = 0
-    g.rung = 0
+    g.rung_step = 1
+    g.rung = 0              # nothing is known yet, and the bank bounds it anyway
+    g.tempted_above = 0
     for k in range(SIZES):
         g.sizes[k] = 0
     g.size_total = 0
     g.size_step = 1
-    g.ask = 0
     g.worst = -1
     for k in range(RUNGS):
-        # 0, 1/2, 1, 2, 4 ... 512: rent saved per unit of risk, in units of one miss
-        g.asked[k] = 0.0 if k == 0 else 0.25 * (1 << k)
-        g.rung_lost[k] = 0
+        g.tempted[k] = 0
     wheel_init(&g.wheel, now)
     if arena_init(&g.ghosts, 16) < 0 or table_init(&g.index, 16) < 0:
         return -1
@@ -120,7 +122,7 @@ cdef inline bint guard_permits(Guard* g, double ratio, double back, double size)
     """May one more entry leave early? `ratio`: rent it saves over risk it runs; `back`: risk to the window's end."""
     if g.alpha >= 1:
         return True
-    if not ratio > g.ask:
+    if not ratio > 0 or _guard_rung(ratio) < g.rung:
         g.refused += 1
         return False
     if g.expected:
@@ -205,26 +207,46 @@ cdef inline void guard_forgive_all(Guard* g) noexcept nogil:
         if g.ghosts.slots[s].used:
             _guard_drop(g, s)
 
-cdef inline void guard_score(Guard* g, uint16_t dropped) noexcept nogil:
-    """A protected request of a tracked key: bit k of `dropped` says that rung k would have lost it."""
+cdef inline int _guard_rung(double ratio) noexcept nogil:
+    """The rung that a ratio lies on; ratios beyond the last rung lie on the last."""
+    cdef double k
+    if not ratio > 0:
+        return 0
+    k = STEPS * (log2(ratio) + 8)
+    return 0 if k < 0 else (RUNGS - 1 if k >= RUNGS else <int>k)
+
+cdef inline double _guard_room(Guard* g) noexcept nogil:
+    """The losses that the ladder may have shown: the share earned, and what lies idle spread over a future as
+    long as the past, or as the time that earns one unit of credit."""
+    cdef double idle = guard_credit(g) - (g.risk if g.expected else <double>g.ghosts.n)
+    if not idle > 0 or not g.alpha > 0:
+        return g.alpha * g.rung_n
+    return (g.alpha + idle / (<double>g.protected_ + 1 + 1 / g.alpha)) * g.rung_n
+
+cdef inline void guard_score(Guard* g, double tempted) noexcept nogil:
+    """A protected request of a tracked key, lost by whoever asks for a ratio less than `tempted`."""
     cdef int k
-    cdef double keep = 1 - 1.0 / 20000, room, part
-    g.rung_n = g.rung_n * keep + 1
-    for k in range(RUNGS):
-        g.rung_lost[k] = g.rung_lost[k] * keep + (1 if (dropped >> k) & 1 else 0)
-    room = g.alpha * g.rung_n
-    g.rung = RUNGS - 1
-    for k in range(RUNGS):
-        if g.rung_lost[k] <= room:
-            g.rung = k
-            break
-    k = g.rung
-    g.ask = g.asked[k]
-    if k > 0 and g.rung_lost[k - 1] > g.rung_lost[k]:
-        # Rungs are an octave apart: go down towards the next as far as the budget allows.
-        part = (g.rung_lost[k - 1] - room) / (g.rung_lost[k - 1] - g.rung_lost[k])
-        part = 0 if part < 0 else (1 if part > 1 else part)
-        g.ask = g.asked[k - 1] + part * (g.asked[k] - g.asked[k - 1])
+    cdef double room
+    g.rung_step *= 1 + 1.0 / 20000
+    g.rung_n += g.rung_step
+    if tempted >= 0:
+        k = _guard_rung(tempted)
+        g.tempted[k] += g.rung_step
+        if k >= g.rung:
+            g.tempted_above += g.rung_step
+    if g.rung_step > 1e9:
+        for k in range(RUNGS):
+            g.tempted[k] /= g.rung_step
+        g.tempted_above /= g.rung_step
+        g.rung_n /= g.rung_step
+        g.rung_step = 1
+    room = _guard_room(g)
+    while g.rung < RUNGS and g.tempted_above > room:
+        g.tempted_above -= g.tempted[g.rung]
+        g.rung += 1
+    while g.rung > 0 and g.tempted_above + g.tempted[g.rung - 1] <= room:
+        g.rung -= 1
+        g.tempted_above += g.tempted[g.rung]
 
 cdef inline void guard_free(Guard* g) noexcept nogil:
     arena_free(&g.ghosts)

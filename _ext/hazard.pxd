@@ -45,6 +45,7 @@ cdef struct Outlook:
     double value[HAZARDS]   # > 0: hold
     double back             # probability of a request before the protected window ends
     double ratio            # least expected rent over risk of any horizon within the window
+    double* hazards         # NULL, or where to put p and q of each link and bin: [NB][HAZARDS][2]
 
 cdef inline void cell_learn(Cell* c, int y, float limit) noexcept nogil:
     """y: 0 nothing came in this bin, 1 a request, 2 a write."""
@@ -100,7 +101,7 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
     cdef double p[HAZARDS]
     cdef double q[HAZARDS]
     cdef double v[HAZARDS]
-    cdef double width, pg, qg, leave, low, part, back = 0, rent = 0, stay = 1, ratio = 1e300
+    cdef double width, pg, qg, leave, low, part, back = 0, rent = 0, stay = 1, ratio = 1e300, product
     cdef double back_in[NB]
     cdef double leave_in[NB]
     cdef Cell* cell
@@ -162,7 +163,13 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
         if k == j:
             low = start
         width = (<double>edge(k + 1) - low) / breakeven
+        if o.hazards is not NULL:
+            for e in range(HAZARDS):
+                o.hazards[(k * HAZARDS + e) * 2] = p[e]
+                o.hazards[(k * HAZARDS + e) * 2 + 1] = q[e]
+        product = 1
         for e in range(HAZARDS):
+            product *= p[e] + 1e-6
             leave = p[e] + q[e]
             if leave > 1:
                 leave = 1
@@ -170,8 +177,12 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
             v[e] = p[e] + (1 - leave) * v[e] - width * (1 - 0.5 * leave)
             if v[e] < 0:
                 v[e] = 0
-        back_in[k] = p[4]
-        leave_in[k] = p[4] + q[4]
+        # Removals are chosen for their small risk, and so are the estimates that err downward. The key's own
+        # link is the best single one, so it is taken at its word only as far as the others agree.
+        back_in[k] = product ** (1.0 / HAZARDS)
+        if back_in[k] < p[4]:
+            back_in[k] = p[4]
+        leave_in[k] = back_in[k] + q[4]
     # Holding on to age h costs R(h) and avoids the loss with probability P(h). A penalty v on losing
     # asks to hold while max over h of (1 + v) P(h) - R(h) > 0, that is while 1 + v > min R(h) / P(h):
     # through a burst even where nothing is worth holding to the end of the window.

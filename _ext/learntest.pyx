@@ -3,17 +3,20 @@
 
 Each function is one call of the core's own. Nothing here computes.
 """
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
+from engine cimport Engine, engine_event, engine_free, engine_init, engine_prior, engine_step
 from flat cimport FEATURES, GROUPS, Line, Tree, TreeNode, in_scope as c_in_scope, line_hazards as c_line_hazards, \
-    tree_leaf as c_tree_leaf
+    tree_leaf as c_tree_leaf, within_reach as c_within_reach
+from guard cimport Guard, guard_free, guard_hit, guard_init, guard_score
 from hazard cimport Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW as _WINDOW, outlook as c_outlook
 from stack cimport (BUCKETS, SIDES, SPAN, STAGES, Side, Stack, TERMS, side_learn, stack_init, stack_mix, stack_terms,
                     stage_of)
 from hedge cimport EXPERTS, Hedge, hedge_close, hedge_init
+from ring cimport STORED, Touch
 
 NB = _NB
 WINDOW = _WINDOW
@@ -67,8 +70,42 @@ def outlook(everyone, habit, habit2, namespace, leaf, key, line, int base, int j
         for i, p in enumerate(stacked):
             stacked_[i] = p
         c.stacked = stacked_
+    o.hazards = NULL
     c_outlook(&c, &o, j, top, start, breakeven, window)
     return [o.value[e] for e in range(HAZARDS)], o.back, o.ratio
+
+def ladder(double alpha, ratios):
+    """The guard's rung after each protected request that found its entry; a ratio below 0 tempted nobody."""
+    cdef Guard g
+    out = []
+    if guard_init(&g, alpha, False, 0) < 0:
+        raise MemoryError
+    for ratio in ratios:
+        guard_hit(&g)
+        guard_score(&g, ratio)
+        out.append(g.rung)
+    guard_free(&g)
+    return out
+
+def draws(uint64_t seed, int64_t hash, times):
+    """(salt, serial) of the wait after each store of a key, which breaks even after 1e9 ns and is forgotten 8e9 ns later."""
+    cdef Engine g
+    cdef Touch touch
+    cdef uint32_t s
+    out = []
+    memset(&touch, 0, sizeof(Touch))
+    touch.size, touch.cost = 1, 1
+    if engine_init(&g, 16, 0, seed) < 0:
+        raise MemoryError
+    engine_prior(&g, 0)
+    g.price = 1e-9
+    for now in times:
+        while engine_step(&g, now):
+            pass
+        s = engine_event(&g, hash, now, STORED, &touch)
+        out.append((g.trackers[s].salt, g.trackers[s].serial))
+    engine_free(&g)
+    return out
 
 def line_hazards(float[:, ::1] weight, float[::1] bias, float[::1] x, int base, int n):
     cdef Line m
@@ -167,3 +204,9 @@ def side(outcomes):
     for y in outcomes:
         side_learn(&cell, y)
     return cell.p, cell.n
+
+def within_reach(const float[::1] x, const float[::1] low, const float[::1] high):
+    """What a model is to see of `x`, or None where that is out of its scope."""
+    import numpy
+    cdef float[::1] out = numpy.zeros(FEATURES, numpy.float32)
+    return numpy.asarray(out) if c_within_reach(&x[0], &low[0], &high[0], &out[0]) else None

@@ -129,12 +129,14 @@ cdef class ExpiryReplay:
     cdef readonly double refresh_cost   # of those in the background
     cdef uint8_t* staled                # was the key's last entry let go at the end of its validity?
     cdef bint broken
+    cdef int64_t seen               # the time of the latest row
 
     def __cinit__(self, int kind, uint32_t n_keys, *, double price, double now, double ttl=0.0, Brain brain=None,
                   double alpha=0.01, bint expected=False, double floor=0.0, stale=None, uint64_t seed=0):
         cdef size_t n = <size_t>n_keys + 2
         self.n_keys = n_keys
         self.price = price
+        self.seen = to_ns(now)
         self.slot_of = <uint32_t*>calloc(n, sizeof(uint32_t))
         self.key_of = <uint32_t*>calloc(n, sizeof(uint32_t))
         self.since = <int64_t*>calloc(n, sizeof(int64_t))
@@ -165,6 +167,7 @@ cdef class ExpiryReplay:
         self.x.engine = NULL
         expiry_free(&self.x)
         free(self.staled)
+        _journal_gone(self.x.journal)
         free(self.slot_of)
         free(self.key_of)
         free(self.since)
@@ -261,6 +264,8 @@ cdef class ExpiryReplay:
                         expiry_fresh(&self.x, s, now, touch.ns, False, True, version[i])
                     expiry_begin(&self.x, s, now, INT64_MAX, &touch, True)
                 self.held_version[s] = version[i] if version is not None else 0
+            if stop > start:
+                self.seen = now
 
     cdef void _due(self, int64_t now) noexcept nogil:
         cdef int budget = 2147483647
@@ -300,6 +305,7 @@ cdef class ExpiryReplay:
         cdef uint32_t s
         cdef int64_t now = to_ns(end)
         self._due(now)
+        self.seen = now
         for s in range(1, self.arena.top):
             if self.arena.slots[s].used:
                 self.hold_cost += <double>(now - self.since[s]) * 1e-9 * self.held_size[s] * self.price
@@ -317,6 +323,29 @@ cdef class ExpiryReplay:
     def freshness(self):
         """What is believed of staleness, as a dict; empty unless validities are learned."""
         return _believed(self.x.fresh)
+
+    def _log_start(self, double sample, uint64_t salt, write):
+        """As of a Store, but that nothing is written until `_log_rows` asks."""
+        if self.x.kind != LEARNED:
+            raise ValueError("log: only a learned expiry decides")
+        _journal_gone(self.x.journal)
+        self.x.journal = NULL
+        self.x.journal = _journal_new(sample, salt, self.seen)
+
+    def _log_rows(self, int most, bint closing=False):
+        if self.x.journal is NULL:
+            return []
+        journal_sweep(self.x.journal, self.seen)
+        if closing:
+            journal_finish_all(self.x.journal, OUT_OPEN, self.seen)
+        return _journal_rows(self.x.journal, most)
+
+    def _log_stop(self):
+        _journal_gone(self.x.journal)
+        self.x.journal = NULL
+
+    def _log_state(self):
+        return {} if self.x.journal is NULL else _journal_state(self.x.journal)
 
     def _check(self):
         """Assert that structures agree."""

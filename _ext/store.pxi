@@ -9,6 +9,9 @@ cdef object _MISSING = object()
 cdef object _NEITHER = object()
 
 cdef enum:
+    MOST_BANKS = 64
+
+cdef enum:
     RESOLUTION = 4000000            # ns: what the coarse clock can tell apart
 
 cdef enum:
@@ -65,16 +68,17 @@ cdef class Store:
     cdef tuple _causes
     cdef readonly Brain brain       # None unless the expiry is learned
     cdef dict _namespaces
-    cdef dict _feature_names
     cdef int64_t ceiling_ns
     cdef int64_t clock              # the latest time seen: the clock never runs backwards in here
     cdef bint timed                 # the clock is needed
-    cdef bint shadow                # the price of memory is learned from evictions
-    cdef double shadow_price
+    cdef double stated              # price of memory per ns that the user stated, or 0
+    cdef double shadow_price        # learned from evictions; the higher of the two is in force
+    cdef readonly tuple _bank_labels
     cdef double shadow_age          # idle time of what is evicted, ns
     cdef int64_t last_eviction
     cdef uint64_t lost_seen         # events that the ring had lost when last looked at
     cdef uint32_t leisure           # looks since the learner was last behind
+    cdef object _write_log          # takes finished decisions to disk; None = nobody does
     cdef uint64_t hits, misses, inserts, evictions, expirations
     cdef object _digest             # value -> int or None; learned validity only
     cdef bint measured              # costs are measured load times
@@ -108,7 +112,7 @@ cdef class Store:
 
     def __init__(self, maxsize, getsizeof=None, *, policy="sieve", int kind=NEVER, double ttl=0.0, deadline_of=None,
                  Brain brain=None, double alpha=0.01, bint expected=False, double floor=0.0, ceiling=None,
-                 bint threaded=False, bint shadow=False, timer=None, on_removal=None, causes=None,
+                 bint threaded=False, double stated=0.0, banks=(), timer=None, on_removal=None, causes=None,
                  stale=None, digest=None, fail_safe=None, seed=0, max_keys=1 << 17):
         cdef double limit
         cdef int64_t now
@@ -135,7 +139,6 @@ cdef class Store:
         self._deadline_of = deadline_of
         self._causes = causes or (0, 1, 2, 3, 4)
         self._namespaces = {}
-        self._feature_names = {}
         self.timed = kind != NEVER or on_removal is not None
         self.clock = -INT64_MAX
         now = self._now() if self.timed else 0
@@ -150,7 +153,11 @@ cdef class Store:
             self.x.floor_ = to_ns(floor)
             self.x.guard.alpha = alpha
             self.x.guard.expected = expected
-            self.shadow = shadow
+            self.stated = stated / 1e9
+            brain.g.stated = self.stated
+            self._bank_labels = tuple(label for label, _ in banks)
+            if banks:
+                self._open_banks([share for _, share in banks], now)
             if fail_safe is not None:
                 self.spare_ns = to_ns(fail_safe)
             if stale is not None:
@@ -165,10 +172,22 @@ cdef class Store:
             raise MemoryError
         self.ready = True
 
+    cdef int _open_banks(self, list shares, int64_t now) except -1:
+        """Banks are of the first namespaces: those labels get the first numbers."""
+        cdef double alpha[MOST_BANKS]
+        cdef int i
+        for i in range(len(shares)):
+            alpha[i] = shares[i]
+            self._namespaces[self._bank_labels[i]] = i + 1
+        if expiry_banks(&self.x, alpha, <uint32_t>len(shares), now) < 0:
+            raise MemoryError
+        return 0
+
     def __dealloc__(self):
         arena_free(&self.arena)
         table_free(&self.table)
         self.x.engine = NULL        # the brain's; it goes by itself
+        _journal_gone(self.x.journal)
         expiry_free(&self.x)
         ring_free(&self.ring)
         free(self.weights)
@@ -234,11 +253,13 @@ cdef class Store:
         if self.x.kind == LEARNED:
             if expiry_miss(&self.x, h, now, touch, self._left_early(key, now)):
                 AC_PREMATURE(h)
+            if self.x.journal is not NULL:
+                self._log_if_full(h)
         return 0
 
     cdef void _forget_early(self):
         """Let go, now and then, of keys whose window has passed. Runs no user code: nothing is hashed."""
-        if PyList_GET_SIZE(self._fresh) // 2 + PyDict_Size(self._early) <= 64 + 2 * <Py_ssize_t>self.x.guard.ghosts.n:
+        if PyList_GET_SIZE(self._fresh) // 2 + PyDict_Size(self._early) <= 64 + 2 * <Py_ssize_t>expiry_in_flight(&self.x):
             return
         early, self._early = self._early, {}
         fresh, self._fresh = self._fresh, []
@@ -298,6 +319,8 @@ cdef class Store:
         AC_HIT(h)
         if self.x.kind != NEVER:
             expiry_hit(&self.x, <uint32_t>s, now, touch)
+            if self.x.journal is not NULL:
+                self._log_if_full(h)
         return value
 
     cdef double _load_seconds(self, uint32_t s) noexcept:
@@ -339,6 +362,8 @@ cdef class Store:
             AC_EVICT(h)
             expiry_end(&self.x, s, at, EVICTED)
         elif self.x.kind != NEVER:
+            if cause == C_REPLACED and self.x.journal is not NULL:
+                expiry_note_written(&self.x, h, at)
             expiry_end(&self.x, s, at, REMOVED)
         self.policy.on_remove(&self.policy, &self.arena, s)
         table_remove(&self.table, h, s)
@@ -444,21 +469,23 @@ cdef class Store:
         cdef int budget = 2147483647
         cdef int64_t at
         cdef uint32_t s
-        cdef uint64_t refused = self.x.guard.refused
+        cdef uint64_t refused
         if self.x.kind == NEVER or now < expiry_next(&self.x):
             return
+        refused = expiry_refused(&self.x)
         while True:
             s = expiry_due(&self.x, now, &at, &budget)
             if s == NIL:
                 break
             self._take(s, C_EXPIRED, at)
-        if self.x.guard.refused != refused:
-            AC_GUARD_TRIPPED(self.x.guard.refused - refused)
+        refused = expiry_refused(&self.x) - refused
+        if refused:
+            AC_GUARD_TRIPPED(refused)
 
     cdef int _evict(self, int64_t now) except -1:
         """The policy's victim leaves."""
         cdef uint32_t s = self.policy.victim(&self.policy, &self.arena)
-        if self.shadow and self.x.kind == LEARNED:
+        if self.x.kind == LEARNED:
             self._pressed(&self.x.lives[s], now)
         self._take(s, C_EVICTED, now)
         return 0
@@ -480,13 +507,16 @@ cdef class Store:
         else:
             self.shadow_price = l.cost / (l.size * age)
             self.shadow_age = age
-        self.brain.g.price = self.shadow_price
+        self.brain.g.price = max(self.stated, self.shadow_price)
 
     cdef void _relax(self, int64_t now):
-        """No eviction for as long as entries lately lasted, several times over: memory costs nothing again."""
+        """A value came in and nothing had to go: a step down, as each eviction is one up. Where nothing went for as
+        long as entries lately lasted, several times over, memory costs what was stated again."""
+        self.shadow_price *= 0.98
+        self.brain.g.price = max(self.stated, self.shadow_price)
         if self.shadow_price > 0 and self.total < 0.9 * self.limit and now - self.last_eviction > 8 * self.shadow_age:
             self.shadow_price = 0
-            self.brain.g.price = 0
+            self.brain.g.price = self.stated
 
     # -- storing -------------------------------------------------------------------------
 
@@ -536,6 +566,7 @@ cdef class Store:
         """
         cdef int64_t s
         cdef uint32_t slot, r
+        cdef uint64_t evictions = self.evictions
         cdef bint early, renewing = False, known = digest is not None
         cdef uint64_t print_ = digest if known else 0
         if size > self.limit:
@@ -555,12 +586,14 @@ cdef class Store:
                 fresh_refused(self.x.fresh, r)
             renewing = renew and s != NIL
         if early:
-            guard_forgive(&self.x.guard, h)
+            expiry_forgive(&self.x, h)
         if ceiling <= now and self.x.kind != NEVER:
             # Already over: what was held under the key is not valid any more either.
             if s != NIL:
                 self._take(<uint32_t>s, C_REPLACED, now)
             else:
+                if self.x.journal is not NULL:
+                    expiry_note_written(&self.x, h, now)
                 expiry_absent(&self.x, h, now, False)
             return 0
         if s != NIL:
@@ -610,7 +643,7 @@ cdef class Store:
             if self.x.fresh is not NULL:
                 expiry_fresh(&self.x, slot, now, touch.ns, declared, known, print_)
             expiry_begin(&self.x, slot, now, ceiling, touch, False)
-            if self.shadow:
+            if self.shadow_price > 0 and self.evictions == evictions:
                 self._relax(now)
         return 0
 
@@ -659,6 +692,7 @@ cdef class Store:
     cdef int _touch(self, Touch* t, double size, object cost, object namespace, object features) except -1:
         """What the caller says of an access, as numbers. Validates all of it first."""
         cdef double d
+        cdef int at
         memset(t, 0, sizeof(Touch))
         t.size = size
         t.cost = -1
@@ -686,16 +720,13 @@ cdef class Store:
             t.ns = number
         if told is not None:
             for name, d, code in told:
-                at = self._feature_names.get(name)
-                if at is None:
-                    at = len(self._feature_names)
-                    if at >= APP:
-                        continue    # the first eight names are used; `explain` says so
-                    self._feature_names[name] = at
-                t.number[<int>at] = <float>d
-                t.code[<int>at] = code
-                if <int>at + 1 > t.n_features:
-                    t.n_features = <uint16_t>(<int>at + 1)
+                at = self.brain.place(name)
+                if at < 0:
+                    continue    # the first eight names are used; `explain` says so
+                t.number[at] = <float>d
+                t.code[at] = code
+                if at + 1 > t.n_features:
+                    t.n_features = <uint16_t>(at + 1)
         return 0
 
     cdef list _features(self, object features):
@@ -749,6 +780,8 @@ cdef class Store:
             self._drop_spare(key)
         finally:
             self._flush()
+        if self.x.journal is not NULL:
+            self._log_if_full(h)
         return 0
 
     # -- the mapping ---------------------------------------------------------------------
@@ -954,7 +987,7 @@ cdef class Store:
 
     def clear(self):
         """Remove every entry."""
-        cdef uint32_t s
+        cdef uint32_t s, i
         cdef int64_t now = self._maybe_now()
         self._due(now)
         while True:
@@ -966,11 +999,14 @@ cdef class Store:
         early, self._early = self._early, {}
         spent, self._spent = self._spent, []
         spare, self._spare = self._spare, {}
-        guard_forgive_all(&self.x.guard)
         if self.x.fresh is not NULL:
             for s in range(1, self.x.fresh.top):
                 fresh_refused(self.x.fresh, s)
                 self.x.fresh.keys[s].known = False
+        for i in range(self.x.n_banks + 1):
+            guard_forgive_all(expiry_nth_bank(&self.x, i))
+        if self.x.journal is not NULL:
+            journal_finish_all(self.x.journal, OUT_DELETED, now)
         early.clear()
         spent.clear()
         spare.clear()
@@ -1008,6 +1044,9 @@ cdef class Store:
                 if self.x.kind == IDLE and later(self.x.lives[s].rec.last, self.x.ttl) < at:
                     at = later(self.x.lives[s].rec.last, self.x.ttl)
                 if at <= until and at != INT64_MAX:
+                    if self.x.journal is not NULL:
+                        self.x.lives[s].bound = BY_CEILING
+                        expiry_note_gone(&self.x, s, now)
                     self._take(s, C_EXPIRED, at)
         if PyList_GET_SIZE(self._spent):
             self._keep_spent()
@@ -1073,6 +1112,64 @@ cdef class Store:
     def policy_name(self):
         return self._policy_name
 
+    # -- state ---------------------------------------------------------------------------
+
+    def _moment(self):
+        """The latest time seen, in nanoseconds."""
+        return self._now()
+
+    def _books(self):
+        """Of all banks: requests that were protected, and how many more were lost than alpha allows for."""
+        cdef uint32_t i
+        cdef uint64_t protected_ = 0
+        cdef double over = 0
+        cdef Guard* g
+        for i in range(self.x.n_banks + 1):
+            g = expiry_nth_bank(&self.x, i)
+            protected_ += g.protected_
+            over += <double>g.lost - g.alpha * <double>g.protected_
+        return protected_, over
+
+    def _banks(self):
+        """Each bank's books: label, alpha, protected, lost, in flight, credit. The last is everybody else's."""
+        cdef uint32_t i
+        cdef Guard* g
+        if self.x.kind != LEARNED:
+            return []
+        now = self._now()
+        out = []
+        for i in range(self.x.n_banks + 1):
+            g = expiry_nth_bank(&self.x, i)
+            guard_expire(g, now)
+            out.append((self._bank_labels[i] if i < self.x.n_banks else None, g.alpha, g.protected_, g.lost, g.ghosts.n,
+                        guard_credit(g)))
+        return out
+
+    @property
+    def memory_price(self):
+        """Cost per unit of size and second that is in force: stated, or learned from evictions where that is higher."""
+        return self.brain.g.price * 1e9 if self.x.kind == LEARNED else 0.0
+
+    def _names(self):
+        """The numbers of namespaces, by label, and of features, by name."""
+        return dict(self._namespaces), {name: at for at, name in enumerate(self.brain.feature_names)}
+
+    def _adopt(self, list labels, list names):
+        """Numbers for these namespaces, known or new (0: no room); and room for these features, while there is."""
+        numbers = []
+        for label in labels:
+            number = self._namespaces.get(label)
+            if number is None:
+                number = len(self._namespaces) + 1
+                if number < NAMESPACES:
+                    self._namespaces[label] = number
+                else:
+                    number = 0
+            numbers.append(number)
+        for name in names:
+            self.brain.place(name)
+        return numbers
+
     # -- the learner's side --------------------------------------------------------------
 
     def _learn(self, int events=512):
@@ -1134,16 +1231,17 @@ cdef class Store:
         """Counts as a dict, for `stats`."""
         cdef Guard* g = &self.x.guard
         cdef bint learned = self.x.kind == LEARNED
-        if learned:
-            guard_expire(g, self._now())
+        banks = self._banks()
         return {
             "hits": self.hits, "misses": self.misses, "inserts": self.inserts, "evictions": self.evictions,
-            "expirations": self.expirations, "premature": g.lost if learned else 0,
-            "protected": g.protected_ if learned else 0,
-            "premature_budget": g.alpha * <double>g.protected_ + 1 if learned else 0.0,
-            "in_flight": g.ghosts.n if learned else 0,
-            "refused": g.refused if learned else 0,
-            "credit": guard_credit(g) if learned else 0.0,
+            "expirations": self.expirations, "premature": sum([b[3] for b in banks]),
+            "protected": sum([b[2] for b in banks]),
+            "premature_budget": sum([b[1] * <double>b[2] + 1 for b in banks], 0.0),
+            "in_flight": sum([b[4] for b in banks]),
+            "refused": expiry_refused(&self.x) if learned else 0,
+            # Of the bank that has least to spend: below nought, something is held to the end of its window.
+            "credit": min([b[5] - b[4] for b in banks]) if learned else 0.0,
+            "banks": banks,
             "worst": g.worst if learned else -1.0,
             "rung": g.rung if learned else 0,
             "events_lost": self.ring.lost if learned else 0,
@@ -1207,9 +1305,14 @@ cdef class Store:
         cdef int64_t now = self._maybe_now(), s
         cdef Life l
         cdef Tracker t
-        cdef uint32_t r
+        cdef bint followed = False
         cdef double w[EXPERTS]
-        cdef double size
+        cdef double by[NB]
+        cdef double size, credit = 0
+        cdef uint64_t lost = 0, protected_ = 0
+        cdef uint32_t flying = 0
+        cdef Guard* bank
+        cdef int bins = 0, link = 4, e
         try:
             s = self._held(key, h, now)
             if s == NIL:
@@ -1220,13 +1323,17 @@ cdef class Store:
                 l = self.x.lives[s]
                 l.ceiling = expiry_valid(&self.x, s)
             if self.x.kind == LEARNED:
-                r = engine_find(self.brain.g, h)
-                if r != NIL and (l.breakeven <= 0 or self.brain.g.trackers[r].rec.last == l.rec.last):
-                    t = self.brain.g.trackers[r]
-                elif l.breakeven > 0:
-                    engine_judge(self.brain.g, &l.rec, l.breakeven, l.window, now - l.rec.last, h, &t)
+                bank = expiry_bank(&self.x, l.rec.ns)
+                guard_expire(bank, now)
+                credit, flying, lost, protected_ = guard_credit(bank), bank.ghosts.n, bank.lost, bank.protected_
+                followed = expiry_portrait(&self.x, <uint32_t>s, now, NULL, &t)
                 if l.breakeven > 0:
                     memcpy(w, engine_weights(self.brain.g, &t), sizeof(w))
+                    for e in range(HAZARDS):
+                        # Links that take no part weigh nothing; between equals, the key's own table.
+                        if w[HAZARD + e] > w[HAZARD + link]:
+                            link = e
+                    bins = engine_distribution(self.brain.g, &t, link, by)
         finally:
             self._flush()
         out = {"kind": self.x.kind, "policy": self._policy_name, "size": size}
@@ -1239,20 +1346,74 @@ cdef class Store:
         if self.x.kind != LEARNED:
             return out
         out.update(cost=l.cost, breakeven=l.breakeven / 1e9, window=INFINITY if l.window == INT64_MAX else l.window / 1e9,
-                   floor_left=max(0.0, (l.floor_ - now) / 1e9), followed=r != NIL)
+                   floor_left=max(0.0, (l.floor_ - now) / 1e9), followed=followed,
+                   guard={"credit": credit, "in_flight": flying, "premature": lost, "protected": protected_})
         if l.breakeven <= 0:
             return out
         out.update(hold=bool(t.hold), back=t.back, ratio=t.ratio,
-                   verdicts=[(w[e], bool((t.holding >> e) & 1)) for e in range(MAJORITY + 1)],
+                   verdicts=[(e, w[e], bool((t.holding >> e) & 1)) for e in range(EXPERTS) if w[e] > 0],
                    gap1=edge(t.rec.gap1 - 1) / 1e9 if t.rec.gap1 else None,
-                   features={name: t.x[i] for name, i in list(self._feature_names.items())})
+                   features=[t.x[e] for e in range(FEATURES)],
+                   strongest=HAZARD + link,
+                   distribution=[(edge(t.bin + e + 1) / 1e9, by[e]) for e in range(bins)])
         return out
+
+    # -- the log of decisions ------------------------------------------------------------
+
+    cdef int _log_if_full(self, Py_hash_t h) except -1:
+        """Where no thread does it, an operation on a logged key writes what has gathered."""
+        if self.x.ring is NULL and self.x.journal.done.n >= 1024 and self._write_log is not None \
+                and journal_samples(self.x.journal, h):
+            self._write_log()
+        return 0
+
+    def _log_start(self, double sample, uint64_t salt, write):
+        """Keep a journal; `write` is called, by operations on logged keys, when it has filled up."""
+        cdef Journal* j
+        if self.x.kind != LEARNED:
+            raise ValueError("log_decisions: only a learned expiry decides; this cache has none")
+        j = _journal_new(sample, salt, self._now())
+        _journal_gone(self.x.journal)
+        self.x.journal = j
+        self._write_log = write
+
+    def _log_rows(self, int most, bint closing=False):
+        """The oldest finished decisions. `closing` finishes the open ones too: what comes of them is not known."""
+        cdef int64_t now
+        if self.x.journal is NULL:
+            return []
+        now = self._now()
+        if self.x.ring is NULL:
+            self._due(now)
+            self._flush()
+        if self.x.journal is NULL:      # the timer and the callbacks are the user's
+            return []
+        journal_sweep(self.x.journal, now)
+        if closing:
+            journal_finish_all(self.x.journal, OUT_OPEN, now)
+        return _journal_rows(self.x.journal, most)
+
+    def _log_stop(self):
+        """Forget the journal; from here on it costs nothing."""
+        cdef Journal* j = self.x.journal
+        self.x.journal = NULL
+        self._write_log = None
+        _journal_gone(j)
+
+    def _log_state(self):
+        """Of the journal: open and waiting decisions, dropped ones, the share of keys sampled now."""
+        return {} if self.x.journal is NULL else _journal_state(self.x.journal)
+
+    def _labels(self):
+        """Number of a namespace -> its label."""
+        return {number: label for label, number in list(self._namespaces.items())}
 
     def _check(self):
         """Assert every invariant of every structure; an expensive no-op when all is well."""
-        cdef uint32_t s, n = 0
+        cdef uint32_t s, i, n = 0
         cdef double total = 0
         cdef uint32_t at = 0
+        cdef Guard* g
         if not self.policy.check(&self.policy, &self.arena):
             raise AssertionError("the policy's order is damaged")
         if self.policy.order.n != self.arena.n or self.table.n != self.arena.n:
@@ -1282,16 +1443,19 @@ cdef class Store:
             raise AssertionError(f"currsize is {self.total}, the entries sum to {total}")
         if self.total > self.limit * (1 + 1e-12):
             raise AssertionError("more is held than maxsize allows")
-        if not wheel_sound(&self.x.wheel) or not wheel_sound(&self.x.guard.wheel):
+        if not wheel_sound(&self.x.wheel):
             raise AssertionError("a wheel is damaged")
         if self.x.engine is not NULL and not wheel_sound(&self.x.engine.wheel):
             raise AssertionError("the learner's wheel is damaged")
         if self.x.fresh is not NULL and not fresh_sound(self.x.fresh):
             raise AssertionError("the records of change are damaged")
-        g = &self.x.guard
-        if self.x.kind == LEARNED and g.alpha < 1 and not g.expected:
-            if g.lost + g.ghosts.n > g.alpha * <double>g.protected_ + 1 or g.worst > 0:
-                raise AssertionError("the premature-expiry promise is broken")
+        for i in range(self.x.n_banks + 1):
+            g = expiry_nth_bank(&self.x, i)
+            if not wheel_sound(&g.wheel):
+                raise AssertionError("a wheel is damaged")
+            if self.x.kind == LEARNED and g.alpha < 1 and not g.expected:
+                if g.lost + g.ghosts.n > g.alpha * <double>g.protected_ + 1 or g.worst > 0:
+                    raise AssertionError("the premature-expiry promise is broken")
 
 MISSING = _MISSING
 

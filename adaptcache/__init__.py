@@ -1,16 +1,18 @@
 """adaptcache: a cache that learns the expiry of every key online, and proves that it did not expire it too early."""
 from adaptcache.cache import Cache, policies
+from adaptcache.decisionlog import DecisionLog
 from adaptcache.decorators import cached
-from adaptcache.errors import AdaptcacheError, RecursiveLoadError, StateError, TraceError
+from adaptcache.errors import AdaptcacheError, LogError, RecursiveLoadError, StateError, TraceError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry, price
 from adaptcache.explain import Explanation
 from adaptcache.keys import hashkey, methodkey, typedkey
 from adaptcache.removal import Cause
+from adaptcache.state import merge
 from adaptcache.stats import Stats
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "AdaptcacheError", "Cache", "Cause", "Explanation", "Fixed", "Idle", "Learned", "PerEntry", "RecursiveLoadError",
-    "StateError", "Stats", "TraceError", "cached", "hashkey", "methodkey", "policies", "price", "typedkey",
+    "AdaptcacheError", "Cache", "Cause", "DecisionLog", "Explanation", "Fixed", "Idle", "Learned", "LogError", "PerEntry",
+    "RecursiveLoadError", "StateError", "Stats", "TraceError", "cached", "hashkey", "merge", "methodkey", "policies", "price", "typedkey",
 ]

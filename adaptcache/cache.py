@@ -9,11 +9,13 @@ import math
 import os
 import secrets
 import sys
+import threading
 from collections.abc import (
     Awaitable,
     Callable,
     Hashable,
     ItemsView,
+    Iterable,
     Iterator,
     KeysView,
     Mapping,
@@ -23,18 +25,20 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from adaptcache import _core, checks, state
+from adaptcache import _core, checks, decisionlog, state
 from adaptcache import expiry as expiries
+from adaptcache.decisionlog import DecisionLog
 from adaptcache.errors import StateError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry
 from adaptcache.explain import Explanation, explanation
 from adaptcache.flights import MISSING, Flights
 from adaptcache.learn import experts
-from adaptcache.learn.trainer import Trainer
+from adaptcache.learn.knowledge import Knowledge, gather
+from adaptcache.learn.trainer import ROUND, Trainer
 from adaptcache.learn.worker import WORKER
 from adaptcache.refresh import Digest, Refresher
 from adaptcache.removal import CAUSES, Cause
-from adaptcache.stats import Stats
+from adaptcache.stats import Bank, Stats
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -99,6 +103,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         if isinstance(spec, Learned) and (spec.stale is not None or spec.fail_safe is not None):
             self._refresher = Refresher(self, self._flights, timer or _core.monotonic, manual=spec.learner == "manual",
                                         fail_safe=spec.fail_safe is not None, missing=_core.MISSING)
+        self._decisions: DecisionLog | None = None
         if isinstance(spec, Learned) and spec.learner == "thread":
             WORKER.add(self)
 
@@ -108,16 +113,18 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         seed = (secrets.randbits(63) if spec.seed is None else spec.seed) & (1 << 64) - 1
         brain = _core.Brain(
             mask=experts.mask("table" in spec.predictors, "river" in spec.predictors, len(models)),
-            price=spec.memory_price or 0.0, alpha=spec.premature, window=spec.window, miss_cost=spec.miss_cost,
+            price=spec.memory_price or 0.0, alpha=expiries.shares(spec)[None], window=spec.window, miss_cost=spec.miss_cost,
             seed=seed, capacity=spec.max_keys,
             now=_core.monotonic() if timer is None else float(timer()),
         )
         trainer = Trainer(brain, river="river" in spec.predictors, models=models)
         return {
-            "kind": _LEARNED, "brain": brain, "alpha": spec.premature, "expected": spec.guarantee == "expected",
+            "kind": _LEARNED, "brain": brain, "alpha": expiries.shares(spec)[None], "expected": spec.guarantee == "expected",
             "floor": spec.floor, "ceiling": spec.ceiling, "threaded": spec.learner == "thread",
-            "shadow": spec.memory_price is None, "stale": spec.stale, "fail_safe": spec.fail_safe, "seed": seed,
-            "max_keys": spec.max_keys, "digest": None if spec.stale is None else Digest(spec.digest, timer or _core.monotonic),
+            "stale": spec.stale, "fail_safe": spec.fail_safe, "seed": seed, "max_keys": spec.max_keys,
+            "digest": None if spec.stale is None else Digest(spec.digest, timer or _core.monotonic),
+            "stated": spec.memory_price or 0.0,
+            "banks": [(label, share) for label, share in expiries.shares(spec).items() if label is not None],
         }, trainer
 
     # -- the rest of the mapping
@@ -266,7 +273,10 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         self.refresh()
         while self._learn(512):
             pass
-        return self._trainer.step()
+        done = self._trainer.step(*self._books())
+        if self._decisions is not None:
+            self._decisions.drain()
+        return done
 
     def _work(self) -> bool:
         """A bounded piece of learning from events, for the worker; True when there is more to do at once."""
@@ -275,13 +285,23 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     def _train(self) -> None:
         """One step of training models, for the worker."""
         if self._trainer is not None:
-            self._trainer.step()
+            self._trainer.step(*self._books())
+
+    def _forked(self) -> None:
+        """In a forked child: whoever held the lock is not here."""
+        if self._trainer is not None:
+            self._trainer.lock = threading.RLock()
+
+    def _report(self) -> None:
+        """A bounded piece of writing decisions, for the worker."""
+        if self._decisions is not None:
+            self._decisions.step()
 
     # -- state that survives
 
     def save(self, path: str | os.PathLike[str], *, entries: bool = False) -> None:
         """Write what was learned to a file, atomically; the entries too with `entries=True` (they are pickled)."""
-        learned = None if self._trainer is None else self._trainer.brain.state()
+        learned = self._knowledge()
         held = None
         if entries:
             held = [(key, value, self.expires_in(key) if key in self else 0.0) for key, value in self._pairs_held()]
@@ -295,20 +315,50 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         """A new cache with `maxsize`, `getsizeof` and the options of `Cache`, that knows what `save` wrote.
 
         `entries=True` also takes over the entries, each for the time it had left; they are pickled, so do this
-        only with files of your own. StateError for a file that is damaged, foreign, of another version or
-        learned with other predictors.
+        only with files of your own. StateError for a file that is damaged, foreign, of another version or machine,
+        or learned with other predictors. At another price of memory only what holds at every price is taken over.
         """
         learned, held = state.read(path, entries=entries)
         cache = cls(maxsize, getsizeof, **options)
         if cache._trainer is not None and learned is not None:
-            try:
-                cache._trainer.brain.restore(learned)
-            except (KeyError, TypeError, ValueError) as error:
-                raise StateError(f"{path}: {error}") from error
+            cache._fitting(path, learned).install(cache, cache._trainer)
         for key, value, left in held or ():
             if left > 0:
                 cache.set(key, value, ttl=None if left == math.inf else left)
         return cache
+
+    def merge_state(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> None:
+        """Add what other workers learned and saved to what this cache knows; entries stay as they are.
+
+        StateError for a file that `load` would refuse, or that was learned under another price or window;
+        nothing was changed then. ValueError when this cache does not learn. See `adaptcache.merge`.
+        """
+        if self._trainer is None:
+            raise ValueError("merge_state: this cache does not learn; its expiry is not Learned")
+        states = state.read_all(paths)
+        with self._trainer.lock:
+            mine = self._knowledge()
+            assert mine is not None
+            state.together([mine, *states], "merge_state").install(self, self._trainer)
+
+    def _knowledge(self) -> Knowledge | None:
+        if self._trainer is None:
+            return None
+        return gather(self, self._trainer, self._configuration(), self._keys_held())
+
+    def _configuration(self) -> dict[str, Any]:
+        """What learned state depends on."""
+        assert self._trainer is not None and isinstance(self._spec, Learned)
+        price, window = self._spec.memory_price, self._spec.window
+        return {"experts": self._trainer.brain.taking_part(), "models": self._trainer.names,
+                "price": None if price is None else float(price),
+                "window": None if window is None else min(float(window), 1e300)}
+
+    def _fitting(self, path: str | os.PathLike[str], learned: Knowledge) -> Knowledge:
+        try:
+            return learned.fitted(self._configuration())
+        except ValueError as error:
+            raise StateError(f"{path}: {error}") from error
 
     # -- looking at it
 
@@ -318,24 +368,81 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         c = self._counters()
         loads = self._flights.loads
         weights: dict[str, float] = {}
-        alarms, fallback = 0, False
+        alarms: dict[str, int] = {}
+        reasons, outside, calm = [], 0, 0
         if self._trainer is not None:
             weights = experts.shares(self._trainer.brain, self._trainer.names)
-            alarms = self._trainer.alarms
-            fallback = c["in_flight"] + 1 > c["credit"] or (alarms > 0 and self._trainer.calm < 30)
+            alarms, outside, calm = dict(self._trainer.alarms), self._trainer.brain.outside, self._trainer.calm * ROUND
+            if c["credit"] < 1:
+                reasons.append("no credit")
+            if self._trainer.recovering:
+                reasons.append("drift")
         return Stats(
             hits=c["hits"], misses=c["misses"], loads=loads.done, load_failures=loads.failed, load_seconds=loads.seconds,
             inserts=c["inserts"], evictions=c["evictions"], expirations=c["expirations"], premature=c["premature"],
             protected=c["protected"], premature_budget=c["premature_budget"], in_flight=c["in_flight"],
             stale_served=c["stale_served"], refreshes=c["refreshes"],
             refresh_failures=0 if self._refresher is None else self._refresher.failures,
-            currsize=currsize, maxsize=self.maxsize, weights=weights, drift_alarms=alarms, fallback=fallback,
+            currsize=currsize, maxsize=self.maxsize, weights=weights, drift_alarms=sum(alarms.values()),
+            fallback=bool(reasons), fallback_reason=", ".join(reasons), alarms=alarms, calm=calm, out_of_scope=outside,
+            banks={label: Bank(protected, lost, flying, share * protected + 1) for label, share, protected, lost, flying, _ in c["banks"]},
         )
 
     def explain(self, key: Any) -> Explanation:
         """Why this entry's deadline is what it is; KeyError when it is not held."""
         raw = self._explain(key)
-        return explanation(raw, self._counters(), self._trainer.names if self._trainer is not None else [])
+        if self._trainer is None:
+            return explanation(raw, [], [])
+        return explanation(raw, self._trainer.names, self._trainer.brain.feature_names)
+
+    def log_decisions(
+        self, path: str | os.PathLike[str], *, sample: float = 0.01, max_bytes: int = 64 << 20,
+        salt: str | bytes | int | None = None, namespaces: str = "repr",
+    ) -> DecisionLog:
+        """Write what the learned expiry decides about a sample of the keys, and what comes of it (docs/explain.md).
+
+        path        of JSON lines. When it holds half of `max_bytes` it becomes `path.1`, in place of an older one
+        sample      share of the keys, chosen by salted hash, so that whole histories of those are kept
+        max_bytes   of both files together; at least 16 KiB
+        salt        of the hashes that stand for keys; None draws one. Give one to compare keys between runs (whose
+                    hashes must be equal then: Python salts those of str and bytes with PYTHONHASHSEED)
+        namespaces  "repr": as they are; "hash": salted hashes
+
+        A log that runs already is closed first. ValueError and TypeError name the argument, OSError the file; later
+        trouble with the file ends the log and is never raised (`decision_log.error`).
+        """
+        spec = self._spec
+        if not isinstance(spec, Learned) or self._trainer is None:
+            raise ValueError("log_decisions: only a learned expiry decides; give the cache expiry=Learned(...)")
+        shares = expiries.shares(spec)
+        about = {
+            "memory_price": spec.memory_price, "premature": shares[None], "window": spec.window, "floor": spec.floor,
+            "ceiling": spec.ceiling, "guarantee": spec.guarantee, "learner": spec.learner, "sample": sample,
+            "maxsize": self.maxsize, "policy": self.policy_name,
+        }
+        decisionlog.vet(path, sample, max_bytes, salt, namespaces)
+        before = self._decisions
+        if before is not None and before.running:
+            before.close()
+        self._decisions = DecisionLog(
+            self, path, sample=sample, max_bytes=max_bytes, salt=salt, namespaces=namespaces, about=about,
+            banks=[share for label, share in shares.items() if label is not None],
+            users=self._trainer.names, app=self._trainer.brain.feature_names,
+        )
+        return self._decisions
+
+    @property
+    def decision_log(self) -> DecisionLog | None:
+        """The log of `log_decisions`, also after it has stopped; None without one."""
+        return self._decisions
+
+    def _log_about(self) -> dict[str, Any]:
+        """The cache as a whole, for a line of the log."""
+        c = self._counters()
+        named = ("hits", "misses", "evictions", "expirations", "premature", "protected", "premature_budget", "in_flight", "refused")
+        return {"time": _core.monotonic() if self.timer is None else float(self.timer()), **{name: c[name] for name in named},
+                # Of the bank that has used most of what it may lose.
+                "used": max((lost + flying) / (share * protected + 1) for _, share, protected, lost, flying, _ in c["banks"])}
 
 
 def _vet(loader: Any, ttl: Any, cost: Any, size: Any) -> None:

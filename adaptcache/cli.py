@@ -1,4 +1,4 @@
-"""The command line: `adaptcache simulate` and `adaptcache demo`.
+"""The command line: `adaptcache simulate`, `adaptcache doctor` and `adaptcache demo`.
 
 Words are checked here before a file is opened (exit code 2 names the option, the value and what is
 accepted); a trace that cannot be read ends with exit code 1 and its own message. The work is elsewhere.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from adaptcache.errors import TraceError
+from adaptcache.errors import LogError, TraceError
 from adaptcache.simulate import readers, report, run
 from adaptcache.simulate.extras import MissingExtra, needs
 from adaptcache.simulate.html import page
@@ -95,9 +95,12 @@ def adaptcache() -> None:
               help="For synthetic traces and the learned rule.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of tables.")
 @click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a report with plots.")
+@click.option("--log", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+              help="Write what the learned rule decided, for `adaptcache doctor`. With one trace and one memory price.")
 def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] | None, expiry: list[str] | None,
              memory_price: list[str] | None, miss_cost: float, premature: float, stale: float | None,
-             trace_format: str | None, ops: bool, limit: int | None, seed: int, as_json: bool, html: Path | None) -> None:
+             trace_format: str | None, ops: bool, limit: int | None, seed: int, as_json: bool, html: Path | None,
+             log: Path | None) -> None:
     """Replay traces against eviction policies and expiry rules.
 
     TRACE is an npz or csv file, an access log of nginx or Apache (csv and logs may be gzipped), or
@@ -113,6 +116,9 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
         raise click.UsageError("--stale goes with --expiry learned: no other rule learns how long a value is valid.")
     if html is not None and not html.parent.is_dir():
         raise click.BadParameter(f"there is no directory {html.parent}", param_hint="'--html'")
+    asked = ["learned"] if everything else expiry or []
+    if log is not None and (len(traces) != 1 or len(memory_price or [""]) != 1 or asked.count("learned") != 1):
+        raise click.UsageError("--log goes with --expiry learned, one trace and one memory price.")
     chosen_policies = list(run.POLICIES) if everything else policy or []
     chosen_prices = memory_price or [DEFAULT_RUN_PRICE if everything else DEFAULT_PRICE]
 
@@ -128,7 +134,8 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
             rivals = [name for name in ("lru", "belady") if chosen_policies and name not in chosen_policies and not as_json]
             with _progress() as progress:
                 got = run.simulate(trace, [*chosen_policies, *rivals], size or [run.DEFAULT_SIZE], chosen_expiries,
-                                   chosen_prices, miss_cost, premature, seed=seed, ops=ops, progress=progress, stale=stale)
+                                   chosen_prices, miss_cost, premature, seed=seed, ops=ops, progress=progress, stale=stale,
+                                   log=log)
             if as_json:
                 for result in got:
                     click.echo(report.json_line(result))
@@ -158,6 +165,26 @@ def demo(seconds: float | None, html: Path | None, seed: int, live: bool) -> Non
         main(**options)
 
 
+@adaptcache.command()
+@click.argument("log", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--worst", type=click.IntRange(min=0), default=10, show_default=True, help="How many of the worst decisions to list.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def doctor(log: Path, worst: int, as_json: bool) -> None:
+    """Say in plain words what a log of decisions shows, and what to change.
+
+    LOG was written by Cache.log_decisions or by `adaptcache simulate --log`; the older file beside it, LOG.1, is read too.
+    """
+    with _messages():
+        from adaptcache.doctor import diagnose, read
+        from adaptcache.doctor import report as doctor_report
+
+        diagnosis = diagnose(read(log), worst=worst)
+        if as_json:
+            click.echo(doctor_report.to_json(diagnosis))
+        else:
+            doctor_report.show(diagnosis, _console(sys.stdout))
+
+
 def _console(stream: TextIO) -> Console:
     with needs("the terminal table"):
         from rich.console import Console
@@ -184,6 +211,6 @@ def _messages() -> Iterator[None]:
     """What a user can cure is said in a line; anything else is our bug and keeps its traceback."""
     try:
         yield
-    except (TraceError, MissingExtra, OSError) as error:
+    except (TraceError, LogError, MissingExtra, OSError) as error:
         click.echo(f"adaptcache: {error}", err=True)
         raise SystemExit(1) from error

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 
-__all__ = ("AdaptcacheError", "RecursiveLoadError", "StateError", "TraceError")
+__all__ = ("AdaptcacheError", "LogError", "RecursiveLoadError", "StateError", "TraceError")
 
 
 class AdaptcacheError(Exception):
@@ -36,3 +36,7 @@ class TraceError(AdaptcacheError, ValueError):
 
 class StateError(AdaptcacheError, ValueError):
     """A saved state that is damaged, foreign, or of another configuration. Nothing was changed."""
+
+
+class LogError(AdaptcacheError, ValueError):
+    """A log of decisions that is damaged or foreign: the file and the line are named."""

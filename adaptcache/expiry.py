@@ -5,7 +5,7 @@ The rules themselves run in the core; this file knows neither entries nor models
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,8 @@ class PerEntry:
 
 
 PREDICTORS = ("table", "river")
+ALPHA = 0.01            # of whoever is not named
+BANKS = 64              # namespaces with a bank of their own, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +58,9 @@ class Learned:
                         price at which what was evicted would just have broken even when full
     miss_cost           cost of a miss where neither a cost nor a load time is known; default 1
     premature           alpha of the promise: the share of re-requests within the window that may be lost to
-                        early removal (docs/promise.md). 1 switches the guard off, 0 allows one loss in all
+                        early removal (docs/promise.md). 1 switches the guard off, 0 allows one loss in all.
+                        A mapping gives namespaces a share, and a bank, of their own, None all others: each keeps
+                        the promise by itself, and together they lose at most alpha N + their number
     window              protected seconds after each access; None: a quarter of each entry's break-even time
     guarantee           "absolute": at every moment, whatever comes; "expected": by predicted losses, cheaper
     stale               p: at most this share of the reads may be answered with a value that has changed at its
@@ -77,7 +81,7 @@ class Learned:
     ceiling: float | None = None
     memory_price: float | None = None
     miss_cost: float = 1.0
-    premature: float = 0.01
+    premature: float | Mapping[Any, float] = 0.01
     window: float | None = None
     guarantee: str = "absolute"
     stale: float | None = None
@@ -98,7 +102,13 @@ class Learned:
         if self.miss_cost is None:
             object.__setattr__(self, "miss_cost", 1.0)
         checks.number("miss_cost", self.miss_cost, "a finite number, zero or more", 0.0, 1e300)
-        checks.number("premature", self.premature, "0 to 1", 0.0, 1.0)
+        if isinstance(self.premature, Mapping):
+            for label, share in self.premature.items():
+                checks.number(f"premature[{label!r:.60}]", share, "0 to 1", 0.0, 1.0)
+            if len(shares(self)) > 1 + BANKS:
+                raise ValueError(f"premature: {len(shares(self)) - 1} namespaces given; the accepted range is 0 to {BANKS} besides None")
+        else:
+            checks.number("premature", self.premature, "0 to 1", 0.0, 1.0)
         checks.seconds("window", self.window, none=True)
         if self.guarantee not in ("absolute", "expected"):
             raise ValueError(f"guarantee: {self.guarantee!r} is not accepted; the accepted values are 'absolute' and 'expected'")
@@ -127,6 +137,14 @@ class Learned:
                                 "learn_one and predict_one")
         if len(models(self)) > 4:
             raise ValueError(f"predictors: {len(models(self))} models given; the accepted range is 0 to 4 besides the names")
+
+
+def shares(spec: Learned) -> dict[Any, float]:
+    """Namespace -> its alpha; None is everybody else's, and always there."""
+    given = spec.premature
+    if not isinstance(given, Mapping):
+        return {None: float(given)}
+    return {None: ALPHA, **{label: float(share) for label, share in given.items()}}
 
 
 def is_model(given: Any) -> bool:

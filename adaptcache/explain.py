@@ -2,12 +2,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from adaptcache import _core
 from adaptcache.learn import experts
+from adaptcache.learn.predictor import named
 
 KINDS = ("none", "fixed", "idle", "per entry", "learned")
 BOUNDS = ("nothing", "ceiling", "floor", "mixture", "guard", "idle time", "freshness")
@@ -27,8 +27,13 @@ class Explanation:
     comes_back      predicted probability of a request within the window; None unless learned
     hold            the mixture's verdict now; None unless learned
     verdicts        expert -> (share of the weight, share of it that holds)
-    features        application features as the model sees them
-    guard           credit, in flight, lost and protected
+    distribution    (idle seconds, probability that the next request has come by then), one pair a bin of time from now
+                    on, as the strongest of the hazard experts expects; a request before now is out of the question
+    expects         the name of that expert
+    features        everything that the models see of the last access, by name: the application's features under its own
+                    names (a word stands for the share of its keys that were asked for again soon) and ours
+                    (docs/explain.md)
+    guard           of the bank that answers for its namespace: credit, in_flight, premature (lost) and protected
     """
 
     expiry: str
@@ -42,6 +47,8 @@ class Explanation:
     comes_back: float | None = None
     hold: bool | None = None
     verdicts: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    distribution: Sequence[tuple[float, float]] = ()
+    expects: str | None = None
     features: Mapping[str, float] = field(default_factory=dict)
     guard: Mapping[str, float] = field(default_factory=dict)
 
@@ -60,6 +67,8 @@ class Explanation:
         text = (f"Idle for {_time(self.idle or 0)} of a break-even time of {_time(self.breakeven)}; a request before its "
                 f"protected window of {_time(self.window or 0)} ends is expected with {self.comes_back or 0:.0%}. "
                 f"The mixture would {side}: {named}.")
+        if self.expires_in < math.inf:
+            text += f" Its ceiling ends it in {_time(self.expires_in)}."
         if self.bound == "guard":
             text += " The guard holds it, since letting it go early would risk more than the promise has credit for."
         elif self.bound == "floor":
@@ -74,25 +83,21 @@ def _time(seconds: float) -> str:
     return f"{seconds * 1e6:.3g} µs"
 
 
-def explanation(raw: Mapping[str, Any], counters: Mapping[str, float], users: list[str]) -> Explanation:
+def accesses(count: int) -> int:
+    """About how many accesses the core's counter stands for: exact to 15, then 16 steps to each doubling of the step."""
+    return min(count, 15) + sum(1 << min((step - 15) // 16 + 1, 24) for step in range(15, count))
+
+
+def explanation(raw: Mapping[str, Any], users: list[str], app: list[str]) -> Explanation:
     """From what the core says of an entry."""
     kind = KINDS[raw["kind"]]
     if kind == "none":
         return Explanation(kind, "nothing")
-    verdicts: dict[str, tuple[float, float]] = {}
-    # The majority votes with the others' weights; naming it would explain nothing.
-    listed = [(expert, *verdict) for expert, verdict in enumerate(raw.get("verdicts", ())) if expert != _core.SLOT_MAJORITY]
-    total = sum(weight for _, weight, _ in listed) or 1.0
-    for expert, weight, holds in listed:
-        if weight > 0:
-            weight /= total
-            name = experts.name(expert, users)
-            share, held = verdicts.get(name, (0.0, 0.0))
-            verdicts[name] = (share + weight, held + weight * holds)
-    guard = {name: counters[name] for name in ("credit", "in_flight", "premature", "protected")} if kind == "learned" else {}
     return Explanation(
-        expiry=kind, bound=BOUNDS[raw["bound"]], idle=raw["idle"], expires_in=raw["expires_in"], accesses=raw["accesses"],
+        expiry=kind, bound=BOUNDS[raw["bound"]], idle=raw["idle"], expires_in=raw["expires_in"], accesses=accesses(raw["accesses"]),
         cost=raw.get("cost"), breakeven=raw.get("breakeven"), window=raw.get("window"), comes_back=raw.get("back"),
-        hold=raw.get("hold"), verdicts={name: (share, held / share) for name, (share, held) in verdicts.items()},
-        features=raw.get("features", {}), guard=guard,
+        hold=raw.get("hold"), verdicts=experts.verdicts(raw.get("verdicts", ()), users),
+        distribution=tuple(raw.get("distribution", ())),
+        expects=experts.name(raw["strongest"], users) if "strongest" in raw else None,
+        features=named(raw["features"], app) if "features" in raw else {}, guard=raw.get("guard", {}),
     )

@@ -1,33 +1,38 @@
 """Saved state: a file that is whole, ours and of this version, or refused.
 
-A first line names the format and its version, a second one is the SHA-256 of the rest, which is JSON; tables of the
-core travel as base64. Entries, if asked for, are pickled: load them only from files that you wrote yourself.
+A first line names the format and its version, a second one is the SHA-256 of the rest, which is JSON: what was
+learned (learn/knowledge.py says what that is, and checks it) and the entries, if asked for. Entries are pickled: load
+them only from files that you wrote yourself. Nothing else in the file is code.
 Files are written beside their name and moved into place, so a crash leaves the old one or the new one.
 """
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import os
 import pickle
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from adaptcache.errors import StateError
+from adaptcache.learn import knowledge, merging
+from adaptcache.learn.knowledge import Knowledge
 
-MAGIC = b"adaptcache state 1\n"
+Name = str | os.PathLike[str]
+
+MAGIC = b"adaptcache state 2\n"
 
 
-def write(path: str | os.PathLike[str], learned: dict[str, Any] | None, entries: list[Any] | None) -> None:
-    """Write learned state (as `Brain.state` gives it) and entries; OSError when the disk says no."""
+def write(path: Name, learned: Knowledge | None, entries: list[Any] | None) -> None:
+    """Write what was learned, and entries; OSError when the disk says no."""
     document = {
-        "learned": None if learned is None else {name: _plain(value) for name, value in learned.items()},
+        "learned": None if learned is None else learned.document(),
         "entries": None if entries is None else base64.b64encode(pickle.dumps(entries)).decode(),
     }
-    body = json.dumps(document).encode()
+    body = json.dumps(document, allow_nan=False).encode()
     target = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
@@ -41,33 +46,65 @@ def write(path: str | os.PathLike[str], learned: dict[str, Any] | None, entries:
         raise
 
 
-def read(path: str | os.PathLike[str], *, entries: bool) -> tuple[dict[str, Any] | None, list[Any] | None]:
-    """Learned state and, if asked for, entries. StateError names the file and what is wrong with it."""
+def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[Any] | None]:
+    """What was learned and, if asked for, entries. StateError names the file and what is wrong with it."""
     data = Path(path).read_bytes()
     if not data.startswith(b"adaptcache state "):
         raise StateError(f"{path}: not a state of adaptcache")
     if not data.startswith(MAGIC):
         found = data.split(b"\n", 1)[0][:40].decode("ascii", "replace")
-        raise StateError(f"{path}: has format {found!r}, this version reads {MAGIC.decode().strip()!r}")
+        raise StateError(f"{path}: has format {found!r}, this version reads {MAGIC.decode().strip()!r}; learn anew")
     digest, _, body = data[len(MAGIC):].partition(b"\n")
     if hashlib.sha256(body).hexdigest().encode() != digest:
         raise StateError(f"{path}: damaged, the checksum does not fit its {len(body)} bytes")
     try:
         document = json.loads(body)
         learned, stored = document["learned"], document["entries"]
-        state = None if learned is None else {name: _rich(value) for name, value in learned.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, binascii.Error) as error:
-        raise StateError(f"{path}: not a state that this version wrote ({error})") from error
-    if not entries:
-        return state, None
-    if stored is None:
-        raise StateError(f"{path}: was saved without entries; load it with entries=False")
-    return state, pickle.loads(base64.b64decode(stored))
+        state = None if learned is None else knowledge.read(learned)
+        if not entries:
+            return state, None
+        if stored is None:
+            raise StateError(f"{path}: was saved without entries; load it with entries=False")
+        pickled = base64.b64decode(stored, validate=True)
+    except StateError:
+        raise
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise StateError(f"{path}: not a state that this version can read: {error}") from error
+    try:
+        held = [(key, value, float(left)) for key, value, left in pickle.loads(pickled)]
+    except Exception as error:      # a pickle may raise anything
+        raise StateError(f"{path}: its entries cannot be read here: {error!r}") from error
+    return state, held
 
 
-def _plain(value: Any) -> Any:
-    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+def read_all(paths: Name | Iterable[Name]) -> list[Knowledge]:
+    """What was learned in each of these files. StateError for the first that is no good, or has learned nothing."""
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    states = []
+    for path in given:
+        learned, _ = read(path)
+        if learned is None:
+            raise StateError(f"{path}: of a cache that does not learn; there is nothing to merge")
+        states.append(learned)
+    return states
 
 
-def _rich(value: Any) -> Any:
-    return base64.b64decode(value["base64"], validate=True) if isinstance(value, dict) else value
+def merge(paths: Name | Iterable[Name], out: Name) -> None:
+    """Merge the learned states of several workers into the file `out`, as if one had seen it all.
+
+    The order does not matter. Entries are left out. StateError for a file that `Cache.load` would refuse, or when
+    two were learned under different predictors, windows or prices; `out` is untouched then. A state that was
+    merged already and is merged again counts twice. docs/state.md says what a merge means.
+    """
+    states = read_all(paths)
+    if not states:
+        raise ValueError("paths: none given; the accepted range is one file or more")
+    write(out, together(states, str(out)), None)
+
+
+def together(states: list[Knowledge], name: str) -> Knowledge:
+    """`merging.merged`, with a StateError where they do not fit."""
+    try:
+        return merging.merged(states)
+    except ValueError as error:
+        raise StateError(f"{name}: the states were {error}") from error

@@ -1,8 +1,18 @@
 """What a cache counts, as one frozen value."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The books of one bank of the promise: premature + in_flight <= premature_budget, at every moment."""
+
+    protected: int
+    premature: int
+    in_flight: int
+    premature_budget: float
 
 
 @dataclass(frozen=True)
@@ -14,7 +24,7 @@ class Stats:
     inserts, evictions, expirations      values stored, pushed out by capacity, let go by the expiry
     premature           early removals that were asked for again within their window: the losses
     protected           requests within the window after their key's last access: N of the promise
-    premature_budget    alpha * N + 1
+    premature_budget    alpha * N + 1; with several banks the sum of theirs
     in_flight           early removals whose window is still open
     stale_served        values served that are known to have been stale, or may have been and no longer had a right to be
                         served: reads whose own background reload found the value changed, and last good values served
@@ -26,6 +36,13 @@ class Stats:
     weights             expert -> its share in the mixture; empty unless the expiry is learned
     drift_alarms        how often the learner threw away what it knew about who predicts best
     fallback            the guard has no credit, or a drift alarm is recent: entries are held to their window's end
+    fallback_reason     "no credit", "drift", both with a comma between them, or ""
+    alarms              drift alarms by what raised them: "cost" (the mixture against the best static TTL), "guard"
+                        (the share of protected requests that was lost)
+    calm                labels learned since the last drift alarm, or since the beginning
+    banks               the promise's books by namespace, those with an alpha of their own; None: everybody else's
+    out_of_scope        accesses that river's published models had nothing to say on: outside what they were trained
+                        on, so the tables' cells spoke alone
     """
 
     hits: int
@@ -48,6 +65,11 @@ class Stats:
     fallback: bool = False
     refreshes: int = 0
     refresh_failures: int = 0
+    fallback_reason: str = ""
+    alarms: Mapping[str, int] = field(default_factory=dict)
+    calm: int = 0
+    out_of_scope: int = 0
+    banks: Mapping[Hashable, Bank] = field(default_factory=dict)
 
     @property
     def hit_ratio(self) -> float:

@@ -177,6 +177,9 @@ class Counted:
     def _pace(self, slower: bool) -> None:
         pass
 
+    def _forked(self) -> None:
+        pass
+
 
 def test_thread_stops_when_the_last_cache_is_collected_and_starts_again() -> None:
     worker = Worker()

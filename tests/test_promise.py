@@ -6,9 +6,11 @@ accountant's own books after every operation, and the cache's books say the same
 """
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ from adaptcache.simulate.synthetic import generate
 
 STEP = 7_000_000        # ns; no quarter of a break-even time used below is a multiple of it
 NEVER = 1 << 62
+WINDOW = 7 * STEP
 
 
 def ns(seconds: float) -> int:
@@ -39,19 +42,23 @@ class Life:
     floor: int          # not to be let go before, on grounds of reuse
     ceiling: int        # not to be served from here on
     value: object
+    bank: Any = None    # who answers for it: the namespace it was stored under, or None
 
 
 class Accountant:
     """The books of the promise, from requests and removals alone."""
 
-    def __init__(self, alpha: float, price: float, window: float | None, floor: float = 0.0,
+    def __init__(self, alpha: float | dict[Any, float], price: float, window: float | None, floor: float = 0.0,
                  ceiling: float = math.inf) -> None:
-        self.alpha, self.price, self.window = alpha, price, window
+        self.shares = alpha if isinstance(alpha, dict) else {None: alpha}
+        self.alpha, self.price, self.window = self.shares[None], price, window
+        self.n_of, self.lost_of = Counter[Any](), Counter[Any]()
+        self.answers: dict[Any, Any] = {}   # key -> the bank that permitted its early removal
         self.floor, self.ceiling = ns(floor), ns(ceiling)
         self.lives: dict[Any, Life] = {}
         self.early: dict[Any, int] = {}     # key -> the last moment of its window
         self.now = 0
-        self.n = self.lost = self.removals = 0
+        self.removals = 0
         self.by_ceiling = self.evicted = 0
         self.margin = math.inf
         self.dropped: list[Any] = []        # for adversaries: what was let go since they looked
@@ -79,6 +86,7 @@ class Accountant:
         if moment - life.last <= life.window:
             self.removals += 1
             self.early[key] = min(life.last + life.window, life.ceiling - 1)
+            self.answers[key] = life.bank
 
     def asked(self, key: Any, found: bool, value: object) -> None:
         life = self.lives.get(key)
@@ -87,40 +95,56 @@ class Accountant:
         if life is not None:
             assert until == -1 and value is life.value
             assert self.now < life.ceiling, "served at or after its ceiling"
-            self.n += self.now - life.last <= life.window
+            self.n_of[life.bank] += self.now - life.last <= life.window
             life.last = self.now
         elif self.now <= until:
-            self.n += 1
-            self.lost += 1
+            self.n_of[self.answers[key]] += 1
+            self.lost_of[self.answers[key]] += 1
 
-    def stored(self, key: Any, value: object, size: float, cost: float, ttl: float = math.inf) -> None:
+    def stored(self, key: Any, value: object, size: float, cost: float, ttl: float = math.inf, namespace: Any = None) -> None:
         self.early.pop(key, None)           # the user has put another value there
         ceiling = self.now + min(ns(ttl), self.ceiling)
         if ceiling > self.now:
-            self.lives[key] = Life(self.now, self.width(size, cost), self.now + self.floor, ceiling, value)
+            self.lives[key] = Life(self.now, self.width(size, cost), self.now + self.floor, ceiling, value,
+                                   namespace if namespace in self.shares else None)
 
     def gone(self, key: Any) -> None:
         self.early.pop(key, None)           # the user has deleted it
 
     @property
+    def n(self) -> int:
+        return self.n_of.total()
+
+    @property
+    def lost(self) -> int:
+        return self.lost_of.total()
+
+    @property
     def in_flight(self) -> int:
+        return sum(self.flying().values())
+
+    def flying(self) -> Counter[Any]:
         for key in [key for key, until in self.early.items() if until < self.now]:
             del self.early[key]
-        return len(self.early)
+        return Counter(self.answers[key] for key in self.early)
 
     def check(self) -> None:
-        if self.alpha < 1:      # 1 switches the guard off
-            bound = self.alpha * self.n + 1
-            assert self.lost + self.in_flight <= bound
-            self.margin = min(self.margin, bound - self.lost - self.in_flight)
+        """Every bank by itself."""
+        flying = self.flying()
+        for bank, alpha in self.shares.items():
+            if alpha < 1:       # 1 switches the guard off
+                margin = alpha * self.n_of[bank] + 1 - self.lost_of[bank] - flying[bank]
+                assert margin >= 0, f"the promise of {bank!r} is broken"
+                self.margin = min(self.margin, margin)
 
 
 class Desk:
     """A cache, its clock and its accountant; every operation ends in an audit."""
 
-    def __init__(self, alpha: float, model: object | None, *, window: float | None = None, price: float = 1.0,
+    def __init__(self, alpha: float | dict[Any, float], model: object | None, *, window: float | None = None, price: float = 1.0,
                  maxsize: float | None = None, floor: float = 0.0, ceiling: float | None = None, seed: int = 1,
-                 audit: bool = True) -> None:
+                 audit: bool = True, namespace: Callable[[Any], Any] = lambda key: None) -> None:
+        self.namespace = namespace
         self.books = Accountant(alpha, price, window, floor, math.inf if ceiling is None else ceiling)
         self.audit = audit
         expiry = Learned(memory_price=price, premature=alpha, window=window, floor=floor, ceiling=ceiling, seed=seed,
@@ -143,8 +167,9 @@ class Desk:
 
     def set(self, key: Any, size: float = 1, cost: float = 1, ttl: float | None = None) -> None:
         value = object()
-        self.cache.set(key, value, size=size, cost=cost, ttl=ttl)
-        self.books.stored(key, value, size, cost, math.inf if ttl is None else ttl)
+        namespace = self.namespace(key)
+        self.cache.set(key, value, size=size, cost=cost, ttl=ttl, namespace=namespace)
+        self.books.stored(key, value, size, cost, math.inf if ttl is None else ttl, namespace)
         self._done()
 
     def ask(self, key: Any, size: float = 1, cost: float = 1) -> bool:
@@ -174,7 +199,11 @@ class Desk:
     def compare(self) -> None:
         stats, books = self.cache.stats(), self.books
         assert (stats.premature, stats.protected, stats.in_flight) == (books.lost, books.n, books.in_flight)
-        assert stats.premature_budget == books.alpha * books.n + 1
+        assert stats.premature_budget == pytest.approx(sum(alpha * books.n_of[bank] + 1 for bank, alpha in books.shares.items()))
+        flying = books.flying()
+        assert {bank: (b.protected, b.premature, b.in_flight, b.premature_budget) for bank, b in stats.banks.items()} == {
+            bank: (books.n_of[bank], books.lost_of[bank], flying[bank], alpha * books.n_of[bank] + 1)
+            for bank, alpha in books.shares.items()}
         self.cache._check()
 
 
@@ -385,6 +414,65 @@ def test_bound_holds_for_each_expert_alone_on_a_long_trace(only: int, alpha: flo
     assert out["worst_margin"] >= 0
 
 
+# -- a bank for each namespace ------------------------------------------------------------------------------
+
+BANKS = {None: 0.05, "reports": 0.0, "pages": 0.5, ("t", 1): 0.01}
+LABELS = [None, "reports", "pages", ("t", 1), "nobody's own"]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ops=OPS, moves=st.lists(st.sampled_from(LABELS), min_size=1, max_size=7), maxsize=st.sampled_from([None, 4]))
+def test_every_bank_keeps_its_promise_at_every_moment(name: str, ops: list[Any], moves: list[Any], maxsize: float | None) -> None:
+    """Keys wander between namespaces too."""
+    calls = itertools.count()
+    play(Desk(BANKS, HOSTILE[name](), window=7 * STEP / 1e9, maxsize=maxsize,
+              namespace=lambda key: moves[(key + next(calls) // 5) % len(moves)]), ops)
+
+
+@pytest.mark.parametrize("adversary", ADVERSARIES)
+def test_every_bank_holds_against_an_adversary_who_watches(adversary: str) -> None:
+    desk = Desk(BANKS, Says(0.0), namespace=lambda key: LABELS[key % len(LABELS)])
+    ADVERSARIES[adversary](desk, 1500)
+    assert desk.books.removals >= 1
+    assert desk.books.lost + desk.books.in_flight <= sum(alpha * desk.books.n_of[bank] for bank, alpha in BANKS.items()) + len(BANKS)
+
+
+def test_a_bank_spends_its_own_credit_only() -> None:
+    """Pages earn plenty; reports may not touch it."""
+    desk = Desk(BANKS, Says(0.0), window=WINDOW / 1e9, namespace=lambda key: "pages" if key < 1000 else "reports")
+    flying = Counter[str]()
+    for at in range(200):
+        desk.wait(STEP)
+        for key in (0, 0, 0, 100 + at, 1000, 1000, 1000, 2000 + at):    # one of four is never asked for again
+            desk.ask(key)
+        for label, bank in desk.cache.stats().banks.items():
+            flying[str(label)] = max(flying[str(label)], bank.in_flight)
+    banks = desk.cache.stats().banks
+    assert banks["pages"].protected > 100 and banks["reports"].protected > 100 and banks[None].protected == 0
+    assert flying["pages"] > 3
+    assert flying["reports"] <= 1 and banks["reports"].premature_budget == 1.0
+
+
+def test_namespaces_without_a_share_of_their_own_bank_together() -> None:
+    desk = Desk({None: 0.5, "pages": 0.0}, Says(0.0), window=WINDOW / 1e9, namespace=lambda key: f"other {key}")
+    for at in range(100):
+        desk.wait(STEP)
+        desk.ask(at % 3)
+    assert desk.cache.stats().banks[None].protected > 50
+    assert set(desk.cache.stats().banks) == {None, "pages"}
+
+
+@pytest.mark.parametrize(("given", "says"), [
+    ({"a": 1.5}, r"premature\['a'\].*0 to 1"), ({None: -0.1}, "premature.*0 to 1"), ({"a": math.nan}, "premature.*0 to 1"),
+    ({str(i): 0.01 for i in range(65)}, "premature: 65 namespaces"),
+])
+def test_a_share_that_is_none_is_refused(given: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Learned(premature=given)
+    assert Cache(3, expiry=Learned(premature={"a": 0.0}, learner="manual")).stats().banks.keys() == {"a", None}
+
+
 # -- the expected guarantee --------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05])
@@ -404,9 +492,6 @@ def test_expected_guarantee_keeps_the_share_lost_on_a_real_trace(trace_path: Cal
 
 
 # -- edges of the window -----------------------------------------------------------------------------------
-
-WINDOW = 7 * STEP
-
 
 def test_request_at_the_very_end_of_the_window_is_protected() -> None:
     desk = Desk(0.01, Says(math.inf), window=WINDOW / 1e9)

@@ -4,7 +4,7 @@
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from adaptcache import _core
 
@@ -40,6 +40,19 @@ def name(expert: int, users: Sequence[str] = ()) -> str:
     if expert < _core.SLOT_USER + len(users):
         return users[expert - _core.SLOT_USER]
     return "majority" if expert == _core.SLOT_MAJORITY else f"expert {expert}"
+
+
+def verdicts(experts: Iterable[tuple[int, float, bool]], users: Sequence[str] = ()) -> dict[str, tuple[float, float]]:
+    """From (expert, weight, holds): name -> (its share of the weight, the part of that share that holds)."""
+    # The majority votes with the others' weights; naming it would explain nothing.
+    listed = [(expert, weight, holds) for expert, weight, holds in experts if expert != _core.SLOT_MAJORITY and weight > 0]
+    total = sum(weight for _, weight, _ in listed)
+    out: dict[str, tuple[float, float]] = {}
+    for expert, weight, holds in listed:
+        called = name(expert, users)
+        share, held = out.get(called, (0.0, 0.0))
+        out[called] = (share + weight / total, held + weight / total * holds)
+    return {called: (share, held / share) for called, (share, held) in out.items()}
 
 
 def shares(brain: _core.Brain, users: Sequence[str] = ()) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The protocol of a predictor that a user hands in, and how its answers become time to live.
 
-A predictor sees the feature vector of an access as a dict and learns how long the wait for the next
+A predictor sees the feature vector of an access as a dict, the application's features under the names that it gave
+them, and learns how long the wait for the next
 request was. `predict` says how long it expects that wait to be, in seconds. Anything else than a
 finite number of zero or more (NaN, infinite, negative, an exception) means "hold".
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 _log = logging.getLogger("adaptcache")
@@ -16,6 +18,20 @@ NAMES = (
     "app0", "app1", "app2", "app3", "app4", "app5", "app6", "app7", "namespace", "gap1", "gap2", "seen_before",
     "log_count", "log_size", "log_cost", "log_age", "log_breakeven", "day_sin", "day_cos", "missed",
 )
+APP = 8     # the first of them are the application's
+
+
+def named(x: Sequence[float], app: Sequence[str]) -> dict[str, float]:
+    """A feature vector by name; `app` are the application's names, in the order of their places.
+
+    A name of ours that the application uses too gets an underscore: "namespace_".
+    """
+    out = dict(zip(app, x, strict=False))
+    for name, value in zip(NAMES[APP:], x[APP:], strict=True):
+        while name in out:
+            name += "_"
+        out[name] = value
+    return out
 
 
 @runtime_checkable

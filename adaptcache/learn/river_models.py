@@ -26,6 +26,7 @@ SPACE = _core.TERM_COUNT + 1
 BUCKET = SPACE                          # from here on, the terms of each count bucket
 STAGE = BUCKET + _core.BUCKET_COUNT * SPACE
 Floats = NDArray[np.float32]
+DAY = [17, 18]          # sine and cosine of the time of day
 
 
 class Scope:
@@ -54,7 +55,7 @@ class Scope:
 
     def scaled(self, x: Floats) -> list[dict[int, float]]:
         """Rows as river wants them: standardised, without the features that never varied."""
-        varied = np.flatnonzero(self.m2 > 0)
+        varied = np.flatnonzero((self.m2 > 0) & self.told())
         z = (x[:, varied] - self.mean[varied]) / self.spread()[varied]
         numbers = varied.tolist()
         return [dict(zip(numbers, row, strict=True)) for row in z.tolist()]
@@ -64,10 +65,29 @@ class Scope:
         spread = np.sqrt(self.m2 / max(self.n, 1))
         return np.where(spread > 1e-9, spread, 1.0)
 
+    def told(self) -> NDArray[np.bool_]:
+        """Which features may speak: the time of day only once most of a day was seen. Before, it is a trend."""
+        told = np.ones(_core.FEATURE_COUNT, bool)
+        told[DAY] = (self.high - self.low)[DAY].min() > 1.5 if self.n else False
+        return told
+
     def bounds(self) -> tuple[Floats, Floats]:
         """The range, a tenth of it wider on both sides: outside, a model has nothing to say."""
         margin = np.maximum(0.1 * (self.high - self.low), 1e-3)
-        return (self.low - margin).astype(np.float32), (self.high + margin).astype(np.float32)
+        low, high = self.low - margin, self.high + margin
+        low[DAY], high[DAY] = -1.1, 1.1     # a clock cannot leave its face
+        return low.astype(np.float32), high.astype(np.float32)
+
+
+    def state(self) -> dict[str, Any]:
+        """Plain numbers; an empty range is written as nought."""
+        low, high = (self.low, self.high) if self.n else (self.mean, self.mean)
+        return {"n": self.n, "mean": self.mean.tolist(), "m2": self.m2.tolist(), "low": low.tolist(), "high": high.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        if state["n"]:
+            self.n = int(state["n"])
+            self.mean, self.m2, self.low, self.high = (np.array(state[name]) for name in ("mean", "m2", "low", "high"))
 
 
 class Hazards:
@@ -86,10 +106,34 @@ class Hazards:
                 break               # it did not survive the group, nor did a request end it
             model = self.models.get(group)
             if model is None:
-                model = self.models[group] = linear_model.LogisticRegression(optim.AdaGrad(0.1), l2=1e-5)
+                model = self.models[group] = self._new()
                 self.trained[group] = 0
             model.learn_one(z, here)
             self.trained[group] += 1
+
+    def state(self) -> dict[str, list[Any]]:
+        """Group -> labels, intercept, weights and AdaGrad's sums of squares, as plain numbers: nothing to unpickle."""
+        return {
+            str(group): [self.trained[group], float(model.intercept),
+                         [float(model.weights.get(d, 0.0)) for d in range(_core.FEATURE_COUNT)],
+                         [float(model.optimizer.g2.get(d, 0.0)) for d in range(_core.FEATURE_COUNT)]]
+            for group, model in self.models.items()
+        }
+
+    def restore(self, state: dict[str, list[Any]]) -> None:
+        self.models, self.trained = {}, {}
+        for group, (trained, intercept, weights, squares) in state.items():
+            model = self._new()
+            model.intercept = intercept
+            for d, (weight, square) in enumerate(zip(weights, squares, strict=True)):
+                if square > 0:
+                    model._weights[d] = weight
+                    model.optimizer.g2[d] = square
+            self.models[int(group)], self.trained[int(group)] = model, int(trained)
+
+    @staticmethod
+    def _new() -> Any:
+        return linear_model.LogisticRegression(optim.AdaGrad(0.1), l2=1e-5)
 
     def freeze(self) -> tuple[Floats, Floats]:
         """Weights (groups, features) and biases on raw features: the scaling is folded in."""
@@ -158,6 +202,11 @@ class Leaves:
             grace_period=200, max_depth=6, delta=0.05, tau=0.3, leaf_prediction="mean",
             splitter=tree.splitter.QOSplitter(),
         )
+
+    @property
+    def size(self) -> int:
+        """Leaves of the tree as it is now, published or not."""
+        return int(self.tree.n_leaves or 0)
 
     def learn(self, z: dict[int, float], waited: float) -> None:
         self.tree.learn_one(z, waited)

@@ -5,6 +5,7 @@ Runs wherever its caller runs: in the worker's thread, or by hand. It never touc
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 
 from adaptcache import _core
 from adaptcache.learn import river_models
-from adaptcache.learn.predictor import NAMES, Guest
+from adaptcache.learn.predictor import Guest, named
 
 BATCH = 256
 PUBLISH_EVERY = 1000    # labels between two published models, once there are some
@@ -23,6 +24,8 @@ THIN = 8
 DENSE_EXAMPLES = 40_000     # of the stack, learned one by one; later about every THIN_EXAMPLES-th
 THIN_EXAMPLES = 16
 PUBLISH_EXAMPLES = 1000     # between two published stacks; fewer in the beginning
+ROUND = 32              # protected requests, or labels, that make one value for a drift detector
+MOST_ROUNDS = 64        # values of one look at the guard's books, at most
 
 
 class Trainer:
@@ -37,12 +40,21 @@ class Trainer:
         self.stack = river_models.Stack() if river else None
         self.stacked = 0        # examples of the stack that were learned
         self.stack_published = 0
-        self.drift = river_models.adwin()
-        self.alarms = 0
+        # Two things are watched: what the mixture costs beyond the best static TTL, and the share of protected
+        # requests that the guard lost, beyond alpha.
+        self.drift = {"cost": river_models.adwin(), "guard": river_models.adwin()}
+        self.alarms = {"cost": 0, "guard": 0}
+        self.books = (0, 0.0)   # N, losses less what alpha allows for, when last looked at
+        self.deaf = False       # no alarm is raised, for ablations
         self.calm = 0           # rounds since the last alarm
         self.learned = 0
         self.published = 0
         self.seconds = 0.0
+        self.kept = 0           # leaves of a restored tree that river's own has not caught up with
+        self.alike = False      # the keys that a restored state knew hash alike in every process
+        self.patience = 0       # labels learned by when it gives way all the same
+        # Held by whoever changes the models: a step, and who gathers or installs state.
+        self.lock = threading.RLock()
         self._x = np.empty((BATCH, _core.FEATURE_COUNT), np.float32)
         self._info = np.empty((BATCH, 6), np.float32)
         self._terms = np.empty((BATCH, _core.TERM_COUNT), np.float32)
@@ -57,39 +69,64 @@ class Trainer:
         return [guest.name for guest in self.guests]
 
     @property
+    def recovering(self) -> bool:
+        """Is an alarm recent?"""
+        return any(self.alarms.values()) and self.calm < 30
+
+    @property
     def busy(self) -> bool:
         """Is there anything to train outside the core?"""
         return self.hazards is not None or bool(self.guests)
 
-    def step(self) -> int:
-        """Take what the core has to offer, once around; how many labels and questions there were."""
-        began = time.perf_counter()
-        done = self._watch()
-        if self.guests:
-            done += self._answer()
-        if self.busy:
-            done += self._train()
-        if self.stack is not None:
-            done += self._weigh(self.stack)
-        self.seconds += time.perf_counter() - began
-        return done
+    def step(self, protected: int = 0, over: float = 0.0) -> int:
+        """Take what the core has to offer, once around; how many labels and questions there were.
+
+        protected, over: the guard's books as they are now: N, and losses less what alpha allows for.
+        """
+        with self.lock:
+            began = time.perf_counter()
+            done = self._watch()
+            self._watch_guard(protected, over)
+            if self.guests:
+                done += self._answer()
+            if self.busy:
+                done += self._train()
+            if self.stack is not None:
+                done += self._weigh(self.stack)
+            self.seconds += time.perf_counter() - began
+            return done
 
     def _watch(self) -> int:
         excess = self.brain.take_excess()
         for value in excess:
             self.calm += 1
-            self.drift.update(value)
-            # Getting better is no reason to forget.
-            if self.drift.drift_detected and value > self.drift.estimation:
-                self.alarms += 1
-                self.calm = 0
-                self.brain.alarm()
+            self._heard("cost", value)
         return len(excess)
+
+    def _watch_guard(self, protected: int, over: float) -> None:
+        """One value for every ROUND protected requests; all of them the mean, where many came at once."""
+        since = protected - self.books[0]
+        if since < ROUND:
+            return
+        error = (over - self.books[1]) / since
+        self.books = (protected, over)
+        for _ in range(min(since // ROUND, MOST_ROUNDS)):
+            self._heard("guard", error)
+
+    def _heard(self, cause: str, value: float) -> None:
+        drift = self.drift[cause]
+        before = drift.estimation
+        drift.update(value)
+        # Getting better is no reason to forget.
+        if drift.drift_detected and drift.estimation > before and not self.deaf:
+            self.alarms[cause] += 1
+            self.calm = 0
+            self.brain.alarm()
 
     def _answer(self) -> int:
         n = self.brain.take_asks(self._who, self._x)
         for row in range(n):
-            x = dict(zip(NAMES, self._x[row].tolist(), strict=True))
+            x = named(self._x[row].tolist(), self.brain.feature_names)
             for number, guest in enumerate(self.guests):
                 self.brain.answer(int(self._who[row, 0]), int(self._who[row, 1]), number, guest.ttl(x))
         return n
@@ -99,9 +136,9 @@ class Trainer:
         x, info = self._x[:n], self._info[:n].tolist()
         for features, (_, seen, _, _, _, y) in zip(x.tolist() if self.guests else (), info, strict=False):
             if y != 2:
-                named = dict(zip(NAMES, features, strict=True))
+                told = named(features, self.brain.feature_names)
                 for guest in self.guests:
-                    guest.learn(named, seen)
+                    guest.learn(told, seen)
         if self.hazards is not None and self.leaves is not None:
             self.scope.learn(x)
             # Until the scale is known, nothing is learned on it.
@@ -137,7 +174,40 @@ class Trainer:
         low, high = self.scope.bounds()
         weight, bias = self.hazards.freeze()
         self.brain.publish_line(weight, bias, low, high)
-        frozen = self.leaves.freeze(self.scope, self.brain)
-        if frozen is not None:
-            self.brain.publish_tree(*frozen, low, high)
+        if not self.kept or self.leaves.size >= self.kept or self.learned >= self.patience:
+            frozen = self.leaves.freeze(self.scope, self.brain)
+            if frozen is not None:
+                self.brain.publish_tree(*frozen, low, high)
+                self.kept = 0
         self.published = self.learned
+
+    def state(self) -> dict[str, Any] | None:
+        """River's linear models and their scaling, as plain numbers; None without river. The tree is the core's."""
+        if self.hazards is None:
+            return None
+        return {**self.scope.state(), "groups": self.hazards.state(), "learned": self.learned}
+
+    def restore(self, river: dict[str, Any] | None, tree: dict[str, Any] | None) -> None:
+        """Go on from what `state` gave, and from a published tree (nodes, low, high, learned).
+
+        Linear models go on as they were. A Hoeffding tree's estimator is not saved: the frozen tree serves,
+        and learns in its leaves, until a new one has as many leaves or has seen as many labels.
+        """
+        if self.hazards is None or self.leaves is None:
+            return
+        if river is not None:
+            self.scope.restore(river)
+            self.hazards.restore(river["groups"])
+            self.learned = self.published = river["learned"]
+        if tree is not None:
+            nodes = tree["nodes"]
+            now = self.brain.tree()
+            if now is None or now[0] != nodes.tobytes():
+                self.leaves = river_models.Leaves()
+                self.kept = int((nodes["feature"] < 0).sum())
+                self.patience = self.learned + tree["learned"]
+                feature, threshold, left, right = (
+                    np.ascontiguousarray(nodes[name]) for name in ("feature", "threshold", "left", "right"))
+                self.brain.publish_tree(feature, threshold, left, right, np.array(tree["low"], np.float32),
+                                        np.array(tree["high"], np.float32))
+        self.publish()

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import weakref
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 _log = logging.getLogger("adaptcache")
 
@@ -30,6 +30,14 @@ class Learns(Protocol):
     def _work(self) -> bool: ...
     def _train(self) -> None: ...
     def _pace(self, slower: bool) -> None: ...
+    def _forked(self) -> None: ...
+
+
+@runtime_checkable
+class Reports(Protocol):
+    """What a cache may offer besides: a bounded piece of writing to its log of decisions."""
+
+    def _report(self) -> None: ...
 
 
 class Worker:
@@ -100,6 +108,8 @@ class Worker:
                     if allowance > 0:
                         cache._train()
                         allowance -= time.thread_time() - read
+                    if isinstance(cache, Reports):
+                        cache._report()
                 except Exception:
                     # A user's timer or callback may raise at any time; learning goes on without this round.
                     _log.exception("a learning step raised; the cache goes on with what it knows")
@@ -119,6 +129,10 @@ class Worker:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread = None
+        for reference in list(self._caches.values()):
+            cache = reference()
+            if cache is not None:
+                cache._forked()
         if self._caches:
             self._start()
 

@@ -106,6 +106,7 @@ def simulate(
     progress: Progress | None = None,
     trace_format: str | None = None,
     stale: float | None = None,
+    log: str | os.PathLike[str] | None = None,
 ) -> list[Result]:
     """Every policy at every size, then every expiry rule at every memory price, on one trace.
 
@@ -118,6 +119,7 @@ def simulate(
     miss_cost      cost of a miss where the trace has no column cost
     premature      share of protected re-requests that learned may lose
     stale          share of the reads that learned may answer with a stale value; None: values do not go stale
+    log            a file for the decisions of learned and what came of them (docs/explain.md); one memory price then
     ops            False: in eviction every row is a get that inserts on a miss. True: sets insert or
                    overwrite, deletes remove, and only gets count. Expiry always honours the operations.
 
@@ -137,6 +139,8 @@ def simulate(
         raise ValueError(f"stale is {stale}; it must be above 0 and below 1")
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
+    if log is not None and (chosen_expiries.count("learned") != 1 or len(prices) != 1):
+        raise ValueError("log: goes with the expiry learned, once, and one memory price")
     if not isinstance(trace, Trace):
         trace = read(trace, trace_format, limit, seed=seed)
     elif limit is not None:
@@ -146,7 +150,7 @@ def simulate(
     if chosen_policies:
         results += _evict(trace, chosen_policies, [size(trace.n_keys) for size in chosen_sizes], ops, tell)
     if chosen_expiries:
-        results += _expire(trace, chosen_expiries, prices, miss_cost, premature, stale, seed, tell)
+        results += _expire(trace, chosen_expiries, prices, miss_cost, premature, stale, seed, tell, log)
     return results
 
 
@@ -179,8 +183,8 @@ def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell:
 
 # Expiry
 
-def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: float, premature: float,
-            stale: float | None, seed: int, tell: Progress) -> Iterator[ExpiryResult]:
+def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: float, premature: float, stale: float | None,
+            seed: int, tell: Progress, log: str | os.PathLike[str] | None) -> Iterator[ExpiryResult]:
     oracle = Oracle(trace, miss_cost)
     for price in (price.on(oracle) for price in prices):
         clairvoyant, best = oracle.clairvoyant(price), oracle.static_best(price)
@@ -192,7 +196,8 @@ def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: f
             margin = None
             freshness: Mapping[str, float] | None = None
             if expiry == "learned":
-                outcome, weights, margin, freshness = _learned(trace, price, miss_cost, premature, stale, seed, _under(tell, task))
+                outcome, weights, margin, freshness = _learned(trace, price, miss_cost, premature, stale, seed, _under(tell, task),
+                                                               log)
             elif expiry == "clairvoyant":
                 outcome = oracle.clairvoyant(price)
             elif expiry == "static-best":
@@ -216,7 +221,8 @@ def _expire(trace: Trace, expiries: list[str], prices: list[Price], miss_cost: f
 
 
 def _learned(trace: Trace, price: float, miss_cost: float, premature: float, stale: float | None, seed: int,
-             progress: Callable[[int, int], None]) -> tuple[Outcome, Mapping[str, float], float, Mapping[str, float] | None]:
+             progress: Callable[[int, int], None],
+             log: str | os.PathLike[str] | None) -> tuple[Outcome, Mapping[str, float], float, Mapping[str, float] | None]:
     """What it cost, the experts' shares, the worst margin, and with a budget of stale reads what became of it.
 
     Reloads in the background cost what a miss costs and are in `miss_cost`. The clairvoyants' refreshes are those of
@@ -225,7 +231,8 @@ def _learned(trace: Trace, price: float, miss_cost: float, premature: float, sta
     # Imported here: nothing else needs the learner.
     from adaptcache.simulate import freshness, learned
 
-    got = learned.replay(trace, price, miss_cost=miss_cost, premature=premature, seed=seed, stale=stale, progress=progress)
+    got = learned.replay(trace, price, miss_cost=miss_cost, premature=premature, seed=seed, stale=stale, progress=progress,
+                         log=log)
     outcome = Outcome(
         requests=int(got["requests"]), misses=int(got["misses"]), miss_cost=float(got["miss_cost"] + got.get("refresh_cost", 0)),
         hold_cost=float(got["hold_cost"]), protected=int(got["protected"]), lost=int(got["lost"]),

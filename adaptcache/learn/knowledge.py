@@ -1,0 +1,440 @@
+"""What a cache has learned, as one value that outlives its process: gathered, checked, installed.
+
+`Knowledge` is the only form in which learned state travels. It comes from a live cache (`gather`) or from a
+document of plain values (`read`, which checks all of it before any of it is believed), and goes into a live cache
+(`install`) or a document (`document`). Namespaces and features travel under their labels and names, for their
+numbers differ from process to process. This file knows neither files nor how two of these are merged.
+
+Counts in a `Knowledge` may exceed what the core remembers (a merge adds them up); `install` cuts them down.
+"""
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import math
+import sys
+import zlib
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from adaptcache import _core
+from adaptcache.learn.trainer import Trainer
+
+_log = logging.getLogger("adaptcache")
+
+Array = NDArray[Any]
+
+DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(described) for name, described in _core.KINDS.items()}
+LAYOUT: dict[str, Any] = json.loads(json.dumps({**_core.layout(), "byteorder": sys.byteorder}))
+ARRAYS: dict[str, tuple[str, int]] = {name: (kind, n) for name, (kind, n) in LAYOUT["arrays"].items()}
+BINS: int = LAYOUT["bins"][0]
+COUNTS: int = LAYOUT["contexts"][0]
+STATICS = _core.SLOT_MULTIPLE
+LARGEST = 1 << 28       # bytes of one array, unpacked
+MOST = 1e15             # of anything that is counted
+
+SAME_EVERYWHERE = "the same in every process"       # `Knowledge.hashing` where keys hash alike everywhere
+MIXED = "of several processes"                      # where they were, and nothing is known of keys
+
+
+@dataclass
+class Namespace:
+    """What is known of one namespace; `code` is (share of early requests, how many counted)."""
+
+    cells: Array | None
+    hedges: Array | None
+    labels: float
+    code: tuple[float, float]
+
+
+@dataclass
+class Knowledge:
+    """Everything learned. `keys["namespace"]` is 1 + the position of a label in `namespaces`, 0 for none."""
+
+    config: dict[str, Any]
+    numbers: dict[str, float]
+    arrays: dict[str, Array]
+    namespaces: dict[Hashable, Namespace] = field(default_factory=dict)
+    features: list[str] = field(default_factory=list)
+    keys: Array = field(default_factory=lambda: np.empty(0, DTYPES["key"]))
+    hashing: str | None = None      # whose hashes `keys` holds; None: there are none
+    river: dict[str, Any] | None = None
+    tree: dict[str, Any] | None = None      # nodes, low, high, learned: labels that its making took
+
+    @property
+    def empty(self) -> bool:
+        """Nothing was ever learned."""
+        return self.numbers["waits"] == 0
+
+    # -- out of a live cache, and into one
+
+    def install(self, cache: _core.Store, trainer: Trainer) -> None:
+        """Make it what a cache knows. Everything was checked before; nothing here refuses."""
+        brain = trainer.brain
+        memory = brain.memory()
+        with trainer.lock:
+            numbers = cache._adopt(list(self.namespaces), self.features)
+            names = cache._names()[1]
+            here = arranged(self, sorted(names, key=lambda name: names[name]))
+            arrays = {name: clipped(ARRAYS[name][0], array, memory) for name, array in here.arrays.items()}
+            if self.numbers:
+                brain.put_numbers({
+                    **{name: float(value) for name, value in self.numbers.items()},
+                    "anchor": int(self.numbers["anchor"]), "waits": int(self.numbers["waits"]),
+                    "log_n": min(self.numbers["log_n"], memory["mean_log"]),
+                    "code_n": min(self.numbers["code_n"], memory["code_mean"]),
+                })
+            brain.put_arrays({name: _bytes(array) for name, array in arrays.items()})
+            for number, known in zip(numbers, self.namespaces.values(), strict=True):
+                if number:
+                    mean, n = known.code
+                    brain.put_namespace(
+                        number, None if known.cells is None else _bytes(clipped("cell", known.cells, memory)),
+                        None if known.hedges is None else _bytes(clipped("hedge", known.hedges, memory)),
+                        known.labels, mean, min(n, memory["code"]))
+            if self.hashing in (SAME_EVERYWHERE, fingerprint()) and len(self.keys):
+                keys = clipped("key", self.keys, memory)
+                keys["namespace"] = np.array([0, *numbers], np.uint32)[keys["namespace"]]
+                brain.put_keys(_bytes(keys), cache._moment())
+                trainer.alike = self.hashing == SAME_EVERYWHERE
+            trainer.restore(here.river, here.tree)
+
+    def fitted(self, config: dict[str, Any]) -> Knowledge:
+        """As much of it as holds for a cache of this configuration; ValueError where experts mean other things.
+
+        What hazard cells know is a matter of time, and holds at every price. What an expert lost, the place of
+        the fixed TTLs, the codes of categories and river's models were learned at one price, and are left out
+        at another one.
+        """
+        mine, theirs = self.config, config
+        if mine["experts"] != theirs["experts"] or mine["models"] != theirs["models"]:
+            raise ValueError(f"learned with other predictors than this cache has: {', '.join(mine['models']) or 'none'} "
+                             f"of the user's and experts {_said(mine['experts'])}, here "
+                             f"{', '.join(theirs['models']) or 'none'} and {_said(theirs['experts'])}")
+        if mine["price"] == theirs["price"]:
+            return replace(self, config=config)
+        _log.warning("the state was learned at a memory price of %s, this cache has %s: hazards are taken over, "
+                     "weights and models are learned anew", mine["price"], theirs["price"])
+        fresh = {name for name, (kind, _) in ARRAYS.items() if kind in ("hedge", "code")} | {"leaves"}
+        return replace(
+            self, config=config, arrays={name: array for name, array in self.arrays.items() if name not in fresh},
+            namespaces={label: Namespace(known.cells, None, 0.0, (0.0, 0.0)) for label, known in self.namespaces.items()},
+            numbers={}, features=[], river=None, tree=None)
+
+    # -- into a document, and out of one
+
+    def document(self) -> dict[str, Any]:
+        """Plain values, fit for JSON."""
+        tree = None if self.tree is None else {**self.tree, "nodes": _pack(self.tree["nodes"])}
+        return {
+            "layout": LAYOUT, "config": self.config, "numbers": self.numbers,
+            "arrays": {name: _pack(array) for name, array in self.arrays.items()},
+            "namespaces": [
+                [_label(label), None if known.cells is None else _pack(known.cells),
+                 None if known.hedges is None else _pack(known.hedges), known.labels, list(known.code)]
+                for label, known in self.namespaces.items()],
+            "features": self.features, "keys": _pack(self.keys), "hashing": self.hashing,
+            "river": self.river, "tree": tree,
+        }
+
+
+def gather(cache: _core.Store, trainer: Trainer, config: dict[str, Any], held: Iterable[Any] = ()) -> Knowledge:
+    """What a cache knows. `held`: keys of it, from which it is told whether their hashes mean anything elsewhere."""
+    brain, alike = trainer.brain, everywhere(held, trainer.alike)
+    with trainer.lock:
+        labels, names = cache._names()
+        arrays = {name: np.frombuffer(data, DTYPES[ARRAYS[name][0]]).copy() for name, data in brain.arrays().items()}
+        for name, (kind, _) in ARRAYS.items():
+            if kind == "hedge":
+                arrays[name]["weight"] = 0      # follows from the rest
+        namespaces: dict[Hashable, Namespace] = {}
+        places = np.zeros(len(labels) + 2, np.uint32)
+        for label, number in labels.items():
+            if not plain(label):
+                continue            # an object's label has no meaning in another process
+            cells, hedges, seen, mean, n = brain.namespace(number)
+            hedge = None if hedges is None else np.frombuffer(hedges, DTYPES["hedge"]).copy()
+            if hedge is not None:
+                hedge["weight"] = 0
+            namespaces[label] = Namespace(None if cells is None else np.frombuffer(cells, DTYPES["cell"]).copy(),
+                                          hedge, seen, (mean, n))
+            places[number] = len(namespaces)
+        keys = np.frombuffer(brain.keys(cache._moment()), DTYPES["key"]).copy()
+        keys["namespace"] = places[np.minimum(keys["namespace"], len(places) - 1)]
+        tree = brain.tree()
+        return Knowledge(
+            config=config, numbers=brain.numbers(), arrays=arrays, namespaces=namespaces,
+            features=sorted(names, key=lambda name: names[name]), keys=keys,
+            hashing=(SAME_EVERYWHERE if alike else fingerprint()) if len(keys) else None,
+            river=trainer.state(),
+            tree=None if tree is None else {"nodes": np.frombuffer(tree[0], DTYPES["node"]).copy(), "low": tree[1],
+                                            "high": tree[2], "learned": trainer.learned})
+
+
+def read(document: Any) -> Knowledge:
+    """A document that was checked from end to end; ValueError, TypeError or KeyError say what is wrong with it."""
+    theirs = document["layout"]
+    for name, mine in LAYOUT.items():
+        if theirs.get(name) != mine:
+            raise ValueError(f"written by another version or on another kind of machine ({name} differs); learn anew")
+    config = document["config"]
+    if set(config) != {"experts", "models", "price", "window"}:
+        raise ValueError("config: not what this version writes")
+    _require(isinstance(config["experts"], list) and len(config["experts"]) == _core.EXPERT_COUNT
+             and all(isinstance(bit, bool) for bit in config["experts"]), "config: experts")
+    _require(isinstance(config["models"], list) and all(isinstance(name, str) for name in config["models"]), "config: models")
+    for name in ("price", "window"):
+        if config[name] is not None:
+            _number(config[name], 0, math.inf, f"config: {name}")
+    given = document["numbers"]
+    ranges = {"anchor": (-1, BINS - STATICS - 1), "mean_log": (-1e3, 1e3), "log_n": (0, MOST), "mean_cost": (0, 1e300),
+              "code_mean": (0, 1), "code_n": (0, MOST), "waits": (0, MOST)}
+    _require(set(given) == set(ranges), "numbers: not what this version writes")
+    numbers = {name: _number(given[name], low, high, name) for name, (low, high) in ranges.items()}
+    _require(numbers["anchor"] == int(numbers["anchor"]), "anchor: not a whole number")
+    _require(set(document["arrays"]) == set(ARRAYS), "arrays: not what this version writes")
+    arrays = {name: _checked(kind, _unpack(document["arrays"][name], kind, n), name) for name, (kind, n) in ARRAYS.items()}
+    namespaces: dict[Hashable, Namespace] = {}
+    for label, cells, hedges, labels, (mean, n) in document["namespaces"]:
+        said = _unlabel(label)
+        _require(said not in namespaces, f"namespace {said!r} comes twice")
+        namespaces[said] = Namespace(
+            None if cells is None else _checked("cell", _unpack(cells, "cell", BINS), f"namespace {said!r}"),
+            None if hedges is None else _checked("hedge", _unpack(hedges, "hedge", COUNTS), f"namespace {said!r}"),
+            _number(labels, 0, MOST, "labels"), (_number(mean, 0, 1, "code"), _number(n, 0, MOST, "code")))
+    features = document["features"]
+    _require(isinstance(features, list) and len(features) <= _core.APP_FEATURES and len(set(features)) == len(features)
+             and all(isinstance(name, str) for name in features), "features: not a list of names")
+    keys = _checked("key", _unpack(document["keys"], "key", None), "keys")
+    _require(len(set(keys["hash"].tolist())) == len(keys), "keys: one comes twice")
+    _require(bool((keys["namespace"] <= len(namespaces)).all()), "keys: of no namespace")
+    hashing = document["hashing"]
+    _require(hashing is None or isinstance(hashing, str), "hashing: not a name")
+    return Knowledge(config, numbers, arrays, namespaces, features, keys, hashing, _river(document["river"]),
+                     _tree(document["tree"]))
+
+
+# -- checks
+
+def _checked(kind: str, array: Array, name: str) -> Array:
+    """The array, if every number in it is one that the core could have written."""
+    with np.errstate(invalid="ignore"):
+        good = bool(CHECKS[kind](array))
+    _require(good, f"{name}: numbers out of range")
+    return array
+
+
+def _within(values: Array, low: float, high: float) -> bool:
+    return bool(((values >= low) & (values <= high)).all())       # NaN is not
+
+
+def _good_cells(c: Array) -> bool:
+    return _within(c["p"], 0, 1) and _within(c["q"], 0, 1) and _within(c["p"] + c["q"], 0, 1.001) and _within(c["n"], 0, MOST)
+
+
+def _good_hedges(h: Array) -> bool:
+    return (_within(h["loss"], -MOST, MOST) and _within(h["round"], 0, MOST) and _within(h["lead"], -MOST, MOST)
+            and all(_within(h[name], 0, MOST) for name in ("gap", "lead_gap", "labels", "pending")))
+
+
+def _good_keys(k: Array) -> bool:
+    return (_good_cells(k) and all(_within(k[name], 0, 1e9) for name in ("idle", "age")) and _within(k["size"], 0, 3e38)
+            and _within(k["cost"], 0, 3e38) and _within(k["gap1"], 0, BINS) and _within(k["gap2"], 0, BINS)
+            and _within(k["count"], 1, 255) and _within(k["base"], 0, BINS - 1))
+
+
+def _good_nodes(t: Array) -> bool:
+    at = np.arange(len(t))
+    inner = t["feature"] >= 0
+    branch = t[inner]
+    return (0 < len(t) < 1 << 16 and _within(branch["feature"], 0, _core.FEATURE_COUNT - 1)
+            and bool(np.isfinite(branch["threshold"]).all())
+            and all(bool((branch[side] > at[inner]).all()) and _within(branch[side], 0, len(t) - 1) for side in ("left", "right"))
+            and _within(t["left"][~inner], 0, _core.LEAF_COUNT - 1))
+
+
+# One entry a kind of array; `clipped` below and `merging.MERGE` are the other places that know kinds.
+CHECKS: dict[str, Callable[[Array], bool]] = {
+    "cell": _good_cells, "hedge": _good_hedges, "key": _good_keys, "node": _good_nodes,
+    "code": lambda c: _within(c["mean"], 0, 1) and _within(c["n"], 0, MOST),
+}
+
+
+def clipped(kind: str, array: Array, memory: dict[str, float]) -> Array:
+    """A copy whose counts are at most what the core remembers of this kind."""
+    out = array.copy()
+    if kind in ("cell", "code", "key"):
+        np.minimum(out["n"], memory[kind], out=out["n"])
+    elif kind == "hedge":
+        part = np.minimum(1, memory["hedge"] / np.maximum(out["labels"], 1e-300))
+        out["loss"] *= part[:, None]
+        for name in ("gap", "lead", "lead_gap", "labels"):
+            out[name] *= part
+    return out
+
+
+def _river(given: Any) -> dict[str, Any] | None:
+    """River's numbers (see `river_models`), or None."""
+    if given is None:
+        return None
+    width, top = _core.FEATURE_COUNT, 1e30
+    _require(set(given) == {"n", "mean", "m2", "low", "high", "groups", "learned"}, "river: not what this version writes")
+    out: dict[str, Any] = {"n": int(_number(given["n"], 0, MOST, "river: n")),
+                           "learned": int(_number(given["learned"], 0, MOST, "river: learned"))}
+    for name in ("mean", "m2", "low", "high"):
+        # Before the first row the range is empty, and JSON has no infinity.
+        out[name] = _floats(given[name], width, 0 if name == "m2" else -3.5e38, 1e80 if name == "m2" else 3.5e38, f"river: {name}")
+    out["groups"] = {}
+    for number, (trained, intercept, weights, squares) in given["groups"].items():
+        group = int(number)
+        _require(0 <= group < _core.GROUP_COUNT, "river: groups")
+        out["groups"][str(group)] = [
+            int(_number(trained, 0, MOST, "river: trained")), _number(intercept, -top, top, "river: intercept"),
+            _floats(weights, width, -top, top, "river: weights"), _floats(squares, width, 0, top, "river: squares")]
+    return out
+
+
+def _tree(given: Any) -> dict[str, Any] | None:
+    if given is None:
+        return None
+    _require(set(given) == {"nodes", "low", "high", "learned"}, "tree: not what this version writes")
+    return {"nodes": _checked("node", _unpack(given["nodes"], "node", None), "tree"),
+            "low": _floats(given["low"], _core.FEATURE_COUNT, -3.5e38, 3.5e38, "tree: low"),
+            "high": _floats(given["high"], _core.FEATURE_COUNT, -3.5e38, 3.5e38, "tree: high"),
+            "learned": int(_number(given["learned"], 0, MOST, "tree: learned"))}
+
+
+def arranged(state: Knowledge, features: list[str]) -> Knowledge:
+    """The state with the columns of its features in this order; columns of no name keep what places are left."""
+    if state.features == features[:len(state.features)]:
+        return state
+    order = [state.features.index(name) if name in state.features else -1 for name in features]
+    order += [-1] * (_core.APP_FEATURES - len(order))
+    spare = iter([at for at in range(_core.APP_FEATURES) if at not in order])
+    order = [next(spare) if at < 0 else at for at in order]
+    wide = order + list(range(_core.APP_FEATURES, _core.FEATURE_COUNT))
+    arrays, river, tree = dict(state.arrays), state.river, state.tree
+    if "codes" in arrays:
+        arrays["codes"] = arrays["codes"].reshape(_core.APP_FEATURES, -1)[order].reshape(-1)
+    if river is not None:
+        river = {**river, **{name: [river[name][at] for at in wide] for name in ("mean", "m2", "low", "high")},
+                 "groups": {group: [trained, intercept, [weights[at] for at in wide], [squares[at] for at in wide]]
+                            for group, (trained, intercept, weights, squares) in river["groups"].items()}}
+    if tree is not None:
+        nodes = tree["nodes"].copy()
+        inner = nodes["feature"] >= 0
+        nodes["feature"][inner] = np.argsort(wide)[nodes["feature"][inner]]
+        tree = {**tree, "nodes": nodes, "low": [tree["low"][at] for at in wide], "high": [tree["high"][at] for at in wide]}
+    return replace(state, features=list(features), arrays=arrays, river=river, tree=tree)
+
+
+def _require(good: bool, what: str) -> None:
+    if not good:
+        raise ValueError(what)
+
+
+def _number(value: Any, low: float, high: float, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise ValueError(f"{name}: {value!r:.60} is not a number from {low:g} to {high:g}")
+    return float(value)
+
+
+def _floats(value: Any, n: int, low: float, high: float, name: str) -> list[float]:
+    _require(isinstance(value, list) and len(value) == n, f"{name}: not {n} numbers")
+    return [_number(x, low, high, name) for x in value]
+
+
+def _said(experts: list[bool]) -> str:
+    return "".join("1" if bit else "0" for bit in experts)
+
+
+# -- packing
+
+def _bytes(array: Array) -> bytes:
+    """As the core lays it out, with nothing but noughts between the fields."""
+    out = np.zeros(array.shape, array.dtype)
+    for name in array.dtype.names or ():
+        out[name] = array[name]
+    return out.tobytes()
+
+
+def _pack(array: Array) -> str:
+    return base64.b64encode(zlib.compress(_bytes(array), 6)).decode()
+
+
+def _unpack(text: Any, kind: str, n: int | None) -> Array:
+    """`n` elements of a kind, or any number of them; never more than LARGEST bytes, whatever the text says."""
+    _require(isinstance(text, str), f"{kind}: not packed")
+    size = DTYPES[kind].itemsize
+    most = LARGEST if n is None else n * size
+    inflate = zlib.decompressobj()
+    try:
+        data = inflate.decompress(base64.b64decode(text, validate=True), most + 1)
+    except zlib.error as error:
+        raise ValueError(f"{kind}: {error}") from None
+    _require(inflate.eof and len(data) <= most and len(data) % size == 0 and n in (None, len(data) // size),
+             f"{kind}: {len(data)} bytes do not fit")
+    return np.frombuffer(data, DTYPES[kind]).copy()
+
+
+# -- labels and hashes
+
+def plain(label: Any) -> bool:
+    """Is a namespace's label a value that means the same in every process?"""
+    if type(label) is tuple:
+        return all(plain(part) for part in label)
+    return type(label) in (str, bytes, int, bool) or (type(label) is float and math.isfinite(label))
+
+
+def _label(label: Any) -> Any:
+    if isinstance(label, tuple):
+        return [_label(part) for part in label]
+    if isinstance(label, bytes):
+        return {"bytes": base64.b64encode(label).decode()}
+    if isinstance(label, (int, float)):
+        # Equal numbers are one label, whatever their type.
+        return {"number": str(int(label)) if label == int(label) else repr(label)}
+    return label
+
+
+def _unlabel(given: Any) -> Hashable:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, list):
+        return tuple(_unlabel(part) for part in given)
+    if isinstance(given, dict) and set(given) == {"bytes"}:
+        return base64.b64decode(given["bytes"], validate=True)
+    if isinstance(given, dict) and set(given) == {"number"} and isinstance(given["number"], str):
+        text = given["number"]
+        if text.lstrip("-").isdigit():
+            return int(text)
+        value = float(text)
+        _require(math.isfinite(value), "namespace: not finite")
+        return value
+    raise ValueError(f"namespace: {given!r:.60} is no label")
+
+
+def fingerprint() -> str:
+    """Names this process's way of hashing: equal where str and bytes hash alike (a fixed PYTHONHASHSEED)."""
+    info = sys.hash_info
+    return f"{info.algorithm} {info.width} {hash('adaptcache') & 0xFFFFFFFF:08x}"
+
+
+def everywhere(keys: Iterable[Any], none: bool = False) -> bool:
+    """Do these keys hash alike in every process? `none`: the answer where there are no keys to tell it from."""
+    for key in keys:
+        if not _hashes_alike(key):
+            return False
+        none = True
+    return none
+
+
+def _hashes_alike(key: Any) -> bool:
+    if isinstance(key, tuple):
+        return hash(key) == hash(tuple(key)) and all(_hashes_alike(part) for part in key)
+    return type(key) in (int, bool, float, complex) or (key is None and sys.version_info >= (3, 12))

@@ -1,0 +1,209 @@
+"""Two states into one: what several workers learned apart, as if one had seen it all.
+
+Every statistic is pooled so that learning from two streams and merging comes as near as can be to learning from
+both: hazards and codes by their counts; what experts lost, added up in one unit of cost; AdaHedge's mixability gaps,
+which grow with the root of what was seen, by the root of the sum of their squares; river's weights by the
+labels behind them (parameter mixing: McDonald, Hall and Mann, NAACL 2010), its scaling by Chan, Golub and LeVeque's
+rule. A merge adds and cuts nothing, so it is commutative and associative up to rounding, and a state that learned
+nothing is its identity. How much of the sum is remembered is decided where it is installed.
+
+States with a common past count it twice.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from adaptcache import _core
+from adaptcache.learn.knowledge import ARRAYS, MIXED, STATICS, Array, Knowledge, Namespace, arranged
+
+
+def merged(states: Sequence[Knowledge]) -> Knowledge:
+    """All of them in one; ValueError when they were learned under configurations that do not fit together."""
+    return reduce(_pair, states)
+
+
+def _pair(a: Knowledge, b: Knowledge) -> Knowledge:
+    if a.config != b.config:
+        parts = [name for name in a.config if a.config[name] != b.config[name]]
+        raise ValueError(f"learned under different configurations: {', '.join(parts)}")
+    if b.empty:
+        return a
+    if a.empty:
+        return b
+    x, y = a.numbers, b.numbers
+    cost = _mean(x["mean_cost"], x["waits"], y["mean_cost"], y["waits"])
+    anchor = min(n for n in (x["anchor"], y["anchor"]) if n >= 0 or x["anchor"] == y["anchor"])
+    numbers = {
+        "anchor": anchor, "mean_cost": cost, "waits": x["waits"] + y["waits"],
+        "mean_log": _mean(x["mean_log"], x["log_n"], y["mean_log"], y["log_n"]), "log_n": x["log_n"] + y["log_n"],
+        "code_mean": _mean(x["code_mean"], x["code_n"], y["code_mean"], y["code_n"]), "code_n": x["code_n"] + y["code_n"],
+    }
+    # Losses are counted in average misses: in one unit of cost, and for fixed TTLs of one grid, they add up.
+    ours, theirs = (_Scale(state["mean_cost"] / cost if cost > 0 else 1.0, int(anchor - state["anchor"])) for state in (x, y))
+    features = a.features + [name for name in b.features if name not in a.features]
+    features = features[:_core.APP_FEATURES]
+    left, right = arranged(a, features), arranged(b, features)
+    arrays = {}
+    for name, (kind, _) in ARRAYS.items():
+        if name == "leaves":
+            continue
+        mine, other = left.arrays[name], right.arrays[name]
+        if kind == "hedge":
+            mine, other = ours(mine), theirs(other)
+        arrays[name] = MERGE[kind](mine, other)
+    tree, arrays["leaves"] = _trees(left, right)
+    namespaces = {
+        label: _namespace(a.namespaces.get(label), b.namespaces.get(label), ours, theirs)
+        for label in [*a.namespaces, *(label for label in b.namespaces if label not in a.namespaces)]
+    }
+    keys, hashing = _keys(a, b, namespaces)
+    return Knowledge(a.config, numbers, arrays, namespaces, features, keys, hashing, _river(left.river, right.river), tree)
+
+
+def _mean(x: float, n: float, y: float, m: float) -> float:
+    return (x * n + y * m) / (n + m) if n + m > 0 else 0.0
+
+
+class _Scale:
+    """Hedges of one state in the units and on the grid of the merged one."""
+
+    def __init__(self, unit: float, shift: int) -> None:
+        self.unit, self.shift = unit, shift
+
+    def __call__(self, hedges: Array) -> Array:
+        out = hedges.copy()
+        for name in ("loss", "round", "gap", "lead", "lead_gap"):
+            out[name] *= self.unit
+        if self.shift:
+            at = np.clip(np.arange(1, STATICS) + self.shift, 1, STATICS - 1)
+            for name in ("loss", "round"):
+                out[name][:, 1:STATICS] = out[name][:, at]
+        return out
+
+
+def cells(a: Array, b: Array) -> Array:
+    """Hazards pooled by the waits behind them."""
+    out = a.copy()
+    n = a["n"].astype(np.float64) + b["n"]
+    for name in ("p", "q"):
+        pooled = a[name].astype(np.float64) * a["n"] + b[name].astype(np.float64) * b["n"]
+        out[name] = np.divide(pooled, n, out=np.zeros_like(n), where=n > 0)
+    out["n"] = n
+    return out
+
+
+def codes(a: Array, b: Array) -> Array:
+    out = a.copy()
+    n = a["n"].astype(np.float64) + b["n"]
+    out["mean"] = np.divide(a["mean"].astype(np.float64) * a["n"] + b["mean"].astype(np.float64) * b["n"], n,
+                            out=np.zeros_like(n), where=n > 0)
+    out["n"] = n
+    return out
+
+
+def hedges(a: Array, b: Array) -> Array:
+    """Discounted losses added up; they are known up to a common constant, so that is all there is to it."""
+    out = a.copy()
+    for name in ("loss", "round", "lead", "labels", "pending"):
+        out[name] = a[name] + b[name]
+    for name in ("gap", "lead_gap"):
+        out[name] = np.hypot(a[name], b[name])
+    return out
+
+
+MERGE: dict[str, Callable[[Array, Array], Array]] = {"cell": cells, "code": codes, "hedge": hedges}
+
+
+def _namespace(a: Namespace | None, b: Namespace | None, ours: _Scale, theirs: _Scale) -> Namespace:
+    if a is None or b is None:
+        one, scale = (b, theirs) if a is None else (a, ours)
+        assert one is not None
+        return replace(one, hedges=None if one.hedges is None else scale(one.hedges))
+    mean, n = _mean(a.code[0], a.code[1], b.code[0], b.code[1]), a.code[1] + b.code[1]
+    first = None if a.hedges is None else ours(a.hedges)
+    second = None if b.hedges is None else theirs(b.hedges)
+    return Namespace(
+        cells(a.cells, b.cells) if a.cells is not None and b.cells is not None else (b.cells if a.cells is None else a.cells),
+        hedges(first, second) if first is not None and second is not None else (second if first is None else first),
+        a.labels + b.labels, (mean, n))
+
+
+def _trees(a: Knowledge, b: Knowledge) -> tuple[dict[str, Any] | None, Array]:
+    """Trees cannot be added: the one that took more labels stays, with its leaves. Equal ones pool their leaves."""
+    if a.tree is None or b.tree is None:
+        one = a if b.tree is None else b
+        return one.tree, one.arrays["leaves"] if one.tree is not None else cells(a.arrays["leaves"], b.arrays["leaves"])
+    first, second = ((state.tree["learned"], state.tree["nodes"].tobytes()) for state in (a, b) if state.tree is not None)
+    if first[1] == second[1]:
+        return (a.tree if first >= second else b.tree), cells(a.arrays["leaves"], b.arrays["leaves"])
+    one = a if first > second else b
+    return one.tree, one.arrays["leaves"]
+
+
+def _keys(a: Knowledge, b: Knowledge, namespaces: dict[Hashable, Any]) -> tuple[Array, str | None]:
+    """Histories of keys, pooled where both know one; none at all where the two do not hash alike."""
+    place = {label: 1 + at for at, label in enumerate(namespaces)}
+    x, y = a.keys.copy(), b.keys.copy()
+    for state, keys in ((a, x), (b, y)):
+        keys["namespace"] = np.array([0, *(place[label] for label in state.namespaces)], np.uint32)[keys["namespace"]]
+    if a.hashing is None or b.hashing is None:
+        return (y, b.hashing) if a.hashing is None else (x, a.hashing)
+    if a.hashing != b.hashing or a.hashing == MIXED:
+        return x[:0], MIXED
+    _, i, j = np.intersect1d(x["hash"], y["hash"], assume_unique=True, return_indices=True)
+    both = x[i].copy()
+    other = y[j]
+    older = np.array([(p["idle"], p.tobytes()) > (q["idle"], q.tobytes()) for p, q in zip(both, other, strict=True)], bool)
+    both[older], other[older] = other[older], both[older].copy()
+    _rebase(other, both["base"])
+    pooled = cells(both, other)
+    pooled["age"] = np.maximum(both["age"], other["age"])
+    rest = np.concatenate([np.delete(x, i), np.delete(y, j), pooled])
+    return rest[np.argsort(rest["hash"], kind="stable")], a.hashing
+
+
+def _rebase(keys: Array, base: Array) -> None:
+    """Move each key's bins to begin at `base`; what falls outside is forgotten, as the core does."""
+    for at in np.flatnonzero(keys["base"] != base):
+        shift = int(base[at]) - int(keys["base"][at])
+        for name in ("p", "q", "n"):
+            old = keys[name][at].copy()
+            keys[name][at] = 0
+            width = len(old) - abs(shift)
+            if width > 0:
+                keys[name][at][max(0, -shift):max(0, -shift) + width] = old[max(0, shift):max(0, shift) + width]
+        keys["base"][at] = base[at]
+
+
+def _river(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, Any] | None:
+    if a is None or b is None:
+        return a if b is None else b
+    if not (a["n"] and b["n"]):
+        return a if a["n"] else b
+    n, m = a["n"], b["n"]
+    one, two = ({name: np.array(s[name]) for name in ("mean", "m2", "low", "high")} for s in (a, b))
+    mean = (one["mean"] * n + two["mean"] * m) / (n + m)
+    m2 = one["m2"] + two["m2"] + (one["mean"] - two["mean"]) ** 2 * (n * m / (n + m))
+    scale = np.where(np.sqrt(m2 / (n + m)) > 1e-9, np.sqrt(m2 / (n + m)), 1.0)
+    groups = {}
+    for group in sorted({*a["groups"], *b["groups"]}, key=int):
+        raw = []
+        for state in (a, b):
+            if group in state["groups"]:
+                trained, intercept, weights, squares = state["groups"][group]
+                spread = np.sqrt(np.array(state["m2"]) / state["n"])
+                slope = np.array(weights) / np.where(spread > 1e-9, spread, 1.0)
+                raw.append((trained, intercept - float(slope @ np.array(state["mean"])), slope, np.array(squares)))
+        total = sum(part[0] for part in raw)
+        share = [part[0] / total if total else 1 / len(raw) for part in raw]
+        slope = np.sum([k * part[2] for k, part in zip(share, raw, strict=True)], axis=0)
+        level = sum(k * part[1] for k, part in zip(share, raw, strict=True))
+        groups[group] = [total, float(level + slope @ mean), (slope * scale).tolist(), np.sum([part[3] for part in raw], axis=0).tolist()]
+    return {"n": n + m, "learned": a["learned"] + b["learned"], "mean": mean.tolist(), "m2": m2.tolist(),
+            "low": np.minimum(one["low"], two["low"]).tolist(), "high": np.maximum(one["high"], two["high"]).tolist(),
+            "groups": groups}
