@@ -454,6 +454,22 @@ def test_a_bank_spends_its_own_credit_only() -> None:
     assert flying["reports"] <= 1 and banks["reports"].premature_budget == 1.0
 
 
+@pytest.mark.parametrize(("namespace", "moved"), [("mine", False), ("other", True)])
+def test_every_bank_has_a_ladder_of_its_own(namespace: str, moved: bool) -> None:
+    """What the waits of one namespace offered says nothing of which removals of another deserve credit."""
+    now = 0.0
+    cache: Cache[Any, Any] = Cache(None, timer=lambda: now, expiry=Learned(
+        memory_price=1.0, predictors=("table",), learner="manual", seed=1, premature={"mine": 0.01, None: 0.01}))
+    assert cache.brain is not None
+    cache.brain.only = _core.SLOT_STATIC        # lets go at once, and every key comes back: all would be lost
+    for _ in range(100):
+        now += 0.1
+        for key in range(10):
+            if cache.get(key) is None:
+                cache.set(key, 1, cost=8, namespace=namespace)
+    assert (cache._counters()["rung"] > 0) is moved     # of the bank of everybody else
+
+
 def test_namespaces_without_a_share_of_their_own_bank_together() -> None:
     desk = Desk({None: 0.5, "pages": 0.0}, Says(0.0), window=WINDOW / 1e9, namespace=lambda key: f"other {key}")
     for at in range(100):
