@@ -197,7 +197,7 @@ cdef inline void engine_prior(Engine* g, uint64_t mask) noexcept nogil:
         elif e < USER + USERS:
             g.prior[e] = 0.05 if (mask >> e) & 1 else 0.0
         elif e == MAJORITY:
-            g.prior[e] = 9.0 * total        # of the whole, nine tenths
+            g.prior[e] = 9.0 * total if (mask >> e) & 1 else 0.0    # of the whole, nine tenths
         total += g.prior[e]
     for e in range(EXPERTS):
         g.prior[e] /= total
@@ -237,7 +237,7 @@ cdef inline int engine_init(Engine* g, uint32_t capacity, int64_t now, uint64_t 
         return -1
     if arena_init(&g.arena, 64) < 0 or table_init(&g.index, 64) < 0:
         return -1
-    engine_prior(g, <uint64_t>0x3FF << HAZARD)
+    engine_prior(g, <uint64_t>0x3FF << HAZARD | <uint64_t>1 << MAJORITY)
     return 0
 
 cdef inline void engine_free(Engine* g) noexcept nogil:

@@ -15,7 +15,7 @@ from guard cimport Guard, guard_free, guard_hit, guard_init, guard_score
 from hazard cimport Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW as _WINDOW, outlook as c_outlook
 from stack cimport (BUCKETS, SIDES, SPAN, STAGES, Side, Stack, TERMS, side_learn, stack_init, stack_mix, stack_terms,
                     stage_of)
-from hedge cimport EXPERTS, Hedge, hedge_close, hedge_init
+from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_init
 from ring cimport STORED, Touch
 
 NB = _NB
@@ -97,7 +97,7 @@ def draws(uint64_t seed, int64_t hash, times):
     touch.size, touch.cost = 1, 1
     if engine_init(&g, 16, 0, seed) < 0:
         raise MemoryError
-    engine_prior(&g, 0)
+    engine_prior(&g, <uint64_t>1 << LEADER)
     g.price = 1e-9
     for now in times:
         while engine_step(&g, now):

@@ -4,7 +4,7 @@
 """
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from adaptcache import _core
 
@@ -17,8 +17,8 @@ TABLE = range(_core.SLOT_HAZARD, _core.SLOT_HAZARD + 5)
 RIVER = range(_core.SLOT_HAZARD + 5, _core.SLOT_USER)
 
 
-def mask(table: bool, river: bool, users: int) -> int:
-    """The bits of the experts that take part; the static ones always do."""
+def mask(table: bool, river: bool, users: int, without: Collection[int] = ()) -> int:
+    """The bits of the experts that take part; the static ones always do. `without`: those left out of the others."""
     bits = 0
     for expert in TABLE if table else ():
         bits |= 1 << expert
@@ -26,6 +26,9 @@ def mask(table: bool, river: bool, users: int) -> int:
         bits |= 1 << expert
     for user in range(users):
         bits |= 1 << (_core.SLOT_USER + user)
+    bits |= 1 << _core.SLOT_MAJORITY
+    for expert in without:
+        bits &= ~(1 << expert)
     return bits
 
 

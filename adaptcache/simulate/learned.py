@@ -5,7 +5,7 @@ Between two pieces of the trace the trainer does what the live cache's worker wo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def replay(
     guarantee: str = "absolute",
     predictors: Sequence[Any] = PREDICTORS,
     only: int = -1,
+    without: Collection[int] = (),
     stale: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     log: str | os.PathLike[str] | None = None,
@@ -46,7 +47,8 @@ def replay(
 
     Returns requests, misses, miss_cost, hold_cost, total_cost, protected, lost, bound, in_flight,
     stale_hits, weights (expert -> share at the end), worst_margin (least of bound - lost - in_flight over the
-    whole run) and alarms. `only` follows one expert of the core alone, for ablations. `log`: a file for what was
+    whole run) and alarms. `only` follows one expert of the core alone, and
+    `without` leaves experts out, for ablations. `log`: a file for what was
     decided about each key, or about a sample of the keys of a long trace (see `decisionlog`).
     `watch(rows so far, replay, trainer)` is called between two pieces of `piece` rows.
 
@@ -71,7 +73,7 @@ def replay(
     number, code = features(trace)
     models = [given for given in predictors if not isinstance(given, str)]
     brain = _core.Brain(
-        mask=experts.mask("table" in predictors, "river" in predictors, len(models)), price=price, alpha=premature,
+        mask=experts.mask("table" in predictors, "river" in predictors, len(models), without), price=price, alpha=premature,
         window=window, miss_cost=miss_cost, seed=seed, capacity=1 << 30, now=float(trace.time[0]),
     )
     brain.only = only
