@@ -95,8 +95,8 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
                          int64_t window) noexcept nogil:
     """What each link of the chain expects of an entry idle since `start` ns, now in bin `j`.
 
-    `top`: the first bin that is not worth looking at; `breakeven` in ns; `window`: the protected
-    window in ns, 0 = none.
+    `top`: the first bin that is not worth looking at; `start` may lie beyond it, and then nothing is left to wait for.
+    `breakeven` in ns; `window`: the protected window in ns, 0 = none.
     """
     cdef double p[HAZARDS]
     cdef double q[HAZARDS]
@@ -161,7 +161,7 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
             p[9] = c.stacked[i]
         low = <double>edge(k)
         if k == j:
-            low = start
+            low = start if start < <double>edge(k + 1) else <double>edge(k + 1)
         width = (<double>edge(k + 1) - low) / breakeven
         if o.hazards is not NULL:
             for e in range(HAZARDS):
@@ -189,7 +189,7 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
     for k in range(j, top):
         low = <double>edge(k)
         if k == j:
-            low = start
+            low = start if start < <double>edge(k + 1) else <double>edge(k + 1)
         if window <= low:
             break
         part = 1

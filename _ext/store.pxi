@@ -1119,13 +1119,15 @@ cdef class Store:
         return self._now()
 
     def _books(self):
-        """Of all banks: requests that were protected, and how many more were lost than alpha allows for."""
+        """Of all banks that promise something: requests that were protected, and how many more were lost than alpha allows for."""
         cdef uint32_t i
         cdef uint64_t protected_ = 0
         cdef double over = 0
         cdef Guard* g
         for i in range(self.x.n_banks + 1):
             g = expiry_nth_bank(&self.x, i)
+            if g.alpha >= 1:
+                continue        # off: nothing is promised, so nothing can go wrong
             protected_ += g.protected_
             over += <double>g.lost - g.alpha * <double>g.protected_
         return protected_, over

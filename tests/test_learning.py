@@ -309,6 +309,16 @@ def test_risk_is_the_chance_of_a_request_before_the_window_ends(everyone: Any, b
     assert ratio == pytest.approx(least, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("late", [0, 1, 10**6, 10**12])
+def test_wait_that_is_longer_than_the_last_bin_pays_no_negative_rent(late: int) -> None:
+    """Where capacity raises the price, an entry's age may lie beyond all bins that are worth looking at."""
+    flat, top = [(0.5, 0.0, 1000)] * _learntest.NB, 52
+    start = float(_learntest.edge(top) + late)
+    values, back, ratio = _learntest.outlook(flat, flat, flat, None, None, None, None, 40, top - 1, top, start, 1e6, 2**62)
+    assert ratio >= 0 and 0 <= back <= 1
+    assert all(0 <= value <= 1 for value in values)
+
+
 @settings(max_examples=100, deadline=None)
 @given(everyone=PROBABILITY, habit=PROBABILITY, habit2=PROBABILITY, key=PROBABILITY)
 def test_a_link_that_knows_better_is_believed_as_far_as_the_others_agree(everyone: float, habit: float, habit2: float,

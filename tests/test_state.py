@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import random
 import subprocess
@@ -254,7 +255,7 @@ def test_keys_come_back_where_their_hashes_mean_the_same(tmp_path, kind, seeds, 
     out = ""
     for what, seed in zip(("save", "load"), seeds, strict=True):
         out = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "state"), what, kind], check=True,
-                             capture_output=True, text=True, env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}).stdout
+                             capture_output=True, text=True, env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}).stdout
     assert int(out) == expected
 
 

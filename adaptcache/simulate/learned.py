@@ -95,7 +95,10 @@ def replay(
         stop = min(start + piece, rows)
         run.run(trace.key, trace.time, size, cost, trace.op, trace.version, namespace, number, code, start, stop)
         books = run.counts()
-        trainer.step(books["protected"], books["lost"] - premature * books["protected"])
+        if premature < 1:
+            trainer.step(books["protected"], books["lost"] - premature * books["protected"])
+        else:
+            trainer.step()          # no guard, so no error of its
         if decisions is not None:
             decisions.drain()
         if watch is not None:
