@@ -19,6 +19,10 @@ $(VENV)/installed: $(SOURCES)
 demo: $(VENV)/installed
 	$(RUN) -P -m adaptcache demo --html adaptcache-demo.html
 
+# Python salts the hashes of str, which the learner's draws depend on: a fixed salt makes a run repeat exactly.
+# `make test PYTHONHASHSEED=random ADAPTCACHE_EXPLORE=1` looks for what no run has seen.
+export PYTHONHASHSEED ?= 0
+
 test: $(VENV)/installed
 	$(RUN) -P -m pytest -n 2 -m "not slow"
 

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A run of the suite repeats exactly, so that what has passed once passes again; ADAPTCACHE_EXPLORE=1 looks for new examples.
+settings.register_profile("repeat", derandomize=True)
+settings.load_profile("default" if os.environ.get("ADAPTCACHE_EXPLORE") else "repeat")
 
 # Scripts that tests run in processes of their own import the installed package, not the folder they start in.
 os.environ["PYTHONSAFEPATH"] = "1"

@@ -189,7 +189,7 @@ def test_ceiling_is_named_in_the_sentence() -> None:
 
 @pytest.mark.parametrize("times", [1, 7, 15])
 def test_accesses_are_exact_to_fifteen(times: int) -> None:
-    cache = manual(Clock())
+    cache = manual(Clock(), premature=0.0, floor=1.0)
     cache["a"] = 1
     for _ in range(times - 1):
         cache.get("a")
@@ -234,7 +234,7 @@ def test_a_loaded_state_brings_its_feature_columns(tmp_path: Path) -> None:
 
 def test_the_guard_explained_is_the_bank_of_the_namespace() -> None:
     clock = Clock()
-    cache = manual(clock, premature={"mine": 0.5, None: 0.0})
+    cache = manual(clock, premature={"mine": 0.5, None: 0.0}, floor=1.0)
     for namespace in ("mine", "other"):
         cache.set(namespace, 1, cost=8, size=4, namespace=namespace)
     for _ in range(5):
