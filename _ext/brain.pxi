@@ -176,25 +176,25 @@ cdef class Brain:
         AC_MODEL_PUBLISHED(BUCKETS)
 
     def take_asks(self, uint32_t[:, ::1] who, float[:, ::1] x):
-        """Waits whose lifetime a user's model should predict: (tracker, serial) rows and features."""
+        """Waits whose lifetime a user's model should predict: (tracker, wait) rows and features."""
         cdef Py_ssize_t n = 0, rows = who.shape[0] if who.shape[0] < x.shape[0] else x.shape[0]
         cdef int d
         while n < rows and self.g.ask_tail != self.g.ask_head:
             ask = &self.g.asks[self.g.ask_tail & 4095]
             self.g.ask_tail += 1
-            if not self.g.arena.slots[ask.tracker].used or self.g.trackers[ask.tracker].serial != ask.serial:
+            if not self.g.arena.slots[ask.tracker].used or <uint32_t>self.g.trackers[ask.tracker].salt != ask.wait:
                 continue
             who[n, 0] = ask.tracker
-            who[n, 1] = ask.serial
+            who[n, 1] = ask.wait
             for d in range(FEATURES):
                 x[n, d] = self.g.trackers[ask.tracker].x[d]
             n += 1
         return n
 
-    def answer(self, uint32_t tracker, uint32_t serial, int model, double ttl):
+    def answer(self, uint32_t tracker, uint32_t wait, int model, double ttl):
         """A user's model holds this wait for `ttl` seconds; NaN, infinite and negative mean hold."""
         if tracker < self.g.arena.top and self.g.arena.slots[tracker].used \
-                and self.g.trackers[tracker].serial == serial and 0 <= model < USERS:
+                and <uint32_t>self.g.trackers[tracker].salt == wait and 0 <= model < USERS:
             self.g.trackers[tracker].user[model] = <float>(ttl * 1e9) if ttl >= 0 and isfinite(ttl) else -1
 
     def publish_line(self, float[:, ::1] weight, float[::1] bias, float[::1] low, float[::1] high):

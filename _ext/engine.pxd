@@ -96,7 +96,7 @@ cdef struct Tracker:
 
 cdef struct Ask:
     uint32_t tracker
-    uint32_t serial
+    uint32_t wait           # of its salt: a slot that was given anew meanwhile is another wait
 
 cdef enum:
     UNFOLLOWED = -0x7FFFFFFFFFFFFFFF    # in place of a time: the engine has stopped following the key
@@ -805,7 +805,7 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
     g.n_waits += 1
     if g.wants_asks and g.ask_head - g.ask_tail < ASKS:
         g.asks[g.ask_head & (ASKS - 1)].tracker = s
-        g.asks[g.ask_head & (ASKS - 1)].serial = t.serial
+        g.asks[g.ask_head & (ASKS - 1)].wait = <uint32_t>t.salt
         g.ask_head += 1
     _engine_decide(g, t, 0)
     if not t.hold:

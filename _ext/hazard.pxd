@@ -91,6 +91,10 @@ cdef inline double root() noexcept nogil:
 cdef inline double toward(double p, double n, double parent) noexcept nogil:
     return (n * p + PARENT * parent) / (n + PARENT)
 
+cdef inline double _of_bin(const float* hazards, int i) noexcept nogil:
+    """Of an access's own hazards, WINDOW of them: the first and the last stand for what lies beyond."""
+    return hazards[0 if i < 0 else (WINDOW - 1 if i >= WINDOW else i)]
+
 cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, double breakeven,
                          int64_t window) noexcept nogil:
     """What each link of the chain expects of an entry idle since `start` ns, now in bin `j`.
@@ -127,9 +131,7 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
         p[5] = p[3]
         q[5] = q[3]
         if c.line is not NULL:
-            i = k - c.line_base
-            i = 0 if i < 0 else (WINDOW - 1 if i >= WINDOW else i)
-            p[5] = c.line[i]
+            p[5] = _of_bin(c.line, k - c.line_base)
         p[6] = p[1]
         q[6] = q[1]
         if c.leaf is not NULL:
@@ -156,9 +158,7 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
         p[9] = p[4]
         q[9] = q[4]
         if c.stacked is not NULL:
-            i = k - c.line_base
-            i = 0 if i < 0 else (WINDOW - 1 if i >= WINDOW else i)
-            p[9] = c.stacked[i]
+            p[9] = _of_bin(c.stacked, k - c.line_base)
         low = <double>edge(k)
         if k == j:
             low = start if start < <double>edge(k + 1) else <double>edge(k + 1)

@@ -61,7 +61,8 @@ class Explanation:
         if not self.breakeven:
             return f"Holding it costs nothing now, so it stays {left}; idle for {_time(self.idle or 0)}."
         side = "hold it" if self.hold else "let it go"
-        strongest = sorted(self.verdicts.items(), key=lambda item: -item[1][0])[:2]
+        heard = [item for item in self.verdicts.items() if item[1][0] >= 0.01]
+        strongest = sorted(heard, key=lambda item: -item[1][0])[:2]
         named = " and ".join(f"{name} ({share:.0%} of the weight) would {'hold' if holds > 0.5 else 'let go'}"
                              for name, (share, holds) in strongest)
         text = (f"Idle for {_time(self.idle or 0)} of a break-even time of {_time(self.breakeven)}; a request before its "

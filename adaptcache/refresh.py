@@ -75,11 +75,7 @@ class Refresher:
         except RecursiveLoadError:
             raise
         except Exception as error:
-            kept = self._last_good(key)
-            if kept is MISSING:
-                raise
-            self._rest(key, error)
-            return kept
+            return self._instead_of_failing(key, error)
         self._resting.pop(key, None)
         return value
 
@@ -96,11 +92,7 @@ class Refresher:
         except RecursiveLoadError:
             raise
         except Exception as error:
-            kept = self._last_good(key)
-            if kept is MISSING:
-                raise
-            self._rest(key, error)
-            return kept
+            return self._instead_of_failing(key, error)
         self._resting.pop(key, None)
         return value
 
@@ -113,6 +105,14 @@ class Refresher:
         """The last good value, while a load that failed rests."""
         resting = self._resting.get(key)
         return MISSING if resting is None or self._clock() >= resting[1] else self._last_good(key)
+
+    def _instead_of_failing(self, key: Hashable, error: Exception) -> Any:
+        """The last good value of a key whose load has just failed; the failure itself goes on where there is none."""
+        kept = self._last_good(key)
+        if kept is MISSING:
+            raise
+        self._rest(key, error)
+        return kept
 
     # -- reloads that nobody waits for
 
@@ -221,8 +221,10 @@ class Refresher:
         times, until = self._resting.get(key, (0, -float("inf")))
         if now < until:
             return      # one attempt failed, and many waited for it
-        while len(self._resting) >= REMEMBERED:
-            self._resting.pop(next(iter(self._resting)), None)
+        excess = len(self._resting) + 1 - REMEMBERED
+        if excess > 0:
+            for oldest in list(self._resting)[:excess]:     # a copy: another thread may be here too
+                self._resting.pop(oldest, None)
         self._resting[key] = times + 1, now + min(LONGEST, FIRST * 2.0 ** min(times, 30))
         if now < self._quiet_until:
             self._unsaid += 1

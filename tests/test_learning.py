@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def test_learned_costs_less_than_break_even_on_the_pipeline_with_river(premature
     assert sum(share for name, share in out["weights"].items() if name.startswith("river")) > 1e-4
 
 
-def test_river_sees_what_only_a_feature_tells() -> None:
+def kinds() -> Trace:
     """Two kinds of keys of one request each until they come back or not; the kind is all there is to know."""
     dice = random.Random(9)
     rows = []
@@ -196,11 +197,23 @@ def test_river_sees_what_only_a_feature_tells() -> None:
     rows.sort()
     key = dense(np.array([row[1] for row in rows]))
     kind = np.array([row[2] for row in rows]).astype(np.uint16)
-    trace = Trace("kinds", key, int(key.max()) + 1, time=np.array([row[0] for row in rows]), features={"kind": kind})
+    return Trace("kinds", key, int(key.max()) + 1, time=np.array([row[0] for row in rows]), features={"kind": kind})
+
+
+def test_river_sees_what_only_a_feature_tells() -> None:
+    trace = kinds()
     price = 0.05
     out = learned.replay(trace, price, premature=1.0)
     assert sum(share for name, share in out["weights"].items() if name.startswith("river")) > 0.5
     assert out["total_cost"] < 1.01 * cost(trace, price, premature=1.0, predictors=("table",))
+
+
+def test_stack_sees_what_only_a_feature_tells() -> None:
+    """Followed alone: it is fed, published and asked; without the feature it knows no more than the table."""
+    trace, price, stack = kinds(), 0.05, _core.SLOT_HAZARD + experts.HAZARDS.index("river:stack")
+    table = cost(trace, price, premature=1.0, only=_core.SLOT_HAZARD + experts.HAZARDS.index("table:key"))
+    assert cost(trace, price, premature=1.0, only=stack) < 0.9 * table
+    assert cost(replace(trace, features={}), price, premature=1.0, only=stack) > 0.97 * table
 
 
 def test_drift_raises_an_alarm_and_the_learner_recovers() -> None:
@@ -611,6 +624,26 @@ def test_model_of_the_users_decides_when_it_is_followed() -> None:
         busy(cache, clock, 100)
         left[answer] = len(gone)
     assert left[0.0] > 40 and left[100.0] <= 40
+
+
+def test_answer_about_a_key_that_was_forgotten_meanwhile_is_not_taken_for_another_key() -> None:
+    """A model that re-enters the cache: its tracker is another key's by the time it answers."""
+    class Reenters(Fixed):
+        def predict(self, x: dict[str, float]) -> float:
+            if clock.now > 1:
+                return 100.0
+            clock.now += 60                 # the first key is long forgotten
+            cache.set(2, "second")
+            return 0.0
+
+    clock = Clock()
+    cache = manual(clock, predictors=(Reenters(0.0),))
+    cache.brain.only = _core.SLOT_USER
+    cache.set(1, "first")
+    cache.learn()
+    assert cache.brain.tracked == 1
+    clock.now += 0.05
+    assert cache.get(2) == "second"
 
 
 def test_model_that_is_right_gains_weight_and_one_that_is_wrong_loses_it() -> None:
