@@ -9,6 +9,7 @@ key itself to all keys; each is shrunk to its parent by (n p + PARENT p_parent) 
     V_j = max(0, p + (1 - p - q) V_{j+1} - rent of the bin), costs in units of one miss,
 for every link of the chain at once. An expert holds while its V is above zero.
 """
+from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint8_t, uint16_t
 from bins cimport NB, edge
 
@@ -177,10 +178,13 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
             v[e] = p[e] + (1 - leave) * v[e] - width * (1 - 0.5 * leave)
             if v[e] < 0:
                 v[e] = 0
-        # Removals are chosen for their small risk, and so are the estimates that err downward. The key's own
-        # link is the best single one, so it is taken at its word only as far as the others agree.
+        # Removals are chosen for their small risk, and so are the estimates that err downward. So the best single word,
+        # the stack's, counts half (of the logarithm), and what all links say together the other half; without a
+        # stack the key's own link is the best one, and is taken at its word only as far as the others agree.
         back_in[k] = product ** (1.0 / HAZARDS)
-        if back_in[k] < p[4]:
+        if c.stacked is not NULL:
+            back_in[k] = sqrt(back_in[k] * p[9])
+        elif back_in[k] < p[4]:
             back_in[k] = p[4]
         leave_in[k] = back_in[k] + q[4]
     # Holding on to age h costs R(h) and avoids the loss with probability P(h). A penalty v on losing
