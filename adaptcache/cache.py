@@ -325,7 +325,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             cache._fitting(path, learned).install(cache, cache._trainer)
         for key, value, left, declared in held or ():
             if left > 0 and (declared or not cache._watching):
-                cache.set(key, value, ttl=None if left == math.inf else left)
+                cache.set(key, value, ttl=None if left == math.inf and not cache._watching else left)
         return cache
 
     def merge_state(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> None:

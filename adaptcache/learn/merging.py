@@ -91,6 +91,7 @@ class _Scale:
             at = np.clip(np.arange(1, STATICS) + self.shift, 1, STATICS - 1)
             for name in ("loss", "round"):
                 out[name][:, 1:STATICS] = out[name][:, at]
+        out["weight"] = 0       # follows from the rest, where it is installed
         return out
 
 
@@ -118,7 +119,6 @@ def hedges(a: Array, b: Array) -> Array:
         out[name] = a[name] + b[name]
     for name in ("gap", "lead_gap"):
         out[name] = np.hypot(a[name], b[name])
-    out["weight"] = 0           # follows from the rest, where it is installed
     return out
 
 
