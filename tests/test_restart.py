@@ -51,7 +51,8 @@ def requests(count: int, seed: int, start: float = 0.0):
 def serve(cache: Cache, rows: Any, learn: int = 128) -> None:
     for at, (now, key, namespace, features) in enumerate(rows):
         cache.timer.now = now
-        cache.get_or_load(key, lambda key: (key, int(now / (30 + key))), cost=1.0, namespace=namespace, features=features)
+        value = (key, int(now / (30 + key)))
+        cache.get_or_load(key, lambda _, value=value: value, cost=1.0, namespace=namespace, features=features)
         if at % learn == 0:
             cache.learn()
 
@@ -337,7 +338,7 @@ def test_a_restart_makes_no_stale_read_cheaper(tmp_path: Path) -> None:
 
 def test_audits_go_on_at_the_pace_of_before(watched) -> None:
     """Their pace follows from reloads, of which a cache that trusts its values from the start has none: it must not be nought."""
-    path, cache, source = watched
+    _, cache, source = watched
     calm = knows(cache)
     calm.fresh.priors["log_a"], calm.fresh.priors["log_b"] = -4, 25       # nothing ever changes
     for known in calm.namespaces.values():
@@ -368,7 +369,7 @@ def test_under_another_budget_rates_are_kept_and_the_price_is_found_anew(watched
 
 
 def test_a_cache_without_a_budget_takes_nothing_of_it_and_does_the_rest(watched) -> None:
-    path, cache, source = watched
+    path, _, source = watched
     other = restarted(path, source.now, replace(WATCH, stale=None))
     assert other._freshness() == {} and knows(other).fresh is None
     other.merge_state(path)
@@ -388,7 +389,7 @@ def test_a_key_whose_namespace_is_an_object_keeps_its_own_evidence(tmp_path: Pat
 
 
 def test_records_never_push_out_those_that_are_there(watched) -> None:
-    path, cache, source = watched
+    path, _, source = watched
     again = restarted(path, source.now, replace(WATCH, max_keys=20))
     assert again._freshness()["keys"] == 20
     again._check()
@@ -396,7 +397,7 @@ def test_records_never_push_out_those_that_are_there(watched) -> None:
 
 def test_first_load_after_a_restart_says_nothing_of_change(watched) -> None:
     """Nobody knows for how long nobody looked, so that a value is another one teaches nothing."""
-    path, cache, source = watched
+    path, _, source = watched
     again = restarted(path, source.now)
     outcomes = again._freshness()["outcomes"]
     for key in range(30):

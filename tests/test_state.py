@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import adaptcache
 from adaptcache import Cache, Cause, Fixed, Learned, StateError
-from adaptcache.learn.knowledge import LAYOUT
+from adaptcache.learn.packing import LAYOUT
 from adaptcache.simulate.oracle import Oracle
 from adaptcache.simulate.synthetic import generate
 from adaptcache.state import MAGIC
