@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import adaptcache
 from adaptcache import Cache, Learned, StateError, _core
@@ -176,17 +178,20 @@ def test_side_contexts_of_an_object_as_label_are_left_out() -> None:
 
 
 LABELS = """
+import sys
 from adaptcache import Cache, Learned
 cache = Cache(9, expiry=Learned(memory_price=0.01, learner="manual", seed=1), timer=lambda: 0.0)
-for label in ("s", b"b", 7, 2.5, ("t", (1, b"x"))):
+labels = ["s", b"b", 7, 2.5, ("t", (1, b"x"))]
+for label in labels if sys.argv[1] == "1" else labels[::-1]:
     cache.set("k", 1, namespace=label, features={"kind": "a"})
-print([cache.brain.side_rows(number) for number in cache._names()[0].values()])
+numbers = cache._names()[0]
+print([cache.brain.side_rows(numbers[label]) for label in labels])
 """
 
 
 def test_rows_of_a_label_are_the_same_in_every_process() -> None:
     root = str(Path(adaptcache.__file__).resolve().parent.parent)
-    said = {subprocess.run([sys.executable, "-c", LABELS], check=True, capture_output=True, text=True,
+    said = {subprocess.run([sys.executable, "-c", LABELS, seed], check=True, capture_output=True, text=True,
                            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": root}).stdout for seed in ("1", "2")}
     assert len(said) == 1 and len({tuple(rows) for rows in json.loads(said.pop())}) == 5
 
@@ -310,9 +315,10 @@ def test_what_was_spent_of_a_budget_stays_in_its_process(watched) -> None:
     elsewhere = Source(9)
     elsewhere.now = source.now
     elsewhere.serve([again], 600)
-    before = books(again)
+    before, price = books(again), again._freshness()["theta"]
     again.merge_state(path)
     after = books(again)
+    assert again._freshness()["theta"] == price         # who has books has a price
     assert after.pop("believed") > 0 and before.pop("believed") > 0       # the correction of risks was pooled
     assert after == before
 
@@ -393,6 +399,15 @@ def test_records_never_push_out_those_that_are_there(watched) -> None:
     again = restarted(path, source.now, replace(WATCH, max_keys=20))
     assert again._freshness()["keys"] == 20
     again._check()
+    other = Cache(None, expiry=replace(WATCH, max_keys=20), timer=Clock(source.now))
+    own = range(1000, 1015)
+    for key in own:
+        other.get_or_load(key, lambda _: 1)
+        other.get(key)
+    other.clear()       # so that nothing holds on to their records
+    other.merge_state(path)
+    assert set(knows(other).fresh.keys["hash"]) >= set(own) and other._freshness()["keys"] == 20
+    other._check()
 
 
 def test_first_load_after_a_restart_says_nothing_of_change(watched) -> None:
@@ -505,6 +520,36 @@ def test_what_json_does_not_know_is_refused(both: tuple[Path, Cache], tmp_path: 
     (tmp_path / "state").write_bytes(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
     with pytest.raises(StateError, match=r"weights|outcomes"):
         Cache.load(tmp_path / "state", None, expiry=replace(SPEC, stale=0.05), timer=Clock())
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from([1e308, -1e308, 10**400, "eJw="]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3), max_leaves=6)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_other_values_in_the_parts_are_refused_or_sound(both: tuple[Path, Cache], tmp_path: Path, data: Any) -> None:
+    path, cache = both
+    document = json.loads(path.read_bytes()[len(MAGIC) + 65:])
+    inside, name = document["learned"], data.draw(st.sampled_from(["stack", "fresh", "namespaces"]))
+    while isinstance(inside[name], (dict, list)) and inside[name] and data.draw(st.integers(0, 3)):
+        inside = inside[name]
+        name = data.draw(st.sampled_from(sorted(inside) if isinstance(inside, dict) else range(len(inside))))
+    inside[name] = data.draw(JSON)
+    body = json.dumps(document).encode()
+    (tmp_path / "state").write_bytes(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    before = knows(cache).document()
+    try:
+        again = Cache.load(tmp_path / "state", None, expiry=replace(SPEC, stale=0.05), timer=Clock())
+    except StateError:
+        with pytest.raises(StateError):
+            cache.merge_state(tmp_path / "state")
+        assert knows(cache).document() == before
+    else:
+        serve(again, requests(60, seed=1))
+        again._check()
+        knows(again).document()
 
 
 # -- the format before ---------------------------------------------------------------------------------------
