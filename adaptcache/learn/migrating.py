@@ -26,7 +26,8 @@ def _layout_2() -> dict[str, Any]:
         "offsets": [KEY_2.fields[name][1] for name in KEY_2.names or ()] if KEY_2.fields else [],
     }
     arrays = {name: array for name, array in LAYOUT["arrays"].items() if name != "sides"}
-    return {**{name: part for name, part in LAYOUT.items() if name not in _NEW_PARTS}, "kinds": kinds, "arrays": arrays}
+    kept = {name: part for name, part in LAYOUT.items() if name not in _NEW_PARTS}
+    return {**kept, "version": 1, "kinds": kinds, "arrays": arrays}
 
 
 LAYOUT_2 = _layout_2()
