@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-robustness bench-ablation lint typing clean
+.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -40,6 +40,9 @@ bench-freshness: $(VENV)/installed
 
 bench-recovery: $(VENV)/installed
 	$(RUN) -P bench/recovery.py
+
+bench-restart: $(VENV)/installed
+	$(RUN) -P bench/restart.py
 
 bench-robustness: $(VENV)/installed
 	$(RUN) -P bench/robustness.py

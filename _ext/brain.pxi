@@ -11,6 +11,7 @@ BUCKET_COUNT = BUCKETS
 STAGE_COUNT = STAGES
 TERM_COUNT = TERMS
 CHAIN_TERM_COUNT = CHAIN_TERMS
+SIDE_ROWS = ROWS
 SLOT_STATIC = 0
 SLOT_MULTIPLE = MULTIPLE
 SLOT_HAZARD = HAZARD
@@ -72,6 +73,7 @@ cdef class Brain:
                 return -1
             self._places[name] = at
             self.feature_names.append(name)
+            self.g.side_names[at] = _fnv(name)
         return at
 
     @property
@@ -307,7 +309,9 @@ cdef class Brain:
     def memory(self):
         """How much each kind of array remembers: what was counted beyond it counts no more."""
         return {"cell": self.g.limit, "hedge": 32 / (1 - self.g.keep), "code": 1000.0, "key": <double>self.g.key_limit,
-                "code_mean": 20000.0, "mean_log": 5000.0}
+                "code_mean": 20000.0, "mean_log": 5000.0, "side": <double>SIDE_LIMIT,
+                # Of learned validity, where counts fade: a little above what they can come to.
+                "risk": 2001.0, "reads": 10.1, "told": 20.0}
 
     def arrays(self):
         """The arrays of fixed size, by name, as bytes."""
@@ -378,6 +382,10 @@ cdef class Brain:
         ns.labels = labels
         coded.mean = mean
         coded.n = n
+
+    def side_rows(self, uint32_t number):
+        """The rows of side cells that speak of a namespace."""
+        return [engine_namespace_row(self.g, number % NAMESPACES, b) for b in range(COUNTS)]
 
     def keys(self, int64_t now):
         """Keys that have a history of their own, as an array of the kind `key`."""

@@ -109,6 +109,7 @@ cdef struct NamespaceState:
     Cell* cells             # NB
     Hedge* hedges           # COUNTS, once there is enough traffic
     double labels
+    uint64_t name           # of its label, the same in every process; 0: only the number is known
 
 cdef struct Engine:
     double price            # cost per unit of size per ns: the stated one, or the shadow price where that is higher
@@ -140,6 +141,7 @@ cdef struct Engine:
     Tree* tree
     Stack stack
     Side* sides             # [ROWS][SPAN]
+    uint64_t side_names[APP]    # of the application's features, the same in every process; else their places
     bint stacks             # does the stack take part?
     Example* examples
     uint32_t example_head
@@ -206,7 +208,10 @@ cdef inline void engine_prior(Engine* g, uint64_t mask) noexcept nogil:
         hedge_init(&g.counts[e], g.prior)
 
 cdef inline int engine_init(Engine* g, uint32_t capacity, int64_t now, uint64_t seed) noexcept nogil:
+    cdef int i
     memset(g, 0, sizeof(Engine))
+    for i in range(APP):
+        g.side_names[i] = i
     g.window_ns = -1
     g.alpha = 0.01
     g.miss_cost = 1
@@ -447,18 +452,25 @@ cdef inline uint64_t _level(double x, double steps) noexcept nogil:
         return 0
     return <uint64_t>(<int64_t>(steps * log2(x if x > 0 else -x) + 4096)) * 2 + (1 if x > 0 else 0)
 
+cdef inline uint16_t engine_namespace_row(Engine* g, uint32_t ns, int bucket) noexcept nogil:
+    """The row of side cells of a namespace and a count bucket."""
+    return _side_row(APP, g.namespaces[ns].name if g.namespaces[ns].name else ns, bucket)
+
 cdef inline void _engine_sides(Engine* g, Tracker* t) noexcept nogil:
-    """The side contexts of this access: what the application said, and three of our own."""
+    """The side contexts of this access: what the application said, and three of our own.
+
+    Rows are found by what means the same in every process, so that they can be saved as they are.
+    """
     cdef int i, b = count_bucket(t.rec.count)
     for i in range(SIDES):
         t.side[i] = NO_ROW
     for i in range(t.touch.n_features):
         if t.touch.code[i]:
-            t.side[i] = _side_row(i, t.touch.code[i], 1)
+            t.side[i] = _side_row(g.side_names[i], t.touch.code[i], 1)
         else:
-            t.side[i] = _side_row(i, _level(t.touch.number[i], 2), 0)
+            t.side[i] = _side_row(g.side_names[i], _level(t.touch.number[i], 2), 0)
     if t.rec.ns:
-        t.side[APP] = _side_row(APP, t.rec.ns, b)
+        t.side[APP] = engine_namespace_row(g, t.rec.ns, b)
     t.side[APP + 1] = _side_row(APP + 1, t.rec.size_class, b)
     t.side[APP + 2] = _side_row(APP + 2, _level(t.decayed[0], 4), _level(t.decayed[1], 2))
 

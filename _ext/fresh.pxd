@@ -71,6 +71,7 @@ cdef struct Fresher:        # what is known of one key's changes
     uint8_t refreshing      # a reload is under way
     uint8_t used            # since the hand last passed
     uint32_t held           # entries that point here
+    float told              # fading count of the reloads behind a and b
 
 cdef struct Fresh:
     double p                # the budget: share of reads
@@ -97,6 +98,8 @@ cdef struct Fresh:
     uint64_t audits
     uint64_t stale          # reads known to have been stale: their own reload says so
     double audited          # unbiased estimate of stale reads served: sum of (stale / probability)
+    double past_refreshes   # of the process before a restart, over so many stale reads that were allowed:
+    double past_allowed     # how often audits are due until this one's own reloads say so
 
 cdef inline int fresh_init(Fresh* f, double p, uint64_t seed, uint32_t most) noexcept nogil:
     memset(f, 0, sizeof(Fresh))
@@ -301,7 +304,7 @@ cdef inline void _fresh_seen(Fresher* k, int64_t now) noexcept nogil:
 
 cdef inline double fresh_audits(Fresh* f) noexcept nogil:
     """Audits per unit of risk: a tenth of the reloads wherever the risk is, thrice as many until some have found much."""
-    return (0.1 + 4 / (20 + f.feared)) * <double>f.refreshes / (f.p * f.reads + 1)
+    return (0.1 + 4 / (20 + f.feared)) * (<double>f.refreshes + f.past_refreshes) / (f.p * f.reads + f.past_allowed + 1)
 
 cdef inline int fresh_read(Fresh* f, uint32_t r, int64_t now, double load_seconds) noexcept nogil:
     """A request that finds a value whose validity has not ended. A Verdict.
@@ -422,6 +425,7 @@ cdef inline void fresh_learn(Fresh* f, Fresher* k, double age, bint changed) noe
         k.b += age
     k.a *= 0.95
     k.b *= 0.95
+    k.told = <float>((k.told + 1) * 0.95)
     # The prior moves on; what is left of it must stay a distribution.
     if k.a < -0.9 * exp(g.log_a):
         k.a = -0.9 * exp(g.log_a)

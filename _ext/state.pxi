@@ -1,4 +1,4 @@
-# State: what of an engine outlives a process, as plain bytes with their layout beside them.
+# State: what of an engine, and of learned validity, outlives a process, as plain bytes with their layout beside them.
 #
 # The arrays are given as they lie in memory; `KINDS` says what their elements are made of, and
 # learn/knowledge.py (which checks, clips and merges them) knows each kind by its name. Nothing here
@@ -16,6 +16,7 @@ cdef list _saved(Engine* g):
         ("codes", "code", <size_t>g.codes, APP * CODES),       # the row after them is the namespaces'
         ("everywhere", "hedge", <size_t>&g.everywhere, 1),
         ("counts", "hedge", <size_t>g.counts, COUNTS),
+        ("sides", "side", <size_t>g.sides, ROWS * SPAN),       # found by what means the same everywhere
     ]
 
 cdef packed struct SavedKey:        # of a key, by the hash that this process gives it
@@ -32,6 +33,28 @@ cdef packed struct SavedKey:        # of a key, by the hash that this process gi
     float p[KEY_BINS]
     float q[KEY_BINS]
     float n[KEY_BINS]
+    float decayed[2]
+    uint32_t serial         # of its last wait: every wait draws anew, also after a restart
+
+cdef packed struct SavedPrior:      # of change rates
+    double log_a
+    double log_b
+    double g_a
+    double g_b
+    double n                # reloads behind it
+
+cdef packed struct SavedRisk:       # what came of reloads of about one risk
+    double found
+    double feared
+
+cdef packed struct SavedChange:     # what is known of the changes of one key, by the hash that this process gives it
+    int64_t hash
+    double a
+    double b
+    double told
+    double reads
+    double seconds
+    uint32_t namespace_     # number, 0 = none
 
 cdef dict _kind(size_t size, fields):
     """A numpy dtype as a dict; fields are (name, format, offset)."""
@@ -60,7 +83,20 @@ KINDS = {
         ("gap1", "u1", <size_t>&(<SavedKey*>NULL).gap1), ("gap2", "u1", <size_t>&(<SavedKey*>NULL).gap2),
         ("count", "u1", <size_t>&(<SavedKey*>NULL).count), ("base", "u1", <size_t>&(<SavedKey*>NULL).base),
         ("p", _bins, <size_t>&(<SavedKey*>NULL).p), ("q", _bins, <size_t>&(<SavedKey*>NULL).q),
-        ("n", _bins, <size_t>&(<SavedKey*>NULL).n)]),
+        ("n", _bins, <size_t>&(<SavedKey*>NULL).n), ("decayed", "(2,)f4", <size_t>&(<SavedKey*>NULL).decayed),
+        ("serial", "u4", <size_t>&(<SavedKey*>NULL).serial)]),
+    "side": _kind(sizeof(Side), [("p", "f4", <size_t>&(<Side*>NULL).p), ("n", "f4", <size_t>&(<Side*>NULL).n)]),
+    "prior": _kind(sizeof(SavedPrior), [
+        ("log_a", "f8", <size_t>&(<SavedPrior*>NULL).log_a), ("log_b", "f8", <size_t>&(<SavedPrior*>NULL).log_b),
+        ("g_a", "f8", <size_t>&(<SavedPrior*>NULL).g_a), ("g_b", "f8", <size_t>&(<SavedPrior*>NULL).g_b),
+        ("n", "f8", <size_t>&(<SavedPrior*>NULL).n)]),
+    "risk": _kind(sizeof(SavedRisk), [
+        ("found", "f8", <size_t>&(<SavedRisk*>NULL).found), ("feared", "f8", <size_t>&(<SavedRisk*>NULL).feared)]),
+    "change": _kind(sizeof(SavedChange), [
+        ("hash", "i8", <size_t>&(<SavedChange*>NULL).hash), ("a", "f8", <size_t>&(<SavedChange*>NULL).a),
+        ("b", "f8", <size_t>&(<SavedChange*>NULL).b), ("told", "f8", <size_t>&(<SavedChange*>NULL).told),
+        ("reads", "f8", <size_t>&(<SavedChange*>NULL).reads), ("seconds", "f8", <size_t>&(<SavedChange*>NULL).seconds),
+        ("namespace", "u4", <size_t>&(<SavedChange*>NULL).namespace_)]),
 }
 
 def layout():
@@ -71,12 +107,21 @@ def layout():
         "version": LAYOUT_VERSION, "kinds": KINDS, "arrays": {name: [kind, n] for name, kind, _, n in _saved(&empty)},
         "bins": [NB, FIRST, KEY_BINS], "contexts": [COUNTS, GAPS, TURNS], "features": [FEATURES, APP, CODES, GROUPS, LEAVES],
         "experts": [STATIC, MULTIPLE, HAZARD, USER, MAJORITY, EXPERTS],
+        "stack": [SIDES, CHAIN_TERMS, TERMS, BUCKETS, STAGES, ROWS, SPAN], "changes": [RISKS],
     }
 
 cdef void _weigh(Hedge* h, const double* prior, const Hedge* above) noexcept:
-    """Set the weights from the losses: close a round in which nothing happened, and take only the weights from it."""
+    """Set the weights from the losses where there are none (a merge, or format 2, gives none).
+
+    Closes a round in which nothing happened, and takes only the weights from it.
+    """
     cdef Hedge copy = h[0]
+    cdef double total = 0
     cdef int e
+    for e in range(EXPERTS):
+        total += h.weight[e]
+    if total > 0:
+        return
     for e in range(EXPERTS):
         copy.round_[e] = 0
         copy.weight[e] = prior[e]
@@ -112,6 +157,8 @@ cdef void _save_key(Engine* g, uint32_t s, int64_t now, SavedKey* out) noexcept:
         out.p[i] = <float>(t.key.p[i] / 65535.0)
         out.q[i] = <float>(t.key.q[i] / 65535.0)
         out.n[i] = t.key.n[i]
+    out.decayed = t.decayed
+    out.serial = t.serial
 
 cdef bint _restore_key(Engine* g, int64_t now, const SavedKey* key) noexcept:
     """A key as it was when it was last asked for; False when there is no room, or no reason, to follow it."""
@@ -140,6 +187,9 @@ cdef bint _restore_key(Engine* g, int64_t now, const SavedKey* key) noexcept:
         t.rec.cost_class = <uint8_t>octave(key.cost)
         t.size = key.size
         t.cost = key.cost
+        t.breakeven = breakeven         # what the decayed counts fade by
+        t.decayed = key.decayed
+        t.serial = key.serial
         # No wait is open: what passed while nobody looked teaches nothing.
         if until < 9e18:
             wheel_schedule(&g.wheel, s, <int64_t>until)
@@ -154,3 +204,97 @@ cdef bint _restore_key(Engine* g, int64_t now, const SavedKey* key) noexcept:
         t.key.q[i] = <uint16_t>(key.q[i] * 65535 + 0.5)
         t.key.n[i] = <uint8_t>(key.n[i] if key.n[i] < g.key_limit else g.key_limit)
     return True
+
+# -- learned validity: beliefs about change, not the books of a budget ------------------------
+
+cdef void _save_prior(Prior* g, double n, SavedPrior* out) noexcept:
+    out.log_a, out.log_b, out.g_a, out.g_b, out.n = g.log_a, g.log_b, g.g_a, g.g_b, n
+
+cdef void _restore_prior(Prior* g, const SavedPrior* saved) noexcept:
+    g.log_a, g.log_b, g.g_a, g.g_b = saved.log_a, saved.log_b, saved.g_a, saved.g_b
+    g.n = 1 + <uint32_t>(saved.n if saved.n < 999999 else 999999)
+
+cdef dict _save_fresh(Fresh* f):
+    """All that may go to another process. `groups`: priors by number, of those that learned something."""
+    cdef SavedPrior prior
+    cdef SavedRisk risks[RISKS + 1]
+    cdef SavedChange* change
+    cdef Fresher* k
+    cdef uint32_t r, n = 0
+    cdef int i
+    cdef dict groups = {}
+    cdef bytearray keys = bytearray((f.top - 1) * sizeof(SavedChange))
+    cdef unsigned char[::1] view = keys
+    for i in range(GROUPS_):
+        if f.groups[i].n > 1:
+            _save_prior(&f.groups[i], f.groups[i].n - 1, &prior)
+            groups[i] = <bytes>(<char*>&prior)[:sizeof(SavedPrior)]
+    for i in range(RISKS + 1):
+        risks[i].found, risks[i].feared = f.bin_found[i], f.bin_feared[i]
+    for r in range(1, f.top):
+        k = &f.keys[r]
+        if (k.told > 0 or k.reads > 0) and isfinite(k.a) and isfinite(k.b):
+            change = <SavedChange*>&view[n * sizeof(SavedChange)]
+            change.hash, change.namespace_ = k.hash, k.ns
+            change.a, change.b, change.told, change.reads, change.seconds = k.a, k.b, k.told, k.reads, k.seconds
+            n += 1
+    _save_prior(&f.all, f.outcomes, &prior)
+    return {
+        "budget": f.p, "outcomes": f.outcomes, "found": f.found, "feared": f.feared,
+        # The price in force where that is higher: what is overdrawn may be forgotten, but not made cheaper by it.
+        "log_theta": min(14.0, log(f.theta)) if f.theta > exp(f.log_theta) else f.log_theta,
+        "pace": (f.refreshes + f.past_refreshes) / (f.p * f.reads + f.past_allowed + 1),
+        "all": <bytes>(<char*>&prior)[:sizeof(SavedPrior)], "risks": <bytes>(<char*>risks)[:sizeof(risks)], "groups": groups,
+        "keys": bytes(keys[:n * sizeof(SavedChange)]),
+    }
+
+cdef void _restore_change(Fresh* f, const SavedChange* change) noexcept:
+    """A key without a value: its first load says nothing of change, for nobody knows for how long nobody looked."""
+    cdef uint32_t r = fresh_find(f, change.hash)
+    cdef Fresher* k
+    cdef Prior* g
+    if r == NIL:
+        if f.top > f.most:
+            return              # never at the price of records that are there
+        r = fresh_take(f, change.hash)
+        if r == NIL:
+            return
+        f.keys[r].ns = <uint16_t>change.namespace_
+    k = &f.keys[r]
+    g = &f.groups[k.ns if k.ns < GROUPS_ else 0]
+    if g.n == 0:
+        g = &f.all
+    k.a, k.b, k.told, k.reads, k.seconds = change.a, change.b, <float>change.told, change.reads, change.seconds
+    # Evidence of several, or under another prior: what comes of both must be a distribution.
+    if not k.a > -exp(g.log_a):
+        k.a = -0.9 * exp(g.log_a)
+    if not k.b > -exp(g.log_b):
+        k.b = -0.9 * exp(g.log_b)
+
+cdef int _restore_fresh(Fresh* f, dict state) except -1:
+    """Take over what `_save_fresh` gave. Audits and price belong to a budget; the price, to a cache that has read nothing yet."""
+    cdef const unsigned char[::1] view = state["all"]
+    cdef Py_ssize_t i
+    cdef const SavedRisk* risk
+    if state["outcomes"] > 0:
+        f.scaled = True
+        f.outcomes = state["outcomes"]
+        _restore_prior(&f.all, <const SavedPrior*>&view[0])
+        view = state["risks"]
+        for i in range(RISKS + 1):
+            risk = <const SavedRisk*>&view[i * sizeof(SavedRisk)]
+            f.bin_found[i], f.bin_feared[i] = risk.found, risk.feared
+        for number, prior in state["groups"].items():
+            view = prior
+            _restore_prior(&f.groups[<int>number % GROUPS_], <const SavedPrior*>&view[0])
+        if state["budget"] == f.p:
+            f.found, f.feared = state["found"], state["feared"]
+            if f.reads == 0:
+                f.log_theta = state["log_theta"]
+                f.theta = exp(f.log_theta)
+                f.past_allowed = 20
+                f.past_refreshes = 21 * <double>state["pace"]
+    view = state["keys"]
+    for i in range(0, view.shape[0], sizeof(SavedChange)):
+        _restore_change(f, <const SavedChange*>&view[i])
+    return 0

@@ -178,7 +178,7 @@ cdef class Store:
         cdef int i
         for i in range(len(shares)):
             alpha[i] = shares[i]
-            self._namespaces[self._bank_labels[i]] = i + 1
+            self._namespace(self._bank_labels[i])
         if expiry_banks(&self.x, alpha, <uint32_t>len(shares), now) < 0:
             raise MemoryError
         return 0
@@ -689,6 +689,17 @@ cdef class Store:
                 ceiling = to_ns(d)
         return ceiling
 
+    cdef int _namespace(self, object label) except -1:
+        """The number of a namespace, known or new; 0 where there is no room for one more."""
+        number = self._namespaces.get(label)
+        if number is None:
+            number = len(self._namespaces) + 1
+            if number >= NAMESPACES:
+                return 0
+            self._namespaces[label] = number
+            self.brain.g.namespaces[<int>number].name = _label_name(label)
+        return number
+
     cdef int _touch(self, Touch* t, double size, object cost, object namespace, object features) except -1:
         """What the caller says of an access, as numbers. Validates all of it first."""
         cdef double d
@@ -710,14 +721,7 @@ cdef class Store:
         if self.x.kind != LEARNED:
             return 0
         if namespace is not None:
-            number = self._namespaces.get(namespace)
-            if number is None:
-                number = len(self._namespaces) + 1
-                if number < NAMESPACES:
-                    self._namespaces[namespace] = number
-                else:
-                    number = 0
-            t.ns = number
+            t.ns = self._namespace(namespace)
         if told is not None:
             for name, d, code in told:
                 at = self.brain.place(name)
@@ -1160,14 +1164,7 @@ cdef class Store:
         """Numbers for these namespaces, known or new (0: no room); and room for these features, while there is."""
         numbers = []
         for label in labels:
-            number = self._namespaces.get(label)
-            if number is None:
-                number = len(self._namespaces) + 1
-                if number < NAMESPACES:
-                    self._namespaces[label] = number
-                else:
-                    number = 0
-            numbers.append(number)
+            numbers.append(self._namespace(label))
         for name in names:
             self.brain.place(name)
         return numbers
@@ -1256,50 +1253,26 @@ cdef class Store:
         return _believed(self.x.fresh)
 
     def _fresh_state(self):
-        """What learned validity may take to another process: the prior of all keys, the calibration, the price.
+        """What learned validity may take to another process, arrays as bytes; None unless validities are learned.
 
-        Not the records of keys and namespaces, whose hashes and numbers mean nothing elsewhere, nor what of the
-        budget was spent. None unless validities are learned.
+        Not the books of the budget: what was read and risked, found stale and asked for (docs/state.md).
         """
-        cdef Fresh* f = self.x.fresh
-        cdef int i
-        if f is NULL:
-            return None
-        return {"scaled": bool(f.scaled), "log_a": f.all.log_a, "log_b": f.all.log_b, "g_a": f.all.g_a, "g_b": f.all.g_b,
-                "log_theta": f.log_theta, "outcomes": f.outcomes, "found": f.found, "feared": f.feared,
-                "bin_found": [f.bin_found[i] for i in range(RISKS + 1)],
-                "bin_feared": [f.bin_feared[i] for i in range(RISKS + 1)]}
+        return None if self.x.fresh is NULL else _save_fresh(self.x.fresh)
 
     def _fresh_restore(self, dict state):
-        """Take over what `_fresh_state` gave. ValueError, KeyError or TypeError for anything else, and nothing changed.
+        """Take over what `_fresh_state` gave, checked and clipped, if validities are learned."""
+        if self.x.fresh is not NULL:
+            _restore_fresh(self.x.fresh, state)
 
-        Half of the evidence only: the world has moved on, and the start is strict again by that much.
-        """
-        cdef Fresh* f = self.x.fresh
-        cdef int i
-        if f is NULL:
-            raise ValueError("state: validities are not learned here")
-        numbers = {name: float(state[name]) for name in ("log_a", "log_b", "g_a", "g_b", "log_theta", "outcomes", "found", "feared")}
-        found, feared = [float(x) for x in state["bin_found"]], [float(x) for x in state["bin_feared"]]
-        if len(found) != RISKS + 1 or len(feared) != RISKS + 1:
-            raise ValueError(f"state: expected {RISKS + 1} bins of risk, got {len(found)} and {len(feared)}")
-        if not all(isfinite(x) for x in (*numbers.values(), *found, *feared)) \
-                or min(*found, *feared, numbers["g_a"], numbers["g_b"], numbers["outcomes"], numbers["found"], numbers["feared"]) < 0 \
-                or not (-4 <= numbers["log_a"] <= 3 and -20 <= numbers["log_b"] <= 25 and -2 <= numbers["log_theta"] <= 14):
-            raise ValueError("state: numbers out of range")
-        f.scaled = bool(state["scaled"])
-        f.all.log_a = numbers["log_a"]
-        f.all.log_b = numbers["log_b"]
-        f.all.g_a = numbers["g_a"]
-        f.all.g_b = numbers["g_b"]
-        f.log_theta = numbers["log_theta"]
-        f.theta = exp(f.log_theta)
-        f.outcomes = 0.5 * numbers["outcomes"]
-        f.found = 0.5 * numbers["found"]
-        f.feared = 0.5 * numbers["feared"]
-        for i in range(RISKS + 1):
-            f.bin_found[i] = 0.5 * <double>found[i]
-            f.bin_feared[i] = 0.5 * <double>feared[i]
+    def _watched(self, key):
+        """Is this entry's validity learned, and not declared?"""
+        cdef Py_hash_t h = PyObject_Hash(key)
+        cdef int64_t now = self._maybe_now(), s
+        try:
+            s = self._held(key, h, now)
+        finally:
+            self._flush()
+        return s != NIL and self.x.fresh is not NULL and self.x.lives[s].fresh != NIL
 
     def _explain(self, key):
         """What is known of an entry, as a dict; KeyError when it is not held."""
@@ -1488,3 +1461,22 @@ cdef uint64_t _fnv(str text):
     for i in range(data.shape[0]):
         h = (h ^ data[i]) * <uint64_t>1099511628211
     return h
+
+cdef uint64_t _label_name(object label):
+    """A number for a namespace's label, the same in every process; 0 where the label means nothing elsewhere."""
+    cdef uint64_t h = 14695981039346656037, part
+    if type(label) is str:
+        return _fnv(label) | 1
+    if type(label) is bytes:
+        return _fnv("bytes " + label.hex()) | 1
+    if type(label) in (int, bool, float):
+        # Hashes of numbers are not salted, and equal for equal numbers of whatever type.
+        return 0 if label != label or label in (INFINITY, -INFINITY) else mix64(<uint64_t><int64_t>hash(label)) | 1
+    if type(label) is not tuple:
+        return 0
+    for inner in label:
+        part = _label_name(inner)
+        if part == 0:
+            return 0
+        h = mix64(h ^ part)
+    return h | 1

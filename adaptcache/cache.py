@@ -304,7 +304,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         learned = self._knowledge()
         held = None
         if entries:
-            held = [(key, value, self.expires_in(key) if key in self else 0.0) for key, value in self._pairs_held()]
+            held = [(key, value, *self._lasting(key)) for key, value in self._pairs_held()]
         state.write(path, learned, held)
 
     @classmethod
@@ -315,16 +315,17 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         """A new cache with `maxsize`, `getsizeof` and the options of `Cache`, that knows what `save` wrote.
 
         `entries=True` also takes over the entries, each for the time it had left; they are pickled, so do this
-        only with files of your own. StateError for a file that is damaged, foreign, of another version or machine,
+        only with files of your own. With `Learned(stale=...)` these are the entries whose validity was declared: of the
+        others nobody knows what has changed meanwhile. StateError for a file that is damaged, foreign, of another version or machine,
         or learned with other predictors. At another price of memory only what holds at every price is taken over.
         """
         learned, held = state.read(path, entries=entries)
         cache = cls(maxsize, getsizeof, **options)
         if cache._trainer is not None and learned is not None:
             cache._fitting(path, learned).install(cache, cache._trainer)
-        for key, value, left in held or ():
-            if left > 0:
-                cache.set(key, value, ttl=None if left == math.inf else left)
+        for key, value, left, declared in held or ():
+            if left > 0 and (declared or not cache._watching):
+                cache.set(key, value, ttl=None if left == math.inf and not cache._watching else left)
         return cache
 
     def merge_state(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> None:
@@ -340,6 +341,16 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
             mine = self._knowledge()
             assert mine is not None
             state.together([mine, *states], "merge_state").install(self, self._trainer)
+
+    def _lasting(self, key: Any) -> tuple[float, bool]:
+        """For how many seconds an entry may still be served, and whether the user said so."""
+        left = self.expires_in(key) if key in self else 0.0
+        return left, not self._watched(key) if self._watching else left < math.inf
+
+    @property
+    def _watching(self) -> bool:
+        """Are validities learned, where the user declares none?"""
+        return isinstance(self._spec, Learned) and self._spec.stale is not None
 
     def _knowledge(self) -> Knowledge | None:
         if self._trainer is None:

@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from adaptcache.errors import StateError
-from adaptcache.learn import knowledge, merging
+from adaptcache.learn import knowledge, merging, migrating
 from adaptcache.learn.knowledge import Knowledge
 
 Name = str | os.PathLike[str]
 
-MAGIC = b"adaptcache state 2\n"
+MAGIC = b"adaptcache state 3\n"
+BEFORE = b"adaptcache state 2\n"        # also read: learn/migrating.py
+
+Entry = tuple[Any, Any, float, bool]    # key, value, seconds left, and whether the user said so
 
 
-def write(path: Name, learned: Knowledge | None, entries: list[Any] | None) -> None:
+def write(path: Name, learned: Knowledge | None, entries: list[Entry] | None) -> None:
     """Write what was learned, and entries; OSError when the disk says no."""
     document = {
         "learned": None if learned is None else learned.document(),
@@ -46,12 +49,12 @@ def write(path: Name, learned: Knowledge | None, entries: list[Any] | None) -> N
         raise
 
 
-def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[Any] | None]:
+def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[Entry] | None]:
     """What was learned and, if asked for, entries. StateError names the file and what is wrong with it."""
     data = Path(path).read_bytes()
     if not data.startswith(b"adaptcache state "):
         raise StateError(f"{path}: not a state of adaptcache")
-    if not data.startswith(MAGIC):
+    if not data.startswith((MAGIC, BEFORE)):
         found = data.split(b"\n", 1)[0][:40].decode("ascii", "replace")
         raise StateError(f"{path}: has format {found!r}, this version reads {MAGIC.decode().strip()!r}; learn anew")
     digest, _, body = data[len(MAGIC):].partition(b"\n")
@@ -60,6 +63,8 @@ def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[A
     try:
         document = json.loads(body)
         learned, stored = document["learned"], document["entries"]
+        if learned is not None and data.startswith(BEFORE):
+            learned = migrating.from_2(learned)
         state = None if learned is None else knowledge.read(learned)
         if not entries:
             return state, None
@@ -71,7 +76,10 @@ def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[A
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise StateError(f"{path}: not a state that this version can read: {error}") from error
     try:
-        held = [(key, value, float(left)) for key, value, left in pickle.loads(pickled)]
+        held = pickle.loads(pickled)
+        if data.startswith(BEFORE):     # which did not say who had set how long an entry lasts
+            held = [(key, value, left, False) for key, value, left in held]
+        held = [(key, value, float(left), bool(declared)) for key, value, left, declared in held]
     except Exception as error:      # a pickle may raise anything
         raise StateError(f"{path}: its entries cannot be read here: {error!r}") from error
     return state, held

@@ -904,36 +904,6 @@ def test_fail_safe_answers_tasks_and_decorated_functions():
         function("k")
 
 
-# -- state
-
-def test_what_was_learned_of_change_can_be_taken_over():
-    clock, origin = Clock(), Origin()
-    first = manual(clock)
-    teach(first, clock, origin, rounds=1500)
-    state = first._fresh_state()
-    asked = []
-    for known in (False, True):
-        clock, origin = Clock(), Origin()
-        second = manual(clock)
-        if known:
-            second._fresh_restore(state)
-        teach(second, clock, origin, rounds=500)
-        second._check()
-        asked.append(origin.asked)
-    assert asked[1] < 0.8 * asked[0]
-
-
-@pytest.mark.parametrize("wrong", [{"log_a": math.nan}, {"log_b": 1e9}, {"found": -1}, {"bin_found": [1.0]}, {"outcomes": "x"}])
-def test_a_damaged_state_changes_nothing(wrong):
-    cache = manual(Clock())
-    before = cache._fresh_state()
-    with pytest.raises(ValueError):
-        cache._fresh_restore(before | wrong)
-    assert cache._fresh_state() == before
-    with pytest.raises(ValueError, match="not learned"):
-        Cache(3)._fresh_restore(before)
-
-
 # -- the harness, and those who know more
 
 def brute(trace, budget):

@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from adaptcache import Cache, Learned, StateError, merge
-from adaptcache.learn.knowledge import ARRAYS, MIXED, SAME_EVERYWHERE, Knowledge
+from adaptcache import Cache, Learned, StateError, _core, merge
+from adaptcache.learn.knowledge import MIXED, SAME_EVERYWHERE, Knowledge
 from adaptcache.learn.merging import merged
+from adaptcache.learn.packing import ARRAYS
+from adaptcache.learn.river_models import SPACE
 from adaptcache.state import read, write
 
 SPEC = Learned(memory_price=0.02, learner="manual", seed=3, premature=1.0)
+WHOLE = replace(SPEC, stale=0.05)       # validities too
 
 
 class Clock:
@@ -40,7 +43,8 @@ def worker(requests, *, share=lambda key: True, spec=SPEC, features=("a", "b"), 
         if not share(key):
             continue
         clock.now = now
-        cache.get_or_load(key, str, cost=cost, namespace=namespace,
+        value = f"{key} {now // (50 + key % 90):.0f}"        # which changes now and then
+        cache.get_or_load(key, lambda _, value=value: value, cost=cost, namespace=namespace,
                           features={name: ("x" if key % 7 else "y") if name == "a" else float(key % 5) for name in features})
         if at % 256 == 0:
             cache.learn()
@@ -57,8 +61,10 @@ def knows(cache: Cache) -> Knowledge:
 def parts() -> list[Knowledge]:
     """Three workers who saw different keys; the features came to them in different orders."""
     rows = list(stream(9000))
-    return [knows(worker(rows, share=lambda key, k=k: key % 3 == k, features=order))
-            for k, order in enumerate([("a", "b"), ("b", "a"), ("a", "b", "c")])]
+    caches = [worker(rows, share=lambda key, k=k: key % 3 == k, features=order, spec=WHOLE)
+              for k, order in enumerate([("a", "b"), ("b", "a"), ("a", "b", "c")])]
+    # Who holds nothing when he saves cannot tell that all keys are ints.
+    return [replace(knows(cache), hashing=SAME_EVERYWHERE) for cache in caches]
 
 
 def close(a: Knowledge, b: Knowledge) -> None:
@@ -78,11 +84,21 @@ def close(a: Knowledge, b: Knowledge) -> None:
         same(one.cells, other.cells)
         if one.hedges is not None:
             same(one.hedges, other.hedges)
-    x, y = (k.keys[np.argsort(k.keys["hash"])].copy() for k in (a, b))
-    assert [list(a.namespaces)[i - 1] if i else None for i in x["namespace"]] == \
-        [list(b.namespaces)[i - 1] if i else None for i in y["namespace"]]
-    x["namespace"] = y["namespace"] = 0
-    same(x, y)
+        assert (one.prior is None) == (other.prior is None)
+        if one.prior is not None:
+            same(one.prior, other.prior)
+    same_keys(a, a.keys, b, b.keys)
+    assert (a.fresh is None) == (b.fresh is None)
+    if a.fresh is not None and b.fresh is not None:
+        assert a.fresh.budget == b.fresh.budget and a.fresh.numbers == pytest.approx(b.fresh.numbers)
+        same(a.fresh.priors, b.fresh.priors)
+        same(a.fresh.risks, b.fresh.risks)
+        same_keys(a, a.fresh.keys, b, b.fresh.keys)
+    assert (a.stack is None) == (b.stack is None)
+    if a.stack is not None and b.stack is not None:
+        assert a.stack["examples"] == b.stack["examples"]
+        for name in ("weights", "squares", "seen"):
+            np.testing.assert_allclose(terms(a, name), terms(b, name), rtol=1e-6, atol=1e-9)
     assert (a.river is None) == (b.river is None)
     if a.river is not None and b.river is not None:
         assert (a.river["n"], a.river["learned"]) == (b.river["n"], b.river["learned"])
@@ -97,6 +113,22 @@ def close(a: Knowledge, b: Knowledge) -> None:
             np.testing.assert_allclose(np.array(weights)[mine], np.array(other_[2])[order], rtol=1e-3, atol=1e-6)
 
 
+def same_keys(a: Knowledge, x, b: Knowledge, y) -> None:
+    x, y = (keys[np.argsort(keys["hash"])].copy() for keys in (x, y))
+    assert [list(a.namespaces)[i - 1] if i else None for i in x["namespace"]] == \
+        [list(b.namespaces)[i - 1] if i else None for i in y["namespace"]]
+    x["namespace"] = y["namespace"] = 0
+    same(x, y)
+
+
+def terms(known: Knowledge, name: str):
+    """The stack's numbers, those of the features in the order of their names."""
+    table = np.array(known.stack[name]).reshape(-1, SPACE)
+    first = _core.CHAIN_TERM_COUNT
+    at = [first + known.features.index(feature) for feature in sorted(known.features)]
+    return table[:, [*range(first), *at, *range(first + _core.APP_FEATURES, SPACE)]]
+
+
 def rows(codes, features):
     table = codes.reshape(8, -1)
     return np.concatenate([table[features.index(name)] for name in sorted(features)])
@@ -108,10 +140,87 @@ def same(x, y) -> None:
 
 
 def test_a_state_that_learned_nothing_is_the_identity(parts) -> None:
-    empty = knows(Cache(None, expiry=SPEC, timer=Clock()))
-    assert merged([parts[0], empty]).document() == parts[0].document()
-    assert merged([empty, parts[0]]).document() == parts[0].document()
-    assert merged([empty, empty]).document() == empty.document()
+    for spec in (SPEC, WHOLE):
+        empty = knows(Cache(None, expiry=spec, timer=Clock()))
+        assert merged([parts[0], empty]).document() == parts[0].document()
+        assert merged([empty, parts[0]]).document() == parts[0].document()
+        assert merged([empty, empty]).document() == empty.document()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_who_watched_no_changes_adds_none(parts, order) -> None:
+    """Merging what is known of reuse leaves beliefs about change as they are, and the other way round."""
+    a, plain = parts[0], replace(parts[1], fresh=None, namespaces={
+        label: replace(known, prior=None) for label, known in parts[1].namespaces.items()})
+    both = merged([(a, plain)[at] for at in order])
+    assert both.fresh.numbers == a.fresh.numbers
+    np.testing.assert_array_equal(both.fresh.risks, a.fresh.risks)
+    assert all(both.namespaces[label].prior == known.prior for label, known in a.namespaces.items())
+    same_keys(both, both.fresh.keys, a, a.fresh.keys)
+    # Where memory costs nothing, no wait was followed, and yet something was learned.
+    free = replace(WHOLE, memory_price=0)
+    cache, other = (knows(worker(list(stream(3000, seed=seed)), spec=free)) for seed in (1, 2))
+    assert cache.numbers["waits"] == 0 and not cache.empty
+    assert merged([cache, other]).fresh.numbers["outcomes"] == cache.fresh.numbers["outcomes"] + other.fresh.numbers["outcomes"] > 100
+
+
+def test_beliefs_about_change_are_pooled_by_the_reloads_behind_them(parts) -> None:
+    a, b = parts[:2]
+    n, m = a.fresh.numbers["outcomes"], b.fresh.numbers["outcomes"]
+    assert n > 200 < m and n != m
+    both = merged([a, b])
+    assert both.fresh.numbers["outcomes"] == n + m
+    for name in ("found", "feared"):
+        assert both.fresh.numbers[name] == a.fresh.numbers[name] + b.fresh.numbers[name]
+        np.testing.assert_allclose(both.fresh.risks[name], a.fresh.risks[name] + b.fresh.risks[name])
+    for name in ("log_theta", "pace"):
+        assert both.fresh.numbers[name] == pytest.approx((a.fresh.numbers[name] * n + b.fresh.numbers[name] * m) / (n + m))
+    for x, y, z in [(k.fresh.priors[0] for k in (a, b, both)),
+                    (k.namespaces["tenant 1"].prior[0] for k in (a, b, both))]:
+        assert x["n"] > 20 < y["n"] and z["n"] == x["n"] + y["n"]
+        for name in ("log_a", "log_b"):
+            assert x[name] != y[name]
+            assert z[name] == pytest.approx((x[name] * x["n"] + y[name] * y["n"]) / z["n"])
+    twice = merged([a, a])
+    assert len(twice.fresh.keys) == len(a.fresh.keys) > 50
+    x, y = (k.fresh.keys[np.argsort(k.fresh.keys["hash"])] for k in (a, twice))
+    for name in ("a", "b", "told", "reads", "seconds"):
+        np.testing.assert_array_equal(y[name], 2 * x[name])
+
+
+def test_price_and_audits_belong_to_one_budget(parts) -> None:
+    a, b = parts[:2]
+    other = replace(b, fresh=replace(b.fresh, budget=0.01))
+    both = merged([a, other])
+    assert both.fresh.budget == 0 and both.fresh.numbers["found"] == both.fresh.numbers["feared"] == both.fresh.numbers["pace"] == 0
+    np.testing.assert_array_equal(both.fresh.priors, merged([a, b]).fresh.priors)
+    close(both, merged([other, a]))
+    close(merged([both, b]), merged([a, merged([other, b])]))
+    cache, cold = (Cache(None, expiry=WHOLE, timer=Clock()) for _ in range(2))
+    both.install(cache, cache._trainer)
+    for name in ("theta", "bias"):
+        assert cache._freshness()[name] == cold._freshness()[name]
+    assert cache._freshness()["outcomes"] == both.fresh.numbers["outcomes"]
+
+
+def test_each_weight_of_the_stack_is_averaged_by_the_examples_that_had_its_term(parts) -> None:
+    """So a feature that one worker never saw keeps the weight that the other has learned."""
+    a, b, c = parts
+    assert a.features == ["a", "b"] and b.features == ["b", "a"] and c.features == ["a", "b", "c"]
+    both = merged([a, c])
+    only = 8 + both.features.index("c")
+    mine, whole = (np.array(k.stack["weights"]).reshape(-1, SPACE) for k in (c, both))
+    assert np.array(a.stack["seen"]).reshape(-1, SPACE)[:, only].sum() == 0 != mine[0, only]
+    np.testing.assert_array_equal(whole[:, only], mine[:, only])
+    both = merged([a, b])
+    n, m = terms(a, "seen"), terms(b, "seen")
+    assert (n > 0).mean() > 0.5 and not np.array_equal(n, m)
+    np.testing.assert_allclose(terms(both, "weights") * (n + m), terms(a, "weights") * n + terms(b, "weights") * m, atol=1e-6)
+    np.testing.assert_allclose(terms(both, "squares"), terms(a, "squares") + terms(b, "squares"))
+    x, y, z = (k.arrays["sides"] for k in (a, b, both))
+    assert ((x["n"] > 0) & (y["n"] > 0)).sum() > 100
+    np.testing.assert_allclose(z["n"], x["n"] + y["n"])
+    np.testing.assert_allclose(z["p"] * z["n"], x["p"] * x["n"] + y["p"] * y["n"], rtol=1e-4, atol=1e-4)
 
 
 def test_merging_is_commutative(parts) -> None:
@@ -220,6 +329,14 @@ def test_a_cache_that_merges_goes_on_as_it_was_but_wiser(tmp_path) -> None:
 
 def test_what_is_remembered_is_cut_where_it_is_installed_only(parts) -> None:
     much = merged([parts[0]] * 400)
+    watching = Cache(None, expiry=WHOLE, timer=Clock())
+    much.install(watching, watching._trainer)
+    watching._check()
+    x, y = much.fresh, knows(watching).fresh
+    for name, most in (("told", 20), ("reads", 10.1)):
+        assert x.keys[name].max() > most >= y.keys[name].max()
+    np.testing.assert_allclose(y.keys["b"] / y.keys["told"], x.keys["b"] / x.keys["told"], rtol=1e-4)     # the same rates
+    assert x.risks["feared"].max() > 2001 >= y.risks["feared"].max()
     assert much.arrays["everyone"]["n"].max() > 2000 and much.arrays["everywhere"]["labels"][0] > 30_000
     cache = Cache(None, expiry=SPEC, timer=Clock())
     much.install(cache, cache._trainer)
@@ -227,6 +344,7 @@ def test_what_is_remembered_is_cut_where_it_is_installed_only(parts) -> None:
     assert back.arrays["everyone"]["n"].max() <= 2000
     assert back.arrays["everywhere"]["labels"][0] == pytest.approx(cache.brain.memory()["hedge"])
     assert back.keys["n"].max() <= 40
+    assert much.arrays["sides"]["n"].max() > 500 >= back.arrays["sides"]["n"].max()
     assert sum(cache.stats().weights.values()) == pytest.approx(1)
 
 
@@ -245,6 +363,8 @@ def test_keys_of_processes_that_hash_differently_are_left_out(parts) -> None:
     both = merged([a, b])
     assert len(both.keys) == 0 and both.hashing == MIXED
     assert len(merged([both, a]).keys) == len(merged([a, both]).keys) == 0
+    assert len(both.fresh.keys) == len(merged([a, both]).fresh.keys) == 0 and len(parts[0].fresh.keys) > 10
+    close(replace(merged([a, b]), hashing=None), replace(merged([b, a]), hashing=None))
     assert len(merged([a, replace(b, hashing="one")]).keys) == len(a.keys) + len(b.keys)
 
 

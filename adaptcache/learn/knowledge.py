@@ -10,33 +10,39 @@ Counts in a `Knowledge` may exceed what the core remembers (a merge adds them up
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import math
 import sys
-import zlib
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from adaptcache import _core
+from adaptcache.learn import changes, river_models
+from adaptcache.learn.changes import Freshness
+from adaptcache.learn.packing import (
+    ARRAYS,
+    BINS,
+    COUNTS,
+    DTYPES,
+    LAYOUT,
+    MOST,
+    STATICS,
+    Array,
+    a_number,
+    as_bytes,
+    checked,
+    clipped,
+    floats,
+    pack,
+    require,
+    unpack,
+)
 from adaptcache.learn.trainer import Trainer
 
 _log = logging.getLogger("adaptcache")
-
-Array = NDArray[Any]
-
-DTYPES: dict[str, np.dtype[Any]] = {name: np.dtype(described) for name, described in _core.KINDS.items()}
-LAYOUT: dict[str, Any] = json.loads(json.dumps({**_core.layout(), "byteorder": sys.byteorder}))
-ARRAYS: dict[str, tuple[str, int]] = {name: (kind, n) for name, (kind, n) in LAYOUT["arrays"].items()}
-BINS: int = LAYOUT["bins"][0]
-COUNTS: int = LAYOUT["contexts"][0]
-STATICS = _core.SLOT_MULTIPLE
-LARGEST = 1 << 28       # bytes of one array, unpacked
-MOST = 1e15             # of anything that is counted
 
 SAME_EVERYWHERE = "the same in every process"       # `Knowledge.hashing` where keys hash alike everywhere
 MIXED = "of several processes"                      # where they were, and nothing is known of keys
@@ -44,12 +50,13 @@ MIXED = "of several processes"                      # where they were, and nothi
 
 @dataclass
 class Namespace:
-    """What is known of one namespace; `code` is (share of early requests, how many counted)."""
+    """What is known of one namespace; `code` is (share of early requests, how many counted), `prior` of change rates."""
 
     cells: Array | None
     hedges: Array | None
     labels: float
     code: tuple[float, float]
+    prior: Array | None = None
 
 
 @dataclass
@@ -62,14 +69,16 @@ class Knowledge:
     namespaces: dict[Hashable, Namespace] = field(default_factory=dict)
     features: list[str] = field(default_factory=list)
     keys: Array = field(default_factory=lambda: np.empty(0, DTYPES["key"]))
-    hashing: str | None = None      # whose hashes `keys` holds; None: there are none
+    hashing: str | None = None      # whose hashes `keys` and `fresh.keys` hold; None: there are none
     river: dict[str, Any] | None = None
     tree: dict[str, Any] | None = None      # nodes, low, high, learned: labels that its making took
+    stack: dict[str, Any] | None = None     # river's too; its side contexts are among the arrays
+    fresh: Freshness | None = None          # None: validities were not learned
 
     @property
     def empty(self) -> bool:
         """Nothing was ever learned."""
-        return self.numbers["waits"] == 0
+        return self.numbers["waits"] == 0 and (self.fresh is None or self.fresh.numbers["outcomes"] == 0)
 
     # -- out of a live cache, and into one
 
@@ -89,27 +98,32 @@ class Knowledge:
                     "log_n": min(self.numbers["log_n"], memory["mean_log"]),
                     "code_n": min(self.numbers["code_n"], memory["code_mean"]),
                 })
-            brain.put_arrays({name: _bytes(array) for name, array in arrays.items()})
+            brain.put_arrays({name: as_bytes(array) for name, array in arrays.items()})
             for number, known in zip(numbers, self.namespaces.values(), strict=True):
                 if number:
                     mean, n = known.code
                     brain.put_namespace(
-                        number, None if known.cells is None else _bytes(clipped("cell", known.cells, memory)),
-                        None if known.hedges is None else _bytes(clipped("hedge", known.hedges, memory)),
+                        number, None if known.cells is None else as_bytes(clipped("cell", known.cells, memory)),
+                        None if known.hedges is None else as_bytes(clipped("hedge", known.hedges, memory)),
                         known.labels, mean, min(n, memory["code"]))
-            if self.hashing in (SAME_EVERYWHERE, fingerprint()) and len(self.keys):
+            known_hashes = self.hashing in (SAME_EVERYWHERE, fingerprint())
+            if known_hashes:
                 keys = clipped("key", self.keys, memory)
                 keys["namespace"] = np.array([0, *numbers], np.uint32)[keys["namespace"]]
-                brain.put_keys(_bytes(keys), cache._moment())
+                brain.put_keys(as_bytes(keys), cache._moment())
                 trainer.alike = self.hashing == SAME_EVERYWHERE
-            trainer.restore(here.river, here.tree)
+            if self.fresh is not None:
+                priors = {number: known.prior for number, known in zip(numbers, self.namespaces.values(), strict=True)
+                          if number and known.prior is not None}
+                cache._fresh_restore(self.fresh.parts(priors, numbers if known_hashes else None, memory))
+            trainer.restore(here.river, here.tree, here.stack)
 
     def fitted(self, config: dict[str, Any]) -> Knowledge:
         """As much of it as holds for a cache of this configuration; ValueError where experts mean other things.
 
-        What hazard cells know is a matter of time, and holds at every price. What an expert lost, the place of
-        the fixed TTLs, the codes of categories and river's models were learned at one price, and are left out
-        at another one.
+        What hazard cells know is a matter of time, and holds at every price, and so do rates of change. What an expert
+        lost, the place of the fixed TTLs, the codes of categories, river's models with the stack's side contexts, and
+        counts that fade by break-even times were learned at one price, and are left out at another one.
         """
         mine, theirs = self.config, config
         if mine["experts"] != theirs["experts"] or mine["models"] != theirs["models"]:
@@ -120,26 +134,31 @@ class Knowledge:
             return replace(self, config=config)
         _log.warning("the state was learned at a memory price of %s, this cache has %s: hazards are taken over, "
                      "weights and models are learned anew", mine["price"], theirs["price"])
-        fresh = {name for name, (kind, _) in ARRAYS.items() if kind in ("hedge", "code")} | {"leaves"}
+        fresh = {name for name, (kind, _) in ARRAYS.items() if kind in ("hedge", "code", "side")} | {"leaves"}
+        keys = self.keys.copy()
+        keys["decayed"] = 0
         return replace(
             self, config=config, arrays={name: array for name, array in self.arrays.items() if name not in fresh},
-            namespaces={label: Namespace(known.cells, None, 0.0, (0.0, 0.0)) for label, known in self.namespaces.items()},
-            numbers={}, features=[], river=None, tree=None)
+            namespaces={label: Namespace(known.cells, None, 0.0, (0.0, 0.0), known.prior)
+                        for label, known in self.namespaces.items()},
+            numbers={}, features=[], keys=keys, river=None, tree=None, stack=None)
 
     # -- into a document, and out of one
 
     def document(self) -> dict[str, Any]:
         """Plain values, fit for JSON."""
-        tree = None if self.tree is None else {**self.tree, "nodes": _pack(self.tree["nodes"])}
+        tree = None if self.tree is None else {**self.tree, "nodes": pack(self.tree["nodes"])}
         return {
             "layout": LAYOUT, "config": self.config, "numbers": self.numbers,
-            "arrays": {name: _pack(array) for name, array in self.arrays.items()},
+            "arrays": {name: pack(array) for name, array in self.arrays.items()},
             "namespaces": [
-                [_label(label), None if known.cells is None else _pack(known.cells),
-                 None if known.hedges is None else _pack(known.hedges), known.labels, list(known.code)]
+                [_label(label), None if known.cells is None else pack(known.cells),
+                 None if known.hedges is None else pack(known.hedges), known.labels, list(known.code),
+                 None if known.prior is None else pack(known.prior)]
                 for label, known in self.namespaces.items()],
-            "features": self.features, "keys": _pack(self.keys), "hashing": self.hashing,
-            "river": self.river, "tree": tree,
+            "features": self.features, "keys": pack(self.keys), "hashing": self.hashing,
+            "river": self.river, "tree": tree, "stack": self.stack,
+            "fresh": None if self.fresh is None else self.fresh.document(),
         }
 
 
@@ -149,29 +168,28 @@ def gather(cache: _core.Store, trainer: Trainer, config: dict[str, Any], held: I
     with trainer.lock:
         labels, names = cache._names()
         arrays = {name: np.frombuffer(data, DTYPES[ARRAYS[name][0]]).copy() for name, data in brain.arrays().items()}
-        for name, (kind, _) in ARRAYS.items():
-            if kind == "hedge":
-                arrays[name]["weight"] = 0      # follows from the rest
+        sides = arrays["sides"].reshape(_core.SIDE_ROWS, -1)
+        freshness = cache._fresh_state()
         namespaces: dict[Hashable, Namespace] = {}
         places = np.zeros(len(labels) + 2, np.uint32)
         for label, number in labels.items():
             if not plain(label):
+                sides[brain.side_rows(number)] = 0
                 continue            # an object's label has no meaning in another process
             cells, hedges, seen, mean, n = brain.namespace(number)
-            hedge = None if hedges is None else np.frombuffer(hedges, DTYPES["hedge"]).copy()
-            if hedge is not None:
-                hedge["weight"] = 0
             namespaces[label] = Namespace(None if cells is None else np.frombuffer(cells, DTYPES["cell"]).copy(),
-                                          hedge, seen, (mean, n))
+                                          None if hedges is None else np.frombuffer(hedges, DTYPES["hedge"]).copy(),
+                                          seen, (mean, n), None if freshness is None else changes.group(freshness, number))
             places[number] = len(namespaces)
         keys = np.frombuffer(brain.keys(cache._moment()), DTYPES["key"]).copy()
         keys["namespace"] = places[np.minimum(keys["namespace"], len(places) - 1)]
+        fresh = None if freshness is None else changes.gather(freshness, places)
         tree = brain.tree()
         return Knowledge(
             config=config, numbers=brain.numbers(), arrays=arrays, namespaces=namespaces,
             features=sorted(names, key=lambda name: names[name]), keys=keys,
-            hashing=(SAME_EVERYWHERE if alike else fingerprint()) if len(keys) else None,
-            river=trainer.state(),
+            hashing=(SAME_EVERYWHERE if alike else fingerprint()) if len(keys) or (fresh is not None and len(fresh.keys)) else None,
+            river=trainer.state(), stack=trainer.stack_state(), fresh=fresh,
             tree=None if tree is None else {"nodes": np.frombuffer(tree[0], DTYPES["node"]).copy(), "low": tree[1],
                                             "high": tree[2], "learned": trainer.learned})
 
@@ -185,97 +203,43 @@ def read(document: Any) -> Knowledge:
     config = document["config"]
     if set(config) != {"experts", "models", "price", "window"}:
         raise ValueError("config: not what this version writes")
-    _require(isinstance(config["experts"], list) and len(config["experts"]) == _core.EXPERT_COUNT
+    require(isinstance(config["experts"], list) and len(config["experts"]) == _core.EXPERT_COUNT
              and all(isinstance(bit, bool) for bit in config["experts"]), "config: experts")
-    _require(isinstance(config["models"], list) and all(isinstance(name, str) for name in config["models"]), "config: models")
+    require(isinstance(config["models"], list) and all(isinstance(name, str) for name in config["models"]), "config: models")
     for name in ("price", "window"):
         if config[name] is not None:
-            _number(config[name], 0, math.inf, f"config: {name}")
+            a_number(config[name], 0, math.inf, f"config: {name}")
     given = document["numbers"]
     ranges = {"anchor": (-1, BINS - STATICS - 1), "mean_log": (-1e3, 1e3), "log_n": (0, MOST), "mean_cost": (0, 1e300),
               "code_mean": (0, 1), "code_n": (0, MOST), "waits": (0, MOST)}
-    _require(set(given) == set(ranges), "numbers: not what this version writes")
-    numbers = {name: _number(given[name], low, high, name) for name, (low, high) in ranges.items()}
-    _require(numbers["anchor"] == int(numbers["anchor"]), "anchor: not a whole number")
-    _require(set(document["arrays"]) == set(ARRAYS), "arrays: not what this version writes")
-    arrays = {name: _checked(kind, _unpack(document["arrays"][name], kind, n), name) for name, (kind, n) in ARRAYS.items()}
+    require(set(given) == set(ranges), "numbers: not what this version writes")
+    numbers = {name: a_number(given[name], low, high, name) for name, (low, high) in ranges.items()}
+    require(numbers["anchor"] == int(numbers["anchor"]), "anchor: not a whole number")
+    require(set(document["arrays"]) == set(ARRAYS), "arrays: not what this version writes")
+    arrays = {name: checked(kind, unpack(document["arrays"][name], kind, n), name) for name, (kind, n) in ARRAYS.items()}
     namespaces: dict[Hashable, Namespace] = {}
-    for label, cells, hedges, labels, (mean, n) in document["namespaces"]:
+    for label, cells, hedges, labels, (mean, n), prior in document["namespaces"]:
         said = _unlabel(label)
-        _require(said not in namespaces, f"namespace {said!r} comes twice")
+        require(said not in namespaces, f"namespace {said!r} comes twice")
         namespaces[said] = Namespace(
-            None if cells is None else _checked("cell", _unpack(cells, "cell", BINS), f"namespace {said!r}"),
-            None if hedges is None else _checked("hedge", _unpack(hedges, "hedge", COUNTS), f"namespace {said!r}"),
-            _number(labels, 0, MOST, "labels"), (_number(mean, 0, 1, "code"), _number(n, 0, MOST, "code")))
+            None if cells is None else checked("cell", unpack(cells, "cell", BINS), f"namespace {said!r}"),
+            None if hedges is None else checked("hedge", unpack(hedges, "hedge", COUNTS), f"namespace {said!r}"),
+            a_number(labels, 0, MOST, "labels"), (a_number(mean, 0, 1, "code"), a_number(n, 0, MOST, "code")),
+            None if prior is None else changes.rated(prior, f"namespace {said!r}"))
+    absent = ~np.array(config["experts"])
+    for one in (*(arrays[name] for name, (kind, _) in ARRAYS.items() if kind == "hedge"),
+                *(known.hedges for known in namespaces.values() if known.hedges is not None)):
+        require(not one["weight"][:, absent].any(), "weights: of experts that take no part")
     features = document["features"]
-    _require(isinstance(features, list) and len(features) <= _core.APP_FEATURES and len(set(features)) == len(features)
+    require(isinstance(features, list) and len(features) <= _core.APP_FEATURES and len(set(features)) == len(features)
              and all(isinstance(name, str) for name in features), "features: not a list of names")
-    keys = _checked("key", _unpack(document["keys"], "key", None), "keys")
-    _require(len(set(keys["hash"].tolist())) == len(keys), "keys: one comes twice")
-    _require(bool((keys["namespace"] <= len(namespaces)).all()), "keys: of no namespace")
+    keys = checked("key", unpack(document["keys"], "key", None), "keys")
+    require(len(set(keys["hash"].tolist())) == len(keys), "keys: one comes twice")
+    require(bool((keys["namespace"] <= len(namespaces)).all()), "keys: of no namespace")
     hashing = document["hashing"]
-    _require(hashing is None or isinstance(hashing, str), "hashing: not a name")
+    require(hashing is None or isinstance(hashing, str), "hashing: not a name")
     return Knowledge(config, numbers, arrays, namespaces, features, keys, hashing, _river(document["river"]),
-                     _tree(document["tree"]))
-
-
-# -- checks
-
-def _checked(kind: str, array: Array, name: str) -> Array:
-    """The array, if every number in it is one that the core could have written."""
-    with np.errstate(invalid="ignore"):
-        good = bool(CHECKS[kind](array))
-    _require(good, f"{name}: numbers out of range")
-    return array
-
-
-def _within(values: Array, low: float, high: float) -> bool:
-    return bool(((values >= low) & (values <= high)).all())       # NaN is not
-
-
-def _good_cells(c: Array) -> bool:
-    return _within(c["p"], 0, 1) and _within(c["q"], 0, 1) and _within(c["p"] + c["q"], 0, 1.001) and _within(c["n"], 0, MOST)
-
-
-def _good_hedges(h: Array) -> bool:
-    return (_within(h["loss"], -MOST, MOST) and _within(h["round"], 0, MOST) and _within(h["lead"], -MOST, MOST)
-            and all(_within(h[name], 0, MOST) for name in ("gap", "lead_gap", "labels", "pending")))
-
-
-def _good_keys(k: Array) -> bool:
-    return (_good_cells(k) and all(_within(k[name], 0, 1e9) for name in ("idle", "age")) and _within(k["size"], 0, 3e38)
-            and _within(k["cost"], 0, 3e38) and _within(k["gap1"], 0, BINS) and _within(k["gap2"], 0, BINS)
-            and _within(k["count"], 1, 255) and _within(k["base"], 0, BINS - 1))
-
-
-def _good_nodes(t: Array) -> bool:
-    at = np.arange(len(t))
-    inner = t["feature"] >= 0
-    branch = t[inner]
-    return (0 < len(t) < 1 << 16 and _within(branch["feature"], 0, _core.FEATURE_COUNT - 1)
-            and bool(np.isfinite(branch["threshold"]).all())
-            and all(bool((branch[side] > at[inner]).all()) and _within(branch[side], 0, len(t) - 1) for side in ("left", "right"))
-            and _within(t["left"][~inner], 0, _core.LEAF_COUNT - 1))
-
-
-# One entry a kind of array; `clipped` below and `merging.MERGE` are the other places that know kinds.
-CHECKS: dict[str, Callable[[Array], bool]] = {
-    "cell": _good_cells, "hedge": _good_hedges, "key": _good_keys, "node": _good_nodes,
-    "code": lambda c: _within(c["mean"], 0, 1) and _within(c["n"], 0, MOST),
-}
-
-
-def clipped(kind: str, array: Array, memory: dict[str, float]) -> Array:
-    """A copy whose counts are at most what the core remembers of this kind."""
-    out = array.copy()
-    if kind in ("cell", "code", "key"):
-        np.minimum(out["n"], memory[kind], out=out["n"])
-    elif kind == "hedge":
-        part = np.minimum(1, memory["hedge"] / np.maximum(out["labels"], 1e-300))
-        out["loss"] *= part[:, None]
-        for name in ("gap", "lead", "lead_gap", "labels"):
-            out[name] *= part
-    return out
+                     _tree(document["tree"]), _stack(document["stack"]), changes.read(document["fresh"], len(namespaces)))
 
 
 def _river(given: Any) -> dict[str, Any] | None:
@@ -283,30 +247,41 @@ def _river(given: Any) -> dict[str, Any] | None:
     if given is None:
         return None
     width, top = _core.FEATURE_COUNT, 1e30
-    _require(set(given) == {"n", "mean", "m2", "low", "high", "groups", "learned"}, "river: not what this version writes")
-    out: dict[str, Any] = {"n": int(_number(given["n"], 0, MOST, "river: n")),
-                           "learned": int(_number(given["learned"], 0, MOST, "river: learned"))}
+    require(set(given) == {"n", "mean", "m2", "low", "high", "groups", "learned"}, "river: not what this version writes")
+    out: dict[str, Any] = {"n": int(a_number(given["n"], 0, MOST, "river: n")),
+                           "learned": int(a_number(given["learned"], 0, MOST, "river: learned"))}
     for name in ("mean", "m2", "low", "high"):
         # Before the first row the range is empty, and JSON has no infinity.
-        out[name] = _floats(given[name], width, 0 if name == "m2" else -3.5e38, 1e80 if name == "m2" else 3.5e38, f"river: {name}")
+        out[name] = floats(given[name], width, 0 if name == "m2" else -3.5e38, 1e80 if name == "m2" else 3.5e38, f"river: {name}")
     out["groups"] = {}
     for number, (trained, intercept, weights, squares) in given["groups"].items():
         group = int(number)
-        _require(0 <= group < _core.GROUP_COUNT, "river: groups")
+        require(0 <= group < _core.GROUP_COUNT, "river: groups")
         out["groups"][str(group)] = [
-            int(_number(trained, 0, MOST, "river: trained")), _number(intercept, -top, top, "river: intercept"),
-            _floats(weights, width, -top, top, "river: weights"), _floats(squares, width, 0, top, "river: squares")]
+            int(a_number(trained, 0, MOST, "river: trained")), a_number(intercept, -top, top, "river: intercept"),
+            floats(weights, width, -top, top, "river: weights"), floats(squares, width, 0, top, "river: squares")]
     return out
 
 
 def _tree(given: Any) -> dict[str, Any] | None:
     if given is None:
         return None
-    _require(set(given) == {"nodes", "low", "high", "learned"}, "tree: not what this version writes")
-    return {"nodes": _checked("node", _unpack(given["nodes"], "node", None), "tree"),
-            "low": _floats(given["low"], _core.FEATURE_COUNT, -3.5e38, 3.5e38, "tree: low"),
-            "high": _floats(given["high"], _core.FEATURE_COUNT, -3.5e38, 3.5e38, "tree: high"),
-            "learned": int(_number(given["learned"], 0, MOST, "tree: learned"))}
+    require(set(given) == {"nodes", "low", "high", "learned"}, "tree: not what this version writes")
+    return {"nodes": checked("node", unpack(given["nodes"], "node", None), "tree"),
+            "low": floats(given["low"], _core.FEATURE_COUNT, -3.5e38, 3.5e38, "tree: low"),
+            "high": floats(given["high"], _core.FEATURE_COUNT, -3.5e38, 3.5e38, "tree: high"),
+            "learned": int(a_number(given["learned"], 0, MOST, "tree: learned"))}
+
+
+def _stack(given: Any) -> dict[str, Any] | None:
+    """The stack's regression, or None."""
+    if given is None:
+        return None
+    require(set(given) == {"weights", "squares", "seen", "examples"}, "stack: not what this version writes")
+    return {"weights": floats(given["weights"], river_models.WEIGHTS, -1e30, 1e30, "stack: weights"),
+            "squares": floats(given["squares"], river_models.WEIGHTS, 0, 1e30, "stack: squares"),
+            "seen": floats(given["seen"], river_models.WEIGHTS, 0, MOST, "stack: seen"),
+            "examples": int(a_number(given["examples"], 0, MOST, "stack: examples"))}
 
 
 def arranged(state: Knowledge, features: list[str]) -> Knowledge:
@@ -330,56 +305,17 @@ def arranged(state: Knowledge, features: list[str]) -> Knowledge:
         inner = nodes["feature"] >= 0
         nodes["feature"][inner] = np.argsort(wide)[nodes["feature"][inner]]
         tree = {**tree, "nodes": nodes, "low": [tree["low"][at] for at in wide], "high": [tree["high"][at] for at in wide]}
-    return replace(state, features=list(features), arrays=arrays, river=river, tree=tree)
-
-
-def _require(good: bool, what: str) -> None:
-    if not good:
-        raise ValueError(what)
-
-
-def _number(value: Any, low: float, high: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        raise ValueError(f"{name}: {value!r:.60} is not a number from {low:g} to {high:g}")
-    return float(value)
-
-
-def _floats(value: Any, n: int, low: float, high: float, name: str) -> list[float]:
-    _require(isinstance(value, list) and len(value) == n, f"{name}: not {n} numbers")
-    return [_number(x, low, high, name) for x in value]
+    stack = state.stack
+    if stack is not None:
+        first = _core.CHAIN_TERM_COUNT
+        terms = [*range(first), *(first + at for at in order), *range(first + _core.APP_FEATURES, river_models.SPACE)]
+        stack = {**stack, **{name: np.array(stack[name]).reshape(-1, river_models.SPACE)[:, terms].reshape(-1).tolist()
+                             for name in ("weights", "squares", "seen")}}
+    return replace(state, features=list(features), arrays=arrays, river=river, tree=tree, stack=stack)
 
 
 def _said(experts: list[bool]) -> str:
     return "".join("1" if bit else "0" for bit in experts)
-
-
-# -- packing
-
-def _bytes(array: Array) -> bytes:
-    """As the core lays it out, with nothing but noughts between the fields."""
-    out = np.zeros(array.shape, array.dtype)
-    for name in array.dtype.names or ():
-        out[name] = array[name]
-    return out.tobytes()
-
-
-def _pack(array: Array) -> str:
-    return base64.b64encode(zlib.compress(_bytes(array), 6)).decode()
-
-
-def _unpack(text: Any, kind: str, n: int | None) -> Array:
-    """`n` elements of a kind, or any number of them; never more than LARGEST bytes, whatever the text says."""
-    _require(isinstance(text, str), f"{kind}: not packed")
-    size = DTYPES[kind].itemsize
-    most = LARGEST if n is None else n * size
-    inflate = zlib.decompressobj()
-    try:
-        data = inflate.decompress(base64.b64decode(text, validate=True), most + 1)
-    except zlib.error as error:
-        raise ValueError(f"{kind}: {error}") from None
-    _require(inflate.eof and len(data) <= most and len(data) % size == 0 and n in (None, len(data) // size),
-             f"{kind}: {len(data)} bytes do not fit")
-    return np.frombuffer(data, DTYPES[kind]).copy()
 
 
 # -- labels and hashes
@@ -414,7 +350,7 @@ def _unlabel(given: Any) -> Hashable:
         if text.lstrip("-").isdigit():
             return int(text)
         value = float(text)
-        _require(math.isfinite(value), "namespace: not finite")
+        require(math.isfinite(value), "namespace: not finite")
         return value
     raise ValueError(f"namespace: {given!r:.60} is no label")
 

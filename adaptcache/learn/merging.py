@@ -4,7 +4,7 @@ Every statistic is pooled so that learning from two streams and merging comes as
 both: hazards and codes by their counts; what experts lost, added up in one unit of cost; AdaHedge's mixability gaps,
 which grow with the root of what was seen, by the root of the sum of their squares; river's weights by the
 labels behind them (parameter mixing: McDonald, Hall and Mann, NAACL 2010), its scaling by Chan, Golub and LeVeque's
-rule. A merge adds and cuts nothing, so it is commutative and associative up to rounding, and a state that learned
+rule; change rates by the reloads behind them. A merge adds and cuts nothing, so it is commutative and associative up to rounding, and a state that learned
 nothing is its identity. How much of the sum is remembered is decided where it is installed.
 
 States with a common past count it twice.
@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 
 from adaptcache import _core
-from adaptcache.learn.knowledge import ARRAYS, MIXED, STATICS, Array, Knowledge, Namespace, arranged
+from adaptcache.learn.changes import Freshness
+from adaptcache.learn.knowledge import MIXED, Knowledge, Namespace, arranged
+from adaptcache.learn.packing import ARRAYS, STATICS, Array
 
 
 def merged(states: Sequence[Knowledge]) -> Knowledge:
@@ -61,8 +63,14 @@ def _pair(a: Knowledge, b: Knowledge) -> Knowledge:
         label: _namespace(a.namespaces.get(label), b.namespaces.get(label), ours, theirs)
         for label in [*a.namespaces, *(label for label in b.namespaces if label not in a.namespaces)]
     }
-    keys, hashing = _keys(a, b, namespaces)
-    return Knowledge(a.config, numbers, arrays, namespaces, features, keys, hashing, _river(left.river, right.river), tree)
+    hashing = _hashing(a, b)
+    keys = _pooled([_placed(state, state.keys, namespaces, hashing) for state in (a, b)], _same_key)
+    fresh = _fresh(a.fresh, b.fresh)
+    if fresh is not None:
+        fresh.keys = _pooled([_placed(state, state.fresh.keys, namespaces, hashing)
+                              for state in (a, b) if state.fresh is not None], _same_change)
+    return Knowledge(a.config, numbers, arrays, namespaces, features, keys, hashing, _river(left.river, right.river), tree,
+                     _stack(left.stack, right.stack), fresh)
 
 
 def _mean(x: float, n: float, y: float, m: float) -> float:
@@ -83,6 +91,7 @@ class _Scale:
             at = np.clip(np.arange(1, STATICS) + self.shift, 1, STATICS - 1)
             for name in ("loss", "round"):
                 out[name][:, 1:STATICS] = out[name][:, at]
+        out["weight"] = 0       # follows from the rest, where it is installed
         return out
 
 
@@ -99,10 +108,7 @@ def cells(a: Array, b: Array) -> Array:
 
 def codes(a: Array, b: Array) -> Array:
     out = a.copy()
-    n = a["n"].astype(np.float64) + b["n"]
-    out["mean"] = np.divide(a["mean"].astype(np.float64) * a["n"] + b["mean"].astype(np.float64) * b["n"], n,
-                            out=np.zeros_like(n), where=n > 0)
-    out["n"] = n
+    out["mean"], out["n"] = _average(a["mean"], a["n"], b["mean"], b["n"])
     return out
 
 
@@ -116,7 +122,38 @@ def hedges(a: Array, b: Array) -> Array:
     return out
 
 
-MERGE: dict[str, Callable[[Array, Array], Array]] = {"cell": cells, "code": codes, "hedge": hedges}
+def sides(a: Array, b: Array) -> Array:
+    out = a.copy()
+    out["p"], out["n"] = _average(a["p"], a["n"], b["p"], b["n"])
+    return out
+
+
+def priors(a: Array, b: Array) -> Array:
+    """Of change rates: parameters by the reloads behind them, AdaGrad's sums added up."""
+    out = a.copy()
+    for name in ("log_a", "log_b"):
+        out[name], out["n"] = _average(a[name], a["n"], b[name], b["n"])
+    for name in ("g_a", "g_b"):
+        out[name] = a[name] + b[name]
+    return out
+
+
+def risks(a: Array, b: Array) -> Array:
+    out = a.copy()
+    for name in ("found", "feared"):
+        out[name] = a[name] + b[name]
+    return out
+
+
+def _average(x: Array, n: Array, y: Array, m: Array) -> tuple[Array, Array]:
+    """By counts, element by element, and the counts of both; nought where there are none."""
+    total = n.astype(np.float64) + m
+    return np.divide(x.astype(np.float64) * n + y.astype(np.float64) * m, total, out=np.zeros_like(total), where=total > 0), total
+
+
+MERGE: dict[str, Callable[[Array, Array], Array]] = {
+    "cell": cells, "code": codes, "hedge": hedges, "side": sides, "prior": priors, "risk": risks,
+}
 
 
 def _namespace(a: Namespace | None, b: Namespace | None, ours: _Scale, theirs: _Scale) -> Namespace:
@@ -130,7 +167,8 @@ def _namespace(a: Namespace | None, b: Namespace | None, ours: _Scale, theirs: _
     return Namespace(
         cells(a.cells, b.cells) if a.cells is not None and b.cells is not None else (b.cells if a.cells is None else a.cells),
         hedges(first, second) if first is not None and second is not None else (second if first is None else first),
-        a.labels + b.labels, (mean, n))
+        a.labels + b.labels, (mean, n),
+        priors(a.prior, b.prior) if a.prior is not None and b.prior is not None else (b.prior if a.prior is None else a.prior))
 
 
 def _trees(a: Knowledge, b: Knowledge) -> tuple[dict[str, Any] | None, Array]:
@@ -145,26 +183,68 @@ def _trees(a: Knowledge, b: Knowledge) -> tuple[dict[str, Any] | None, Array]:
     return one.tree, one.arrays["leaves"]
 
 
-def _keys(a: Knowledge, b: Knowledge, namespaces: dict[Hashable, Any]) -> tuple[Array, str | None]:
-    """Histories of keys, pooled where both know one; none at all where the two do not hash alike."""
-    place = {label: 1 + at for at, label in enumerate(namespaces)}
-    x, y = a.keys.copy(), b.keys.copy()
-    for state, keys in ((a, x), (b, y)):
-        keys["namespace"] = np.array([0, *(place[label] for label in state.namespaces)], np.uint32)[keys["namespace"]]
+def _hashing(a: Knowledge, b: Knowledge) -> str | None:
+    """Whose hashes the keys of both are; MIXED where the two do not hash alike, and then no key is known."""
     if a.hashing is None or b.hashing is None:
-        return (y, b.hashing) if a.hashing is None else (x, a.hashing)
-    if a.hashing != b.hashing or a.hashing == MIXED:
-        return x[:0], MIXED
+        return b.hashing if a.hashing is None else a.hashing
+    return a.hashing if a.hashing == b.hashing else MIXED
+
+
+def _placed(state: Knowledge, keys: Array, namespaces: dict[Hashable, Any], hashing: str | None) -> Array:
+    """A copy of keys with the places of the merged namespaces; without any where hashes do not fit."""
+    place = {label: 1 + at for at, label in enumerate(namespaces)}
+    out = keys.copy() if hashing != MIXED else keys[:0]
+    out["namespace"] = np.array([0, *(place[label] for label in state.namespaces)], np.uint32)[out["namespace"]]
+    return out
+
+
+def _pooled(parts: Sequence[Array], same: Callable[[Array, Array], Array]) -> Array:
+    """The keys of one or two states; `same` makes one of two records of each key that both know."""
+    if len(parts) == 1:
+        return parts[0]
+    x, y = parts
     _, i, j = np.intersect1d(x["hash"], y["hash"], assume_unique=True, return_indices=True)
-    both = x[i].copy()
-    other = y[j]
+    rest = np.concatenate([np.delete(x, i), np.delete(y, j), same(x[i], y[j])])
+    return rest[np.argsort(rest["hash"], kind="stable")]
+
+
+def _same_key(a: Array, b: Array) -> Array:
+    """Histories: cells pooled, the rest from who saw the key last."""
+    both, other = a.copy(), b
     older = np.array([(p["idle"], p.tobytes()) > (q["idle"], q.tobytes()) for p, q in zip(both, other, strict=True)], bool)
     both[older], other[older] = other[older], both[older].copy()
     _rebase(other, both["base"])
     pooled = cells(both, other)
     pooled["age"] = np.maximum(both["age"], other["age"])
-    rest = np.concatenate([np.delete(x, i), np.delete(y, j), pooled])
-    return rest[np.argsort(rest["hash"], kind="stable")], a.hashing
+    return pooled
+
+
+def _same_change(a: Array, b: Array) -> Array:
+    """Evidence of changes and counts of reads add up; the namespace is that of who was told of more reloads."""
+    out = a.copy()
+    other = np.array([(p["told"], p["reads"], p["a"], p["b"]) < (q["told"], q["reads"], q["a"], q["b"])
+                      for p, q in zip(a, b, strict=True)], bool)
+    for name in ("a", "b", "told", "reads", "seconds"):
+        out[name] = a[name] + b[name]
+    out["namespace"] = np.where(other, b["namespace"], a["namespace"])
+    return out
+
+
+def _fresh(a: Freshness | None, b: Freshness | None) -> Freshness | None:
+    """All but the keys. Price and audits belong to a budget: of two budgets there is neither."""
+    known = [one for one in (a, b) if one is not None and one.numbers["outcomes"] > 0]
+    if len(known) < 2:
+        one = known[0] if known else (b if a is None else a)
+        return None if one is None else replace(one)
+    x, y = known
+    n, m = x.numbers["outcomes"], y.numbers["outcomes"]
+    alike = x.budget == y.budget
+    numbers = {
+        "outcomes": n + m, "found": x.numbers["found"] + y.numbers["found"] if alike else 0.0,
+        "feared": x.numbers["feared"] + y.numbers["feared"] if alike else 0.0,
+        **{name: _mean(x.numbers[name], n, y.numbers[name], m) if alike else 0.0 for name in ("log_theta", "pace")},
+    }
+    return Freshness(x.budget if alike else 0.0, numbers, priors(x.priors, y.priors), risks(x.risks, y.risks), x.keys)
 
 
 def _rebase(keys: Array, base: Array) -> None:
@@ -207,3 +287,16 @@ def _river(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, Any]
     return {"n": n + m, "learned": a["learned"] + b["learned"], "mean": mean.tolist(), "m2": m2.tolist(),
             "low": np.minimum(one["low"], two["low"]).tolist(), "high": np.maximum(one["high"], two["high"]).tolist(),
             "groups": groups}
+
+
+def _stack(a: dict[str, Any] | None, b: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Each weight by the examples that had its term, so that who never saw a feature has no say in its weight."""
+    if a is None or b is None:
+        return a if b is None else b
+    if not (a["examples"] and b["examples"]):
+        return a if a["examples"] else b
+    n, m = np.array(a["seen"]), np.array(b["seen"])
+    mixed, total = _average(np.array(a["weights"]), n, np.array(b["weights"]), m)
+    weights = np.where(total > 0, mixed, a["weights"])      # where nobody saw one, both are as they began
+    return {"weights": weights.tolist(), "squares": np.add(a["squares"], b["squares"]).tolist(), "seen": total.tolist(),
+            "examples": a["examples"] + b["examples"]}

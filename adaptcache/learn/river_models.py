@@ -25,6 +25,7 @@ CONSTANT = _core.TERM_COUNT             # where the constant stands among a mode
 SPACE = _core.TERM_COUNT + 1
 BUCKET = SPACE                          # from here on, the terms of each count bucket
 STAGE = BUCKET + _core.BUCKET_COUNT * SPACE
+WEIGHTS = STAGE + _core.STAGE_COUNT * SPACE
 Floats = NDArray[np.float32]
 DAY = [17, 18]          # sine and cosine of the time of day
 
@@ -163,9 +164,15 @@ class Stack:
         self.model = linear_model.LogisticRegression(optim.AdaGrad(0.02, eps=1.0), l2=0.0, intercept_lr=0.0)
         for term in range(_core.CHAIN_TERM_COUNT):
             self.model._weights[term] = 1.0
+        self.seen = np.zeros((1 + _core.BUCKET_COUNT + _core.STAGE_COUNT, SPACE))     # examples behind each weight
 
     def learn(self, terms: Floats, info: NDArray[np.uint8]) -> None:
         """Rows of terms, with the count bucket, the stage and whether the request came."""
+        there = np.ones((len(terms), SPACE))
+        there[:, :CONSTANT] = terms != 0
+        self.seen[0] += there.sum(axis=0)
+        np.add.at(self.seen, 1 + info[:, 0].astype(np.intp), there)
+        np.add.at(self.seen, 1 + _core.BUCKET_COUNT + info[:, 1].astype(np.intp), there)
         for row, (bucket, stage, came) in zip(terms.tolist(), info.tolist(), strict=True):
             x = {CONSTANT: 1.0}
             of_bucket, of_stage = BUCKET + bucket * SPACE, STAGE + stage * SPACE
@@ -177,7 +184,7 @@ class Stack:
 
     def freeze(self) -> tuple[Floats, Floats]:
         """Weights (BUCKET_COUNT, STAGE_COUNT, TERM_COUNT) and biases, held within what can be meant."""
-        known = np.zeros(STAGE + _core.STAGE_COUNT * SPACE)
+        known = np.zeros(WEIGHTS)
         for at, w in self.model.weights.items():
             known[at] = w
         known = np.clip(np.nan_to_num(known), -5, 5)
@@ -185,6 +192,20 @@ class Stack:
         of_stage = known[STAGE:].reshape(1, _core.STAGE_COUNT, SPACE)
         whole = (known[:SPACE] + of_bucket + of_stage).astype(np.float32)
         return np.ascontiguousarray(whole[:, :, :CONSTANT]), np.ascontiguousarray(whole[:, :, CONSTANT])
+
+    def state(self) -> dict[str, list[float]]:
+        """Of each weight, in the order of terms for all, by bucket and by stage: itself, AdaGrad's sum, examples behind it."""
+        weights, squares = self.model.weights, self.model.optimizer.g2
+        return {"weights": [float(weights.get(at, 0.0)) for at in range(WEIGHTS)],
+                "squares": [float(squares.get(at, 0.0)) for at in range(WEIGHTS)], "seen": self.seen.reshape(-1).tolist()}
+
+    def restore(self, state: dict[str, list[float]]) -> None:
+        for at, (weight, square) in enumerate(zip(state["weights"], state["squares"], strict=True)):
+            if weight or square:
+                self.model._weights[at] = weight
+            if square:
+                self.model.optimizer.g2[at] = square
+        self.seen = np.array(state["seen"]).reshape(self.seen.shape)
 
 
 class Leaves:

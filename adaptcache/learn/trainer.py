@@ -163,9 +163,14 @@ class Trainer:
         if self.stacked >= DENSE_EXAMPLES:
             self.brain.thin_examples(THIN_EXAMPLES)
         if self.stacked - self.stack_published >= min(PUBLISH_EXAMPLES, max(100, self.stacked // 4)):
-            self.brain.publish_stack(*stack.freeze())
-            self.stack_published = self.stacked
+            self.publish_stack()
         return done
+
+    def publish_stack(self) -> None:
+        """Swap in the stack as it is now."""
+        if self.stack is not None:
+            self.brain.publish_stack(*self.stack.freeze())
+            self.stack_published = self.stacked
 
     def publish(self) -> None:
         """Freeze what river knows and swap it in."""
@@ -187,8 +192,12 @@ class Trainer:
             return None
         return {**self.scope.state(), "groups": self.hazards.state(), "learned": self.learned}
 
-    def restore(self, river: dict[str, Any] | None, tree: dict[str, Any] | None) -> None:
-        """Go on from what `state` gave, and from a published tree (nodes, low, high, learned).
+    def stack_state(self) -> dict[str, Any] | None:
+        """The stack's regression as plain numbers; None without river."""
+        return None if self.stack is None else {**self.stack.state(), "examples": self.stacked}
+
+    def restore(self, river: dict[str, Any] | None, tree: dict[str, Any] | None, stack: dict[str, Any] | None) -> None:
+        """Go on from what `state` and `stack_state` gave, and from a published tree (nodes, low, high, learned).
 
         Linear models go on as they were. A Hoeffding tree's estimator is not saved: the frozen tree serves,
         and learns in its leaves, until a new one has as many leaves or has seen as many labels.
@@ -199,6 +208,14 @@ class Trainer:
             self.scope.restore(river)
             self.hazards.restore(river["groups"])
             self.learned = self.published = river["learned"]
+            if self.learned >= DENSE:
+                self.brain.thin_labels(THIN)
+        if stack is not None and self.stack is not None and stack["examples"]:
+            self.stack.restore(stack)
+            self.stacked = stack["examples"]
+            if self.stacked >= DENSE_EXAMPLES:
+                self.brain.thin_examples(THIN_EXAMPLES)
+            self.publish_stack()
         if tree is not None:
             nodes = tree["nodes"]
             now = self.brain.tree()
