@@ -181,12 +181,13 @@ cdef inline void outlook(Chain* c, Outlook* o, int j, int top, double start, dou
         # Removals are chosen for their small risk, and so are the estimates that err downward. So the best single word,
         # the stack's, counts half (of the logarithm), and what all links say together the other half; without a
         # stack the key's own link is the best one, and is taken at its word only as far as the others agree.
-        back_in[k] = product ** (1.0 / HAZARDS)
-        if c.stacked is not NULL:
-            back_in[k] = sqrt(back_in[k] * p[9])
-        elif back_in[k] < p[4]:
-            back_in[k] = p[4]
-        leave_in[k] = back_in[k] + q[4]
+        if low < window:                    # later bins are no risk, and a power is dear
+            back_in[k] = product ** (1.0 / HAZARDS)
+            if c.stacked is not NULL:
+                back_in[k] = sqrt(back_in[k] * p[9])
+            elif back_in[k] < p[4]:
+                back_in[k] = p[4]
+            leave_in[k] = back_in[k] + q[4]
     # Holding on to age h costs R(h) and avoids the loss with probability P(h). A penalty v on losing
     # asks to hold while max over h of (1 + v) P(h) - R(h) > 0, that is while 1 + v > min R(h) / P(h):
     # through a burst even where nothing is worth holding to the end of the window.
