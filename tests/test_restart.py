@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import adaptcache
 from adaptcache import Cache, Learned, StateError, _core
 from adaptcache.learn import experts, migrating
-from adaptcache.learn.knowledge import Knowledge
+from adaptcache.learn.knowledge import Knowledge, fingerprint
 from adaptcache.state import MAGIC, read, write
 
 SPEC = Learned(memory_price=0.01, learner="manual", seed=3, premature=1.0)
@@ -564,12 +564,15 @@ def test_a_file_of_format_2_loads_without_the_parts_that_it_lacks() -> None:
     cache = Cache.load(OLD, None, expiry=Learned(**OLD_SPEC), timer=Clock())
     learned = knows(cache)
     again = learned.document()
-    for name in ("config", "numbers", "features", "hashing", "river"):
+    for name in ("config", "numbers", "features", "river"):
         assert again[name] == document[name]
+    alike = document["hashing"] == fingerprint()        # where PYTHONHASHSEED is another one, its keys mean nothing here
+    assert again["hashing"] == (fingerprint() if alike else None)
     for name in ("everyone", "habit", "habit2", "leaves", "codes"):
         assert again["arrays"][name] == document["arrays"][name]
     assert [row[:2] + row[3:5] for row in again["namespaces"]] == [row[:2] + row[3:5] for row in document["namespaces"]]
-    assert cache.brain.tree() is not None and len(learned.keys) == 20 == cache.brain.tracked and learned.keys["n"].max() > 20
+    assert cache.brain.tree() is not None and len(learned.keys) == (20 if alike else 0) == cache.brain.tracked
+    assert not alike or learned.keys["n"].max() > 20
     assert sum(cache.stats().weights.values()) == pytest.approx(1) and max(cache.stats().weights.values()) < 0.999
     cold = Cache(None, expiry=Learned(**OLD_SPEC), timer=Clock())
     assert learned.stack == knows(cold).stack and not learned.arrays["sides"]["n"].any() and cache._trainer.stacked == 0
