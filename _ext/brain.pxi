@@ -193,11 +193,60 @@ cdef class Brain:
             n += 1
         return n
 
-    def answer(self, uint32_t tracker, uint32_t wait, int model, double ttl):
-        """A user's model holds this wait for `ttl` seconds; NaN, infinite and negative mean hold."""
+    def answer(self, uint32_t tracker, uint32_t wait, int model, double seconds):
+        """A user's model expects this wait to last `seconds`; NaN, infinite and negative mean hold."""
         if tracker < self.g.arena.top and self.g.arena.slots[tracker].used \
                 and <uint32_t>self.g.trackers[tracker].salt == wait and 0 <= model < USERS:
-            self.g.trackers[tracker].user[model] = <float>(ttl * 1e9) if ttl >= 0 and isfinite(ttl) else -1
+            self.g.trackers[tracker].user[model] = user_ttl(seconds)
+
+    def publish_rule(self, int model, int32_t[::1] feature, double[::1] threshold, uint32_t[::1] left, uint32_t[::1] right,
+                     double[:, ::1] rows, bint exponential):
+        """Swap in a user's model as splits and linear leaves (learn/compiled.py, `Rule`); it is asked no more."""
+        cdef Py_ssize_t i, n = feature.shape[0], leaves = rows.shape[0]
+        cdef Rule* rule
+        if not 0 <= model < USERS:
+            raise ValueError(f"publish_rule: model {model} is not one of {USERS}")
+        if n == 0 or threshold.shape[0] != n or left.shape[0] != n or right.shape[0] != n or leaves == 0 \
+                or rows.shape[1] != FEATURES + 1:
+            raise ValueError("publish_rule: arrays of the wrong shape")
+        for i in range(n):
+            # Children come after their parent, so a walk always ends.
+            if feature[i] >= FEATURES or (feature[i] >= 0 and not (i < left[i] < n and i < right[i] < n)) \
+                    or (feature[i] < 0 and left[i] >= leaves):
+                raise ValueError(f"publish_rule: node {i} is not sound")
+        rule = <Rule*>calloc(1, sizeof(Rule))
+        if rule is NULL:
+            raise MemoryError
+        rule.forks = <Fork*>malloc(n * sizeof(Fork))
+        rule.rows = <double*>malloc(leaves * (FEATURES + 1) * sizeof(double))
+        if rule.forks is NULL or rule.rows is NULL:
+            rule_free(rule)
+            raise MemoryError
+        for i in range(n):
+            rule.forks[i].feature = feature[i]
+            rule.forks[i].threshold = threshold[i]
+            rule.forks[i].left = left[i]
+            rule.forks[i].right = right[i]
+        memcpy(rule.rows, &rows[0, 0], leaves * (FEATURES + 1) * sizeof(double))
+        rule.exponential = exponential
+        rule, self.g.rules[model] = self.g.rules[model], rule
+        rule_free(rule)
+        AC_MODEL_PUBLISHED(n)
+
+    def retract_rule(self, int model):
+        """A user's model can no longer be compiled: it is to be asked."""
+        if not 0 <= model < USERS:
+            raise ValueError(f"retract_rule: model {model} is not one of {USERS}")
+        rule_free(self.g.rules[model])
+        self.g.rules[model] = NULL
+
+    def rule_seconds(self, int model, float[::1] x):
+        """What the rule of a user's model says to a feature vector, in seconds; None where there is none."""
+        if x.shape[0] != FEATURES:
+            raise ValueError(f"x: expected {FEATURES} features")
+        if not 0 <= model < USERS or self.g.rules[model] is NULL:
+            return None
+        return rule_seconds(self.g.rules[model], &x[0])
 
     def publish_line(self, float[:, ::1] weight, float[::1] bias, float[::1] low, float[::1] high):
         """Swap in stacked logistic hazards: weight (GROUP_COUNT, FEATURE_COUNT), bias (GROUP_COUNT,).

@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from bins cimport NB, bin_of, edge
-from flat cimport FEATURES, LEAVES, Line, Tree, line_hazards, tree_leaf, within_reach
+from flat cimport FEATURES, LEAVES, Line, Rule, Tree, line_hazards, rule_free, rule_seconds, tree_leaf, within_reach
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
 from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_forget, hedge_init
 from record cimport Record, count_bucket, record_start, record_touch
@@ -139,6 +139,7 @@ cdef struct Engine:
     double code_n
     Line* line
     Tree* tree
+    Rule* rules[USERS]      # the user's models that could be compiled; the others are asked
     Stack stack
     Side* sides             # [ROWS][SPAN]
     uint64_t side_names[APP]    # of the application's features, the same in every process; else their places
@@ -271,6 +272,8 @@ cdef inline void engine_free(Engine* g) noexcept nogil:
     free(g.line)
     free(g.pokes)
     engine_free_tree(g.tree)
+    for i in range(USERS):
+        rule_free(g.rules[i])
     memset(g, 0, sizeof(Engine))
 
 cdef inline void engine_free_tree(Tree* t) noexcept nogil:
@@ -667,9 +670,19 @@ cdef inline int engine_distribution(Engine* g, Tracker* t, int link, double* by)
     free(o.hazards)
     return n
 
+cdef inline float user_ttl(double seconds) noexcept nogil:
+    """How long to hold when a user's model expects the next request in `seconds`, ns. NaN, infinite and negative
+    mean hold, which is -1."""
+    # Half an octave of grace: a wait is seldom shorter than predicted by luck alone.
+    return <float>(seconds * 1.4142135623730951e9) if seconds >= 0 and isfinite(seconds) else -1
+
 cdef inline bint _engine_models(Engine* g, Tracker* t) noexcept nogil:
-    """Evaluate the published models for this access, if it is in their scope; else the parent cells speak."""
+    """Evaluate the published models for this access, if it is in their scope; else the parent cells speak.
+
+    A user's model is asked whatever comes, compiled or not: its scope is its own business.
+    """
     cdef float x[FEATURES]
+    cdef int e
     cdef bint outside = False
     t.has_line = 0
     if g.line is not NULL:
@@ -685,6 +698,9 @@ cdef inline bint _engine_models(Engine* g, Tracker* t) noexcept nogil:
             t.has_leaf = 1
         else:
             outside = True
+    for e in range(USERS):
+        if g.rules[e] is not NULL:
+            t.user[e] = user_ttl(rule_seconds(g.rules[e], t.x))
     if not t.missed:
         g.n_outside += outside      # the wait after a miss lasts until the value comes, and is none
     return True

@@ -1,11 +1,12 @@
-"""River's models, frozen to flat arrays, and their evaluation on a feature vector.
+"""Models frozen to flat arrays, and their evaluation on a feature vector.
 
 `Line` is a stack of logistic regressions, one a group of four bins (two octaves); `Tree` is a
-regression tree whose leaves are hazard cells. The learner builds a new one and swaps the
+regression tree whose leaves are hazard cells; `Rule` is a user's regressor, a tree whose leaves are linear. The learner builds a new one and swaps the
 pointer; a model that was published never changes.
 """
 from libc.math cimport exp, log1p
 from libc.stdint cimport int32_t, uint32_t
+from libc.stdlib cimport free
 from bins cimport NB
 
 cdef enum:
@@ -34,6 +35,38 @@ cdef struct Tree:
     uint32_t n
     float low[FEATURES]
     float high[FEATURES]
+
+cdef struct Fork:
+    int32_t feature         # < 0: a leaf, its row in `left`
+    double threshold        # x <= threshold goes left
+    uint32_t left
+    uint32_t right
+
+cdef struct Rule:
+    Fork* forks
+    double* rows            # a leaf's weights, and what is added to them: FEATURES + 1 each
+    bint exponential        # e to the sum
+
+cdef inline void rule_free(Rule* r) noexcept nogil:
+    if r is not NULL:
+        free(r.forks)
+        free(r.rows)
+        free(r)
+
+cdef inline double rule_seconds(const Rule* r, const float* x) noexcept nogil:
+    """How long a user's model expects the wait to be; may be anything, as it may from the model itself."""
+    cdef uint32_t i = 0
+    cdef int d
+    cdef double z
+    cdef const double* row
+    while r.forks[i].feature >= 0:
+        i = r.forks[i].left if x[r.forks[i].feature] <= r.forks[i].threshold else r.forks[i].right
+    row = &r.rows[r.forks[i].left * (FEATURES + 1)]
+    z = row[FEATURES]
+    for d in range(FEATURES):
+        if row[d] != 0:
+            z += row[d] * x[d]
+    return exp(z) if r.exponential else z
 
 cdef inline bint in_scope(const float* x, const float* low, const float* high) noexcept nogil:
     """Inside the range of what was trained on; NaN is outside."""

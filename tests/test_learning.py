@@ -696,7 +696,7 @@ def test_model_needs_two_verbs_and_says_so() -> None:
 @pytest.mark.parametrize("answer", [math.nan, math.inf, -1.0, "soon", None, 1j])
 def test_guest_answers_nan_for_what_is_no_time(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "adaptcache")
-    assert math.isnan(Guest(Fixed(answer)).ttl({}))
+    assert math.isnan(Guest(Fixed(answer)).seconds({}))
 
 
 def test_features_of_the_users_reach_the_model() -> None:

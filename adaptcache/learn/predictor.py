@@ -1,5 +1,8 @@
 """The protocol of a predictor that a user hands in, and how its answers become time to live.
 
+A river regressor that can be compiled (learn/compiled.py) is evaluated inside the core; anything else is asked off the hot
+path, and until it has answered, its expert holds.
+
 A predictor sees the feature vector of an access as a dict, the application's features under the names that it gave
 them, and learns how long the wait for the next
 request was. `predict` says how long it expects that wait to be, in seconds. Anything else than a
@@ -52,24 +55,27 @@ class Guest:
         self.model = model
         self.name = type(model).__name__
         self.failures = 0
+        self.inline = False     # a compiled rule answers for the model; else it is asked
+        self.fresh = 0          # labels since the rule was made
+        self.ripe = 0           # and how many are worth a new one
         self._learn = model.learn if callable(getattr(model, "learn", None)) else model.learn_one
         self._predict = model.predict if callable(getattr(model, "predict", None)) else model.predict_one
 
     def learn(self, x: dict[str, float], y: float) -> None:
+        self.fresh += 1
         try:
             self._learn(x, y)
         except Exception:
             self._failed("learn")
 
-    def ttl(self, x: dict[str, float]) -> float:
-        """How long to hold, in seconds; NaN when the model has nothing usable to say, which means hold."""
+    def seconds(self, x: dict[str, float]) -> float:
+        """What the model predicts; NaN when it has nothing usable to say, which means hold."""
         try:
             seconds = float(self._predict(x))
         except Exception:
             self._failed("predict")
             return math.nan
-        # Half an octave of grace: a wait is seldom shorter than predicted by luck alone.
-        return seconds * math.sqrt(2) if math.isfinite(seconds) and seconds >= 0 else math.nan
+        return seconds if math.isfinite(seconds) and seconds >= 0 else math.nan
 
     def _failed(self, verb: str) -> None:
         # Once in full, then counted: a broken model is asked very often.

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from adaptcache import _core
-from adaptcache.learn import river_models
-from adaptcache.learn.predictor import Guest, named
+from adaptcache.learn import compiled, river_models
+from adaptcache.learn.predictor import NAMES, Guest, named
 
 BATCH = 256
 PUBLISH_EVERY = 1000    # labels between two published models, once there are some
@@ -24,6 +24,8 @@ THIN = 8
 DENSE_EXAMPLES = 40_000     # of the stack, learned one by one; later about every THIN_EXAMPLES-th
 THIN_EXAMPLES = 16
 PUBLISH_EXAMPLES = 1000     # between two published stacks; fewer in the beginning
+RIPE = 32               # labels of a user's model between two compiled rules, at least; as many as its tree has nodes
+RECOMPILE = 4096        # between two attempts to compile what could not be compiled
 ROUND = 32              # protected requests, or labels, that make one value for a drift detector
 MOST_ROUNDS = 64        # values of one look at the guard's books, at most
 
@@ -60,13 +62,17 @@ class Trainer:
         self._terms = np.empty((BATCH, _core.TERM_COUNT), np.float32)
         self._outcomes = np.empty((BATCH, 3), np.uint8)
         self._who = np.empty((BATCH, 2), np.uint32)
-        if self.guests:
-            brain.want_asks(True)
+        self._compile()
 
     @property
     def names(self) -> list[str]:
         """What the user's models are called, in the order of their experts."""
         return [guest.name for guest in self.guests]
+
+    @property
+    def asks(self) -> bool:
+        """Must a model of the user's be asked from outside the core?"""
+        return not all(guest.inline for guest in self.guests)
 
     @property
     def recovering(self) -> bool:
@@ -87,10 +93,11 @@ class Trainer:
             began = time.perf_counter()
             done = self._watch()
             self._watch_guard(protected, over)
-            if self.guests:
+            if self.asks:
                 done += self._answer()
             if self.busy:
                 done += self._train()
+                self._compile()
             if self.stack is not None:
                 done += self._weigh(self.stack)
             self.seconds += time.perf_counter() - began
@@ -128,8 +135,28 @@ class Trainer:
         for row in range(n):
             x = named(self._x[row].tolist(), self.brain.feature_names)
             for number, guest in enumerate(self.guests):
-                self.brain.answer(int(self._who[row, 0]), int(self._who[row, 1]), number, guest.ttl(x))
+                if not guest.inline:
+                    self.brain.answer(int(self._who[row, 0]), int(self._who[row, 1]), number, guest.seconds(x))
         return n
+
+    def _compile(self) -> None:
+        """Bring the rules of those models up to date that can be compiled; the others are asked."""
+        places: dict[str, int] = {}
+        for number, guest in enumerate(self.guests):
+            if guest.fresh < guest.ripe:
+                continue
+            # By number, and so by whatever name the application gave.
+            places = places or {name: int(at) for name, at in named(range(len(NAMES)), self.brain.feature_names).items()}
+            rule = compiled.rule(guest.model, places)
+            guest.inline, guest.fresh = rule is not None, 0
+            if rule is None:
+                # A model of another kind stays one; a tree may be pruned.
+                self.brain.retract_rule(number)
+                guest.ripe = RECOMPILE
+            else:
+                self.brain.publish_rule(number, rule.feature, rule.threshold, rule.left, rule.right, rule.rows, rule.exponential)
+                guest.ripe = max(RIPE, len(rule.feature))
+        self.brain.want_asks(self.asks)
 
     def _train(self) -> int:
         n = self.brain.take_labels(self._x, self._info)

@@ -89,7 +89,7 @@ def replay(
         decisions = DecisionLog(source, log, sample=min(1.0, LOGGED / rows), max_bytes=LOG_BYTES, salt=seed, about=about,
                                 users=trainer.names, app=brain.feature_names)
     # A model that is asked from outside must have answered before the next request.
-    if models:
+    if trainer.asks:
         piece = 1
     for start in range(0, rows, piece):
         stop = min(start + piece, rows)
