@@ -649,13 +649,14 @@ cdef class Store:
 
     cdef void _known(self, Touch* touch, Py_hash_t h, Life* life):
         """Fill in a cost that the caller did not give, from what is known of the key."""
-        cdef uint32_t r
+        cdef uint8_t count
+        cdef double cost
         if touch.cost >= 0:
             return
         touch.cost = self.brain.g.miss_cost
-        r = engine_find(self.brain.g, h)
-        if r != NIL and self.brain.g.trackers[r].cost > 0:
-            touch.cost = self.brain.g.trackers[r].cost
+        cost = engine_cost(self.brain.g, h, &count)
+        if cost > 0:
+            touch.cost = cost
         elif life is not NULL:
             touch.cost = life.cost
 
@@ -758,7 +759,7 @@ cdef class Store:
         cdef Touch touch
         cdef double weight, lasts = INFINITY
         cdef int64_t now, ceiling
-        cdef uint32_t r
+        cdef uint8_t count
         cdef double old
         cdef Py_hash_t h = PyObject_Hash(key)
         weight = self._size(value) if size is None else self._checked_size(size, "size")
@@ -773,9 +774,8 @@ cdef class Store:
         now = self._maybe_now()
         ceiling = self._ceiling(key, value, to_ns(lasts), now)
         if measured and self.x.kind == LEARNED and touch.cost >= 0:
-            r = engine_find(self.brain.g, h)
-            if r != NIL and self.brain.g.trackers[r].rec.count > 1:
-                old = self.brain.g.trackers[r].cost
+            old = engine_cost(self.brain.g, h, &count)
+            if count > 1:
                 touch.cost = old + 0.3 * (touch.cost - old)
         try:
             if measured and touch.cost >= 0:
@@ -1422,6 +1422,8 @@ cdef class Store:
             raise AssertionError("a wheel is damaged")
         if self.x.engine is not NULL and not wheel_sound(&self.x.engine.wheel):
             raise AssertionError("the learner's wheel is damaged")
+        if self.x.engine is not NULL and not attic_sound(&self.x.engine.attic):
+            raise AssertionError("the attic is damaged")
         if self.x.fresh is not NULL and not fresh_sound(self.x.fresh):
             raise AssertionError("the records of change are damaged")
         for i in range(self.x.n_banks + 1):

@@ -164,6 +164,10 @@ cdef inline uint32_t wheel_pop(Wheel* w, int64_t now) noexcept nogil:
     wheel_cancel(w, s)
     return s
 
+cdef inline int64_t wheel_reached(Wheel* w) noexcept nogil:
+    """How far it has been turned, in nanoseconds."""
+    return <int64_t>(<uint64_t>w.base + w.elapsed)
+
 cdef inline int64_t wheel_next(Wheel* w) noexcept nogil:
     """Nanoseconds before which nothing is due; INT64_MAX when nothing is scheduled."""
     cdef int level = 0
