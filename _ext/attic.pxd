@@ -2,7 +2,8 @@
 
 A key that comes back after days is worth as much as one that comes back after minutes, but its tracker is
 too large to wait for it. When a wait has run out, what outlives it is packed into a memoir: gaps, counts, cost, and the
-key's own hazards, three bits a bin; the next access unpacks it. Rounding is dithered: nearest levels would
+key's own hazards, four bits a bin (the early ones, whose rent is next to nothing, share
+four bits among four); the next access unpacks it. Rounding is dithered: nearest levels would
 swallow every small step of a cell that goes through here time and again, while a step that is taken with the right
 probability is right on average.
 
@@ -13,7 +14,7 @@ full, the one that was idle longest for how often it had been asked for.
 
 The attic knows neither trackers nor prices: who asks says how long a memoir is good for.
 """
-from libc.math cimport exp2, log2
+from libc.math cimport exp2, log2, sqrt
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -24,6 +25,8 @@ from table cimport tag_of
 
 cdef enum:
     SPANNED = 21            # bins of a key's cell that a wait can reach
+    EARLY = 8               # of these, that are packed four to a level
+    LEVELS_PACKED = 15      # two of four bins each, and thirteen of one
     REMEMBER = 64           # break-even times for which a key is remembered
     LOAD = 3                # keys to a bucket
     CHUNK = 512             # memoirs, or buckets, that are allocated at once
@@ -33,7 +36,7 @@ cdef enum:
 cdef packed struct Memoir:
     int64_t hash
     uint64_t link           # last access in units of 2**16 ns, modulo 2**40 (834 days); below it, 24 bits, the next of the bucket
-    uint64_t bins           # three bits of hazard a bin; bit 63 is the lowest of `reached`
+    uint64_t bins           # LEVELS_PACKED hazards of four bits, and three bits: waits that reached the last bin
     uint16_t ns
     uint16_t size           # the upper half of a float
     uint16_t cost
@@ -43,7 +46,7 @@ cdef packed struct Memoir:
     uint8_t base
     uint8_t age             # from the first access to the last: log2 of seconds, in eighths
     uint8_t decayed[2]      # logarithms in eighths, and one
-    uint8_t evidence        # four bits: waits that began; two: how many of them reached the last bin; two: share of writes
+    uint8_t evidence        # four bits: waits that began; four: share of writes among their ends
 
 cdef struct Attic:
     Memoir** chunks
@@ -62,10 +65,10 @@ cdef struct Attic:
 # -- levels --------------------------------------------------------------------------------
 
 cdef inline double _hazard_level(int i) noexcept nogil:
-    """0, .03, .1, .2, 1/3, 1/2, 3/4, 1."""
-    cdef double x[8]
-    x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = 0.0, 0.03, 0.1, 0.2, 1.0 / 3, 0.5, 0.75, 1.0
-    return x[i & 7]
+    cdef double x[16]
+    x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7] = 0.0, 0.02, 0.045, 0.08, 0.125, 0.18, 0.25, 1.0 / 3
+    x[8], x[9], x[10], x[11], x[12], x[13], x[14], x[15] = 0.42, 0.5, 0.58, 2.0 / 3, 0.75, 0.84, 0.92, 1.0
+    return x[i & 15]
 
 cdef inline double _began_level(int i) noexcept nogil:
     """0 to 6, then up to 40 by about a fifth each."""
@@ -80,14 +83,14 @@ cdef inline double _reached_level(int i) noexcept nogil:
     return x[i & 7]
 
 cdef inline double _share_level(int i) noexcept nogil:
-    return (i & 3) / 3.0
+    return (i & 15) / 15.0
 
 cdef inline int dithered(double x, int kind, double noise) noexcept nogil:
     """The level below `x` or the one above, so that the mean over `noise`, uniform in [0, 1), is `x`.
 
     kind: 0 hazards, 1 waits that began, 2 waits that reached the last bin, 3 the share of writes.
     """
-    cdef int i = 0, last = 7 if kind == 0 or kind == 2 else (15 if kind == 1 else 3)
+    cdef int i = 0, last = 7 if kind == 2 else 15
     cdef double low, high
     while i < last and level(i + 1, kind) <= x + 1e-4:
         i += 1
@@ -282,8 +285,8 @@ cdef inline double _noise(uint64_t* state) noexcept nogil:
     return <double>(state[0] >> 11) / 9007199254740992.0
 
 cdef inline void _pack_cells(Memoir* m, const KeyCell* key, uint64_t noise) noexcept nogil:
-    cdef int i, reached
-    cdef double ends = 0, writes = 0, h
+    cdef int i, k = 0
+    cdef double ends = 0, writes = 0, stay = 1
     cdef uint8_t began = 0
     m.bins = 0
     m.evidence = 0
@@ -292,16 +295,19 @@ cdef inline void _pack_cells(Memoir* m, const KeyCell* key, uint64_t noise) noex
         return
     m.base = key.base
     for i in range(SPANNED):
-        if key.n[i] > began:
-            began = key.n[i]
-        ends += (<double>key.p[i] + key.q[i]) * key.n[i]
-        writes += <double>key.q[i] * key.n[i]
-        h = (<double>key.p[i] + key.q[i]) / 65535 if key.n[i] else 0
-        m.bins |= <uint64_t>dithered(h, 0, _noise(&noise)) << (3 * i)
-    reached = dithered(key.n[SPANNED - 1], 2, _noise(&noise))
-    m.bins |= <uint64_t>(reached & 1) << 63
-    m.evidence = <uint8_t>(dithered(began, 1, _noise(&noise)) | (reached >> 1) << 4
-                           | dithered(writes / ends if ends > 0 else 0, 3, _noise(&noise)) << 6)
+        if key.n[i]:
+            if key.n[i] > began:
+                began = key.n[i]
+            ends += (<double>key.p[i] + key.q[i]) * key.n[i]
+            writes += <double>key.q[i] * key.n[i]
+            stay *= 1 - (<double>key.p[i] + key.q[i]) / 65535
+        if i >= EARLY or i & 3 == 3:
+            m.bins |= <uint64_t>dithered(1 - stay, 0, _noise(&noise)) << (4 * k)
+            k += 1
+            stay = 1
+    m.bins |= <uint64_t>dithered(key.n[SPANNED - 1], 2, _noise(&noise)) << (4 * LEVELS_PACKED)
+    m.evidence = <uint8_t>(dithered(began, 1, _noise(&noise))
+                           | dithered(writes / ends if ends > 0 else 0, 3, _noise(&noise)) << 4)
 
 cdef inline bint memoir_cells(const Memoir* m, KeyCell* key) noexcept nogil:
     """The key's own hazards; False where there are none, and `key` is blank then.
@@ -309,17 +315,23 @@ cdef inline bint memoir_cells(const Memoir* m, KeyCell* key) noexcept nogil:
     How many waits reached a bin follows from those that began and the hazards before it.
     """
     cdef int i
-    cdef double stay = _began_level(m.evidence & 15), share = _share_level(m.evidence >> 6), h, n
-    cdef double reached = _reached_level((m.evidence >> 3 & 6) | <int>(m.bins >> 63))
+    cdef double began = _began_level(m.evidence & 15), share = _share_level(m.evidence >> 4), h, n, stay
+    cdef double reached = _reached_level(<int>(m.bins >> (4 * LEVELS_PACKED)))
     memset(key, 0, sizeof(KeyCell))
     key.base = m.base
-    if stay == 0:
+    if began == 0:
         return False
+    stay = began
     for i in range(SPANNED):
         n = stay if stay > reached else reached
         if n < 0.5:
             break
-        h = _hazard_level(<int>(m.bins >> (3 * i)) & 7)
+        h = _hazard_level(<int>(m.bins >> (4 * (i >> 2 if i < EARLY else i - EARLY + EARLY // 4))))
+        if i < EARLY:
+            if h < 0.999:
+                h = 1 - sqrt(sqrt(1 - h))       # spread evenly
+            elif i & 3 < 3:
+                h = 0
         key.n[i] = <uint8_t>(n + 0.5)
         key.q[i] = <uint16_t>(65535 * h * share + 0.5)
         key.p[i] = <uint16_t>(<int>(65535 * h + 0.5) - <int>key.q[i])

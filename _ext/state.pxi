@@ -207,13 +207,13 @@ cdef bint _restore_key(Engine* g, int64_t now, const SavedKey* key) noexcept:
                 waits = edge(bin_of(<int64_t>breakeven) + 3)
             if key.idle * 1e9 > REMEMBER * breakeven or not engine_follows(g, key.hash):
                 return False
+        s = attic_find(&g.attic, key.hash)
+        if s != NIL:
+            if memoir_idle(memoir(&g.attic, s), now) <= now - rec.last:
+                return False            # what is known here is the newer
+            attic_drop(&g.attic, s)
         if now - rec.last > waits:
-            s = attic_find(&g.attic, key.hash)
-            if s != NIL:
-                if memoir_idle(memoir(&g.attic, s), now) <= now - rec.last:
-                    return False        # what is known here is the newer
-                attic_drop(&g.attic, s)
-            elif g.attic.n >= g.attic.most:
+            if g.attic.n >= g.attic.most:
                 return False            # never at the price of keys that are there
             return attic_put(&g.attic, key.hash, &rec, key.size, key.cost, key.decayed, &cells, now, g.price)
         if g.arena.n >= g.capacity:
