@@ -37,7 +37,8 @@ from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, Expiry, expiry_bank, expir
                      expiry_note_gone, expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
                      expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew,
-                     expiry_reserve, expiry_valid, later, _expiry_detach)
+                     expiry_ceilings, expiry_due_at, expiry_reserve, expiry_valid, later, life_ceiling, life_floor, life_fresh, life_window,
+                     _expiry_detach)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
 from fresh cimport (AUDIT, GROUPS_, REFRESH, RISKS, SERVE, Fresh, Fresher, Prior, fresh_bias, fresh_find, fresh_read, fresh_refused,
                     fresh_sent, fresh_share, fresh_sound, fresh_take)
