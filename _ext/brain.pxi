@@ -87,7 +87,24 @@ cdef class Brain:
 
     @property
     def tracked(self):
+        """Keys that are followed: a wait of theirs is open, or was a moment ago."""
         return self.g.arena.n
+
+    @property
+    def remembered(self):
+        """Keys in the attic: nobody has asked for them in a while."""
+        return self.g.attic.n
+
+    def bytes(self):
+        """Bytes allocated in the core for keys, as (for followed ones, for remembered ones)."""
+        cdef Engine* g = self.g
+        cdef uint64_t followed = <uint64_t>g.arena.cap * sizeof(Slot) + <uint64_t>g.trackers_cap * sizeof(Tracker) \
+            + <uint64_t>g.wheel.cap * sizeof(Timer) + (<uint64_t>g.index.mask + 1) * sizeof(TableCell)
+        cdef uint32_t s
+        for s in range(1, g.arena.top):
+            if g.arena.slots[s].used and g.trackers[s].key is not NULL:
+                followed += sizeof(KeyCell) + 16
+        return followed, attic_bytes(&g.attic)
 
     @property
     def only(self):
@@ -445,6 +462,7 @@ cdef class Brain:
         for s in range(1, g.arena.top):
             if g.arena.slots[s].used and g.trackers[s].key is not NULL:
                 n += 1
+        n += g.attic.n
         out = bytearray(n * sizeof(SavedKey))
         if n == 0:
             return bytes(out)
@@ -454,10 +472,13 @@ cdef class Brain:
             if g.arena.slots[s].used and g.trackers[s].key is not NULL:
                 _save_key(g, s, now, <SavedKey*>&view[n * sizeof(SavedKey)])
                 n += 1
-        return bytes(out)
+        for s in range(1, g.attic.top):
+            if memoir(&g.attic, s).count:
+                n += _save_memoir(g, s, now, <SavedKey*>&view[n * sizeof(SavedKey)])
+        return bytes(out[:n * sizeof(SavedKey)])
 
     def put_keys(self, const unsigned char[::1] keys, int64_t now):
-        """Follow these keys; how many there was room for."""
+        """Follow these keys, or remember them; how many there was room for."""
         cdef Py_ssize_t i
         cdef int done = 0
         if keys.shape[0] % sizeof(SavedKey):

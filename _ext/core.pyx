@@ -24,18 +24,21 @@ from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
+from arena cimport Arena, NIL, Slot, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
-from bins cimport FIRST, NB, edge
+from attic cimport (Memoir, REMEMBER, attic_bytes, attic_drop, attic_find, attic_put, attic_sound, memoir, memoir_cells,
+                    memoir_idle, memoir_over, memoir_record)
+from bins cimport FIRST, NB, bin_of, edge
 from engine cimport (CODES, COUNTS, Coded, EXAMPLES, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
                      NamespaceState, STATIC, STATICS, TURNS, USER, USERS, Tracker, _engine_take, _engine_thin, code_of,
-                     engine_alarm, engine_distribution, engine_find, engine_free, engine_free_tree, engine_init,
+                     engine_alarm, engine_cost, engine_distribution, engine_find, engine_follows, engine_free, engine_free_tree, engine_init,
                      engine_namespace_row, engine_prior, engine_weights, mix64, user_ttl)
 from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight,
                      expiry_note_gone, expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
                      expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew,
-                     expiry_reserve, expiry_valid, later, _expiry_detach)
+                     expiry_ceilings, expiry_due_at, expiry_reserve, expiry_valid, later, life_ceiling, life_floor, life_fresh, life_window,
+                     _expiry_detach)
 from flat cimport FEATURES, Fork, GROUPS, LEAVES, Line, Rule, Tree, TreeNode, rule_free, rule_seconds
 from fresh cimport (AUDIT, GROUPS_, REFRESH, RISKS, SERVE, Fresh, Fresher, Prior, fresh_bias, fresh_find, fresh_read, fresh_refused,
                     fresh_sent, fresh_share, fresh_sound, fresh_take)
@@ -49,10 +52,10 @@ from policy cimport Policy
 from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
                      AC_PREMATURE)
 from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
-from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
+from table cimport (Table, TableCell, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, tag_of)
-from record cimport octave
-from wheel cimport wheel_schedule, wheel_sound
+from record cimport Record, octave
+from wheel cimport Timer, wheel_schedule, wheel_sound
 cimport fifo
 cimport lru
 cimport sieve

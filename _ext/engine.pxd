@@ -1,7 +1,8 @@
 """The learner's core: follows keys from access to access, and turns what happens into labels.
 
 Each tracked key has one open wait: it starts at an access and ends at the next request, write or
-removal, or when it has lasted twice the key's break-even time. As a wait passes from bin to bin,
+removal, or when it has lasted twice the key's break-even time; then what is known of the key goes to the attic (attic.pxd),
+from where its next access takes it back. As a wait passes from bin to bin,
 hazard cells learn, every expert is charged the rent it would have paid, and the model-based
 experts decide anew whether they would still hold (DESIGN section 3). At its end each expert that had let go
 pays the miss. So every label scores every expert, and costs are charged as they accrue.
@@ -14,6 +15,8 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
+from attic cimport (Attic, Memoir, attic_drop, attic_find, attic_free, attic_init, attic_put, memoir, memoir_breakeven, memoir_cells,
+                    memoir_over, memoir_record)
 from bins cimport NB, bin_of, edge
 from flat cimport FEATURES, LEAVES, Line, Rule, Tree, line_hazards, rule_free, rule_seconds, tree_leaf, within_reach
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
@@ -24,7 +27,7 @@ from stack cimport (BUCKETS, Example, ROWS, SIDES, SPAN, Side, Stack, TERMS, sid
 from ring cimport APP, EVICTED, MISSED, REMOVED, STORED, Touch
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, tag_of)
-from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reserve, wheel_schedule
+from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reached, wheel_reserve, wheel_schedule
 
 cdef enum:
     # Experts by number. The Python side names them in learn/experts.py.
@@ -47,6 +50,7 @@ cdef enum:
     ASKS = 4096
     EXAMPLES = 4096         # of the stack, not fetched yet
     NO_ROW = 0xFFFF
+    MEMOIRS = 4             # keys remembered in the attic, at most, for each one that may be followed
 
 cdef struct Label:
     float x[FEATURES]
@@ -124,6 +128,7 @@ cdef struct Engine:
     uint64_t salt
     uint64_t sample         # hashes at or above are not tracked
     uint32_t capacity       # trackers at most
+    Attic attic             # keys whose wait has run out
     Arena arena
     Table index
     Tracker* trackers
@@ -241,7 +246,8 @@ cdef inline int engine_init(Engine* g, uint32_t capacity, int64_t now, uint64_t 
     if (g.everyone is NULL or g.habit is NULL or g.habit2 is NULL or g.leaves is NULL or g.namespaces is NULL
             or g.codes is NULL or g.sides is NULL or g.examples is NULL or g.labels is NULL or g.asks is NULL):
         return -1
-    if arena_init(&g.arena, 64) < 0 or table_init(&g.index, 64) < 0:
+    if arena_init(&g.arena, 64) < 0 or table_init(&g.index, 64) < 0 \
+            or attic_init(&g.attic, capacity * MEMOIRS if capacity < 0x10000000 else 0x40000000) < 0:
         return -1
     engine_prior(g, <uint64_t>0x3FF << HAZARD | <uint64_t>1 << MAJORITY)
     return 0
@@ -256,6 +262,7 @@ cdef inline void engine_free(Engine* g) noexcept nogil:
             free(g.namespaces[i].cells)
             free(g.namespaces[i].hedges)
     arena_free(&g.arena)
+    attic_free(&g.attic)
     table_free(&g.index)
     wheel_free(&g.wheel)
     free(g.trackers)
@@ -313,16 +320,66 @@ cdef inline void engine_drop(Engine* g, uint32_t s) noexcept nogil:
     table_remove(&g.index, g.arena.slots[s].hash, s)
     free(g.trackers[s].key)
     g.trackers[s].key = NULL
-    _engine_poke(g, g.arena.slots[s].hash, UNFOLLOWED)
     arena_give(&g.arena, s)
+
+cdef inline void _engine_put_away(Engine* g, uint32_t s) noexcept nogil:
+    """Nobody has asked for a key in a while: its tracker goes, and what outlives a wait is remembered."""
+    cdef Tracker* t = &g.trackers[s]
+    attic_put(&g.attic, g.arena.slots[s].hash, &t.rec, t.size, t.cost, t.decayed, t.key, wheel_reached(&g.wheel), g.price)
+    engine_drop(g, s)
+
+cdef inline uint32_t _engine_recall(Engine* g, int64_t hash, int64_t now) noexcept nogil:
+    """The tracker of a key that the attic remembers, no wait open; NIL when it does not, or there is no room."""
+    cdef uint32_t r = attic_find(&g.attic, hash), s
+    cdef Tracker* t
+    cdef KeyCell cells
+    if r == NIL:
+        return NIL
+    if memoir_over(memoir(&g.attic, r), now, g.price):
+        attic_drop(&g.attic, r)
+        return NIL
+    s = _engine_take(g, hash)
+    if s == NIL:
+        return NIL
+    t = &g.trackers[s]
+    memoir_record(memoir(&g.attic, r), now, &t.rec, &t.size, &t.cost, t.decayed)
+    t.breakeven = memoir_breakeven(memoir(&g.attic, r), g.price)    # what the decayed counts fade by
+    if memoir_cells(memoir(&g.attic, r), &cells):
+        t.key = <KeyCell*>malloc(sizeof(KeyCell))
+        if t.key is not NULL:
+            t.key[0] = cells
+    attic_drop(&g.attic, r)
+    return s
+
+cdef inline double engine_cost(Engine* g, int64_t hash, uint8_t* count) noexcept nogil:
+    """What a miss of a key costs, as far as is known of it, and how often it was asked for; 0 where nothing is."""
+    cdef uint32_t s = engine_find(g, hash)
+    cdef Record rec
+    cdef float size, cost
+    cdef float decayed[2]
+    if s != NIL:
+        count[0] = g.trackers[s].rec.count
+        return g.trackers[s].cost
+    s = attic_find(&g.attic, hash)
+    if s != NIL:
+        memoir_record(memoir(&g.attic, s), 0, &rec, &size, &cost, decayed)
+        count[0] = rec.count
+        return cost
+    count[0] = 0
+    return 0
 
 cdef inline void _engine_thin(Engine* g) noexcept nogil:
     """Full: follow half as many keys, chosen by hash, so that what stays is still a fair sample."""
     cdef uint32_t s
     g.sample >>= 1
     for s in range(1, g.arena.top):
-        if g.arena.slots[s].used and mix64(<uint64_t>g.arena.slots[s].hash ^ g.salt) > g.sample:
+        if g.arena.slots[s].used and not engine_follows(g, g.arena.slots[s].hash):
+            _engine_poke(g, g.arena.slots[s].hash, UNFOLLOWED)
             engine_drop(g, s)
+    # A history with a hole in it is none: nothing is remembered of who is not followed.
+    for s in range(1, g.attic.top):
+        if memoir(&g.attic, s).count and not engine_follows(g, memoir(&g.attic, s).hash):
+            attic_drop(&g.attic, s)
 
 cdef inline uint32_t _engine_take(Engine* g, int64_t hash) noexcept nogil:
     """A tracker for a key not followed yet; NIL when it is not in the sample or memory is out."""
@@ -843,9 +900,9 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
 cdef inline void _engine_edge(Engine* g, uint32_t s) noexcept nogil:
     """The timer of a tracker fired: its wait has reached the next edge, or is long over."""
     cdef Tracker* t = &g.trackers[s]
-    cdef double forget
     if not t.open_:
-        engine_drop(g, s)
+        _engine_poke(g, g.arena.slots[s].hash, UNFOLLOWED)
+        _engine_put_away(g, s)
         return
     _engine_learn(g, t, t.bin, 0)
     _engine_charge(g, t, 0.0 if t.bin == t.base else <double>edge(t.bin), <double>edge(t.bin + 1), False)
@@ -854,11 +911,14 @@ cdef inline void _engine_edge(Engine* g, uint32_t s) noexcept nogil:
         _engine_code(g, t, False)
     if t.bin >= t.top:
         engine_close(g, s, t.rec.last + edge(t.top), 0)
-        t.hold = 0
         _engine_poke(g, g.arena.slots[s].hash, t.rec.last + edge(t.top))
-        # What is known of the key outlives its entry: forgetting it early costs points.
-        forget = t.rec.last + 8 * t.breakeven
-        wheel_schedule(&g.wheel, s, <int64_t>forget if forget < 9e18 else INT64_MAX)
+        if t.window > edge(t.top):
+            # Whoever holds the entry has to ask the guard, until the window is over.
+            t.hold = 0
+            wheel_schedule(&g.wheel, s, t.rec.last + t.window + 1 if t.window < INT64_MAX - 1 - t.rec.last else INT64_MAX)
+        else:
+            # What is known of the key outlives its entry: forgetting it early costs points.
+            _engine_put_away(g, s)
         return
     _engine_decide(g, t, <double>edge(t.bin))
     if not t.hold:
@@ -898,18 +958,22 @@ cdef inline uint32_t engine_event(Engine* g, int64_t hash, int64_t now, int kind
     cdef Tracker* t
     cdef bint fresh = False
     if s == NIL:
-        if touch is NULL or kind == REMOVED or kind == EVICTED:
+        if kind == REMOVED or kind == EVICTED:
             return NIL
-        s = _engine_take(g, hash)
+        s = _engine_recall(g, hash, now)
         if s == NIL:
-            return NIL
-        fresh = True
+            if touch is NULL:
+                return NIL
+            s = _engine_take(g, hash)
+            if s == NIL:
+                return NIL
+            fresh = True
     t = &g.trackers[s]
     if not fresh and now < t.rec.last:
         now = t.rec.last
     if kind == REMOVED:
         engine_close(g, s, now, 2)
-        wheel_schedule(&g.wheel, s, now + <int64_t>(8 * t.breakeven if t.breakeven < 1e17 else 8e17))
+        wheel_schedule(&g.wheel, s, now + <int64_t>(2 * t.breakeven if t.breakeven < 1e17 else 2e17))
         return s
     if kind == EVICTED:
         # The wait goes on: the key may still be wanted, and the label is as good as any.

@@ -8,6 +8,7 @@ Two reasons to let go, never mixed up: the ceiling (the value may be wrong, or t
 said so) and reuse (nobody will want it soon enough). Only the second one can be premature, and
 only the second one asks the guard.
 """
+from libc.math cimport nextafterf
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memset
@@ -43,17 +44,12 @@ cdef enum Bound:            # what decided; `explain` names it
     BY_IDLE = 5
     BY_FRESHNESS = 6
 
-cdef struct Life:
+cdef struct Life:           # of an entry, beside its timer; what few caches need lies in arrays of its own (Expiry)
     Record rec
-    int64_t due             # nothing happens to the entry before; INT64_MAX = never
-    int64_t ceiling         # never served at or after
-    int64_t floor_          # never let go before, on grounds of reuse
-    int64_t window          # protected window after the last access, ns
-    double breakeven        # ns; 0 = waiting costs nothing
+    float window            # a quarter of the break-even time at its last access, ns, rounded up
+    float breakeven         # ns; 0 = waiting costs nothing
     float size
     float cost
-    uint8_t bound
-    uint32_t fresh          # what is known of the key's changes; NIL = the validity is the user's business
 
 cdef struct Expiry:
     int kind
@@ -61,6 +57,9 @@ cdef struct Expiry:
     int64_t floor_          # LEARNED
     Wheel wheel
     Life* lives
+    int64_t* ceilings       # never served at or after; NULL while no entry has one
+    int64_t* floors         # never let go before, on grounds of reuse; NULL where nothing is stated
+    uint32_t* freshers      # what is known of a key's changes, NIL = its validity is the user's business; NULL unless learned
     uint32_t cap
     Arena* arena            # the owner's
     Table* index
@@ -137,10 +136,65 @@ cdef inline int expiry_reserve(Expiry* x, uint32_t cap) noexcept nogil:
     more = <Life*>realloc(x.lives, <size_t>cap * sizeof(Life))
     if more is NULL:
         return -1
-    memset(&more[x.cap], 0, <size_t>(cap - x.cap) * sizeof(Life))
     x.lives = more
+    # The arrays beside it may be longer than `cap` says, never shorter.
+    if (x.ceilings is not NULL or x.kind == FIXED or x.kind == ENTRY) and _expiry_beside(&x.ceilings, x.cap, cap, INT64_MAX) < 0:
+        return -1
+    if (x.floors is not NULL or (x.kind == LEARNED and x.floor_ > 0)) and _expiry_beside(&x.floors, x.cap, cap, -INT64_MAX) < 0:
+        return -1
+    if x.fresh is not NULL and _expiry_fresh_room(x, cap) < 0:
+        return -1
+    memset(&more[x.cap], 0, <size_t>(cap - x.cap) * sizeof(Life))
     x.cap = cap
     return 0
+
+cdef inline int _expiry_beside(int64_t** array, uint32_t had, uint32_t cap, int64_t blank) noexcept nogil:
+    cdef int64_t* more = <int64_t*>realloc(array[0], <size_t>cap * sizeof(int64_t))
+    cdef uint32_t i
+    if more is NULL:
+        return -1
+    for i in range(had if array[0] is not NULL else 0, cap):
+        more[i] = blank
+    array[0] = more
+    return 0
+
+cdef inline int _expiry_fresh_room(Expiry* x, uint32_t cap) noexcept nogil:
+    cdef uint32_t* more = <uint32_t*>realloc(x.freshers, <size_t>cap * sizeof(uint32_t))
+    cdef uint32_t i
+    if more is NULL:
+        return -1
+    for i in range(x.cap if x.freshers is not NULL else 0, cap):
+        more[i] = NIL
+    x.freshers = more
+    return 0
+
+cdef inline int expiry_ceilings(Expiry* x) noexcept nogil:
+    """Room for ceilings; -1 when memory is out. Before the first entry that has one."""
+    if x.ceilings is not NULL or x.kind == NEVER:
+        return 0
+    return _expiry_beside(&x.ceilings, 0, x.cap, INT64_MAX)
+
+cdef inline int64_t expiry_due_at(Expiry* x, uint32_t s) noexcept nogil:
+    """Nothing happens to the entry before; INT64_MAX = never."""
+    return x.wheel.timers[s].when
+
+cdef inline int64_t life_ceiling(Expiry* x, uint32_t s) noexcept nogil:
+    return x.ceilings[s] if x.ceilings is not NULL else INT64_MAX
+
+cdef inline void _set_ceiling(Expiry* x, uint32_t s, int64_t ceiling) noexcept nogil:
+    if x.ceilings is not NULL:
+        x.ceilings[s] = ceiling
+
+cdef inline int64_t life_floor(Expiry* x, uint32_t s) noexcept nogil:
+    return x.floors[s] if x.floors is not NULL else -INT64_MAX
+
+cdef inline uint32_t life_fresh(Expiry* x, uint32_t s) noexcept nogil:
+    return x.freshers[s] if x.freshers is not NULL else NIL
+
+cdef inline int64_t life_window(Expiry* x, const Life* l) noexcept nogil:
+    """The protected window after the last access, ns: what the user stated, else a quarter of the break-even time."""
+    cdef double w = x.engine.window_ns if x.engine.window_ns >= 0 else l.window
+    return <int64_t>w if w < 4e18 else INT64_MAX
 
 cdef inline int64_t later(int64_t now, int64_t by) noexcept nogil:
     """now + by, held at the end of time; INT64_MAX is for ever, from wherever it is counted."""
@@ -148,15 +202,15 @@ cdef inline int64_t later(int64_t now, int64_t by) noexcept nogil:
         return INT64_MAX
     return now + by
 
+cdef inline void _expiry_unset(Expiry* x, uint32_t s) noexcept nogil:
+    wheel_cancel(&x.wheel, s)
+    x.wheel.timers[s].when = INT64_MAX
+
 cdef inline void _expiry_set(Expiry* x, uint32_t s, int64_t when) noexcept nogil:
-    cdef Life* l = &x.lives[s]
-    if when > l.ceiling:
-        when = l.ceiling
-    if x.fresh is not NULL and l.fresh != NIL and when > x.fresh.keys[l.fresh].due:
-        when = x.fresh.keys[l.fresh].due
-    l.due = when
+    if when > expiry_valid(x, s):
+        when = expiry_valid(x, s)
     if when == INT64_MAX:
-        wheel_cancel(&x.wheel, s)
+        _expiry_unset(x, s)
     else:
         wheel_schedule(&x.wheel, s, when)
 
@@ -194,7 +248,7 @@ cdef inline void _expiry_heard(Expiry* x) noexcept nogil:
                 if when == UNFOLLOWED:
                     # Nobody speaks for the entry any more: it looks after itself.
                     when = _expiry_first(x, &x.lives[s])
-                if when >= x.lives[s].rec.last and when < x.lives[s].due:
+                if when >= x.lives[s].rec.last and when < expiry_due_at(x, s):
                     _expiry_set(x, s, when)
             s = table_next(x.index, tag, &at)
     x.engine.n_pokes = 0
@@ -218,8 +272,11 @@ cdef inline void _expiry_price(Expiry* x, Life* l) noexcept nogil:
     cdef double rent = <double>l.size * x.engine.price, b, w
     b = l.cost / rent if rent > 0 else 1e300
     w = engine_window(x.engine, b)
-    l.window = <int64_t>w if w < 4e18 else INT64_MAX
-    l.breakeven = b if 2 <= b < 4e18 else 0
+    # Rounded up: what is promised is at least a quarter.
+    l.window = <float>w if w < 4e18 else <float>9.3e18
+    if <double>l.window < w and w < 4e18:
+        l.window = nextafterf(l.window, <float>1e19)
+    l.breakeven = <float>b if 2 <= b < 4e18 else 0
 
 cdef inline int64_t _expiry_first(Expiry* x, Life* l) noexcept nogil:
     """When to look at the entry first, after an access: the engine pokes it earlier if need be."""
@@ -240,18 +297,17 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
     cdef int64_t hash = x.arena.slots[s].hash
     if x.kind == NEVER:
         return
-    l.ceiling = ceiling
-    l.bound = BY_CEILING
+    _set_ceiling(x, s, ceiling)
     if overwrite:
         record_touch(&l.rec, now)
     else:
         record_start(&l.rec, now, 1, 1, 0)
-    l.floor_ = now
+    l.rec.bound = BY_CEILING
     if x.kind == FIXED:
-        l.ceiling = later(now, x.ttl) if later(now, x.ttl) < ceiling else ceiling
-        _expiry_set(x, s, l.ceiling)
+        _set_ceiling(x, s, later(now, x.ttl) if later(now, x.ttl) < ceiling else ceiling)
+        _expiry_set(x, s, INT64_MAX)
     elif x.kind == IDLE:
-        l.bound = BY_IDLE
+        l.rec.bound = BY_IDLE
         _expiry_set(x, s, later(now, x.ttl))
     elif x.kind == ENTRY:
         _expiry_set(x, s, ceiling)
@@ -260,8 +316,9 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
         l.cost = <float>touch.cost
         l.rec.ns = touch.ns
         l.rec.size_class = 0
-        l.floor_ = later(now, x.floor_)
-        l.bound = BY_MIXTURE
+        if x.floors is not NULL:
+            x.floors[s] = later(now, x.floor_)
+        l.rec.bound = BY_MIXTURE
         _expiry_price(x, l)
         _expiry_set(x, s, _expiry_first(x, l))
         _expiry_tell(x, hash, now, STORED, touch)
@@ -273,10 +330,10 @@ cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* tou
     """A request found the entry. `touch` may be NULL."""
     cdef Life* l = &x.lives[s]
     if x.kind == LEARNED:
-        if now - l.rec.last <= l.window:
+        if now - l.rec.last <= life_window(x, l):
             guard_hit(expiry_bank(x, l.rec.ns))
         record_touch(&l.rec, now)
-        l.bound = BY_MIXTURE
+        l.rec.bound = BY_MIXTURE
         if x.ring is NULL:
             if touch is not NULL:
                 l.size = <float>touch.size
@@ -323,10 +380,9 @@ cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexce
     """The entry leaves for another reason: REMOVED by the user or EVICTED."""
     if x.kind == NEVER:
         return
-    wheel_cancel(&x.wheel, s)
-    x.lives[s].due = INT64_MAX
+    _expiry_unset(x, s)
     if x.fresh is not NULL:
-        _expiry_detach(x, &x.lives[s])
+        _expiry_detach(x, s)
     if x.kind == LEARNED:
         _expiry_tell(x, x.arena.slots[s].hash, now, kind, NULL)
         if x.journal is not NULL:
@@ -334,10 +390,10 @@ cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexce
 
 # -- learned validity: see fresh.pxd ----------------------------------------------------
 
-cdef inline void _expiry_detach(Expiry* x, Life* l) noexcept nogil:
-    if l.fresh != NIL:
-        x.fresh.keys[l.fresh].held -= 1
-        l.fresh = NIL
+cdef inline void _expiry_detach(Expiry* x, uint32_t s) noexcept nogil:
+    if x.freshers[s] != NIL:
+        x.fresh.keys[x.freshers[s]].held -= 1
+        x.freshers[s] = NIL
 
 cdef inline void expiry_fresh(Expiry* x, uint32_t s, int64_t now, uint16_t ns, bint declared, bint known,
                               uint64_t digest) noexcept nogil:
@@ -345,41 +401,39 @@ cdef inline void expiry_fresh(Expiry* x, uint32_t s, int64_t now, uint16_t ns, b
 
     declared: the user said how long it is valid, so nothing is learned of it.
     """
-    cdef Life* l = &x.lives[s]
     cdef uint32_t r
     if declared:
-        _expiry_detach(x, l)
+        _expiry_detach(x, s)
         return
     r = fresh_take(x.fresh, x.arena.slots[s].hash)
-    if r != l.fresh:
-        _expiry_detach(x, l)
+    if r != x.freshers[s]:
+        _expiry_detach(x, s)
         if r != NIL:
             x.fresh.keys[r].held += 1
-            l.fresh = r
+            x.freshers[s] = r
     if r != NIL:
         fresh_loaded(x.fresh, r, now, ns, known, digest)
 
 cdef inline void expiry_renew(Expiry* x, uint32_t s, int64_t now, int64_t ceiling) noexcept nogil:
     """The value in slot `s` was reloaded behind the requests' back: no access, but a new ceiling and validity."""
     cdef Life* l = &x.lives[s]
-    l.ceiling = ceiling
-    l.floor_ = later(now, x.floor_)
+    _set_ceiling(x, s, ceiling)
+    if x.floors is not NULL:
+        x.floors[s] = later(now, x.floor_)
     _expiry_price(x, l)
     _expiry_set(x, s, _expiry_first(x, l))
 
 cdef inline int64_t expiry_valid(Expiry* x, uint32_t s) noexcept nogil:
     """Never served from here on: the ceiling, or the end of the learned validity."""
-    cdef Life* l = &x.lives[s]
-    if x.fresh is not NULL and l.fresh != NIL and x.fresh.keys[l.fresh].due < l.ceiling:
-        return x.fresh.keys[l.fresh].due
-    return l.ceiling
+    cdef int64_t at = life_ceiling(x, s)
+    cdef uint32_t r = life_fresh(x, s)
+    return x.fresh.keys[r].due if r != NIL and x.fresh.keys[r].due < at else at
 
 cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) noexcept nogil:
     """Is the entry to be let go by `now`? If so `at` says since when; else its timer is set anew."""
     if not _expiry_over(x, s, now, at):
         return False
-    wheel_cancel(&x.wheel, s)
-    x.lives[s].due = INT64_MAX
+    _expiry_unset(x, s)
     if x.journal is not NULL:
         expiry_note_gone(x, s, at[0])
     return True
@@ -390,20 +444,21 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     cdef Tracker* t
     cdef Guard* bank
     cdef uint32_t r
-    cdef int64_t when = l.due, age, hash
+    cdef int64_t when = expiry_due_at(x, s), ceiling = life_ceiling(x, s), window, age, hash
+    cdef uint32_t known = life_fresh(x, s)
     cdef int j
     if when > now:
         return False
-    if l.ceiling <= when:
-        at[0] = l.ceiling
-        l.bound = BY_CEILING
+    if ceiling <= when:
+        at[0] = ceiling
+        l.rec.bound = BY_CEILING
         return True
-    if x.fresh is not NULL and l.fresh != NIL and x.fresh.keys[l.fresh].due <= now:
-        if not fresh_extends(x.fresh, l.fresh, now):
-            at[0] = x.fresh.keys[l.fresh].due
-            l.bound = BY_FRESHNESS
-            if l.ceiling < at[0]:
-                at[0] = l.ceiling
+    if known != NIL and x.fresh.keys[known].due <= now:
+        if not fresh_extends(x.fresh, known, now):
+            at[0] = x.fresh.keys[known].due
+            l.rec.bound = BY_FRESHNESS
+            if ceiling < at[0]:
+                at[0] = ceiling
             return True
         if x.ring is not NULL:
             # Verdicts on reuse are the thread's.
@@ -412,12 +467,12 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     if x.kind == IDLE:
         if later(l.rec.last, x.ttl) <= now:
             at[0] = later(l.rec.last, x.ttl)
-            if l.ceiling < at[0]:
-                at[0] = l.ceiling
+            if ceiling < at[0]:
+                at[0] = ceiling
             return True
         _expiry_set(x, s, later(l.rec.last, x.ttl))
-        if l.ceiling <= now:
-            at[0] = l.ceiling
+        if ceiling <= now:
+            at[0] = ceiling
             return True
         return False
     if x.kind != LEARNED:
@@ -426,18 +481,19 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     # The ceiling decides over everything once it has passed, even if this timer was earlier.
     if l.breakeven <= 0:
         _expiry_set(x, s, INT64_MAX)
-        return _expiry_over(x, s, now, at) if l.due <= now else False
+        return _expiry_over(x, s, now, at)
     if when < l.rec.last:
         _expiry_set(x, s, _expiry_first(x, l))
-        return _expiry_over(x, s, now, at) if l.due <= now else False
-    if when < l.floor_:
-        l.bound = BY_FLOOR
+        return _expiry_over(x, s, now, at)
+    if when < life_floor(x, s):
+        l.rec.bound = BY_FLOOR
         if x.journal is not NULL:
             _expiry_note_floor(x, s, when)
-        _expiry_set(x, s, l.floor_)
-        return _expiry_over(x, s, now, at) if l.due <= now else False
+        _expiry_set(x, s, life_floor(x, s))
+        return _expiry_over(x, s, now, at)
     hash = x.arena.slots[s].hash
     age = when - l.rec.last
+    window = life_window(x, l)
     r = engine_find(x.engine, hash)
     t = NULL
     if r != NIL:
@@ -447,37 +503,37 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     if t is not NULL:
         j = -1
     else:
-        engine_judge(x.engine, &l.rec, l.breakeven, l.window, age, hash, &judged)
+        engine_judge(x.engine, &l.rec, l.breakeven, window, age, hash, &judged)
         t = &judged
         j = bin_of(age)
     if t.hold:
-        l.bound = BY_MIXTURE
+        l.rec.bound = BY_MIXTURE
         if j < 0:
             # The engine follows this key and will say when to look again.
             _expiry_set(x, s, INT64_MAX)
         else:
             _expiry_set(x, s, later(l.rec.last, edge(j + 1)))
-        return _expiry_over(x, s, now, at) if l.due <= now else False
-    if age <= l.window:
+        return _expiry_over(x, s, now, at)
+    if age <= window:
         bank = expiry_bank(x, l.rec.ns)
         guard_expire(bank, when)
         if guard_prepare(bank) < 0 or not guard_permits(bank, t.ratio, t.back, l.size):
-            l.bound = BY_GUARD
+            l.rec.bound = BY_GUARD
             if x.journal is not NULL:
                 _expiry_note_verdict(x, s, when, t, j < 0, True)
             # Held to the end of its window, or until credit is there at the next look.
-            when = later(later(l.rec.last, l.window), 1)
+            when = later(later(l.rec.last, window), 1)
             if j >= 0 and later(l.rec.last, edge(j + 1)) < when:
                 when = later(l.rec.last, edge(j + 1))
             _expiry_set(x, s, when)
-            return _expiry_over(x, s, now, at) if l.due <= now else False
+            return _expiry_over(x, s, now, at)
         # A request from the ceiling on, or the end of its validity, would not have found the entry anyway.
-        x.until = later(l.rec.last, l.window)
+        x.until = later(l.rec.last, window)
         if x.until >= expiry_valid(x, s):
             x.until = expiry_valid(x, s) - 1
         guard_record(bank, hash, x.until, t.back)
         x.early += 1
-    l.bound = BY_MIXTURE
+    l.rec.bound = BY_MIXTURE
     if x.journal is not NULL:
         _expiry_note_verdict(x, s, when, t, j < 0, False)
     at[0] = when
@@ -486,7 +542,9 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
 cdef inline int expiry_learn_fresh(Expiry* x, double p, uint64_t seed, uint32_t most) noexcept nogil:
     """Learn validities from here on, for a budget of p of all reads; -1 when memory is out."""
     x.fresh = <Fresh*>malloc(sizeof(Fresh))
-    return -1 if x.fresh is NULL else fresh_init(x.fresh, p, seed, most)
+    if x.fresh is NULL or fresh_init(x.fresh, p, seed, most) < 0:
+        return -1
+    return _expiry_fresh_room(x, x.cap if x.cap else 1)
 
 cdef inline uint32_t expiry_due(Expiry* x, int64_t now, int64_t* at, int* budget) noexcept nogil:
     """The next slot to let go by `now`, with the time since when; NIL when there is none.
@@ -534,7 +592,13 @@ cdef inline void expiry_free(Expiry* x) noexcept nogil:
     cdef uint32_t i
     wheel_free(&x.wheel)
     free(x.lives)
+    free(x.ceilings)
+    free(x.floors)
+    free(x.freshers)
     x.lives = NULL
+    x.ceilings = NULL
+    x.floors = NULL
+    x.freshers = NULL
     if x.fresh is not NULL:
         fresh_free(x.fresh)
         free(x.fresh)
@@ -563,7 +627,7 @@ cdef inline bint expiry_portrait(Expiry* x, uint32_t s, int64_t now, const Touch
     memset(t, 0, sizeof(Tracker))
     if l.breakeven <= 0:
         return False
-    engine_judge(x.engine, &l.rec, l.breakeven, l.window, now - l.rec.last, hash, t)
+    engine_judge(x.engine, &l.rec, l.breakeven, life_window(x, l), now - l.rec.last, hash, t)
     if touch is not NULL:
         t.touch = touch[0]
     elif r != NIL:
@@ -589,8 +653,8 @@ cdef inline void _expiry_note_access(Expiry* x, uint32_t s, int64_t now, const T
     if r == NIL:
         return
     d = &j.decisions[r]
-    d.window = l.window
-    d.ceiling = l.ceiling
+    d.window = life_window(x, l)
+    d.ceiling = life_ceiling(x, s)
     d.breakeven = l.breakeven
     # Money is counted at the price that was stated: pressure on capacity changes decisions, not what memory costs.
     d.price = x.engine.stated if x.engine.stated > 0 else x.engine.price
@@ -599,8 +663,8 @@ cdef inline void _expiry_note_access(Expiry* x, uint32_t s, int64_t now, const T
     d.ns = l.rec.ns
     d.count = l.rec.count
     horizon = HORIZON * <double>l.cost / (<double>l.size * d.price) if l.breakeven > 0 else IDLE_HORIZON * 1e9
-    if l.breakeven > 0 and <double>l.window > horizon:
-        horizon = <double>l.window      # so that what is premature is always seen
+    if l.breakeven > 0 and <double>d.window > horizon:
+        horizon = <double>d.window      # so that what is premature is always seen
     d.horizon = <int64_t>horizon if horizon < 4e18 else INT64_MAX
     d.bound = BY_NOTHING
     if l.breakeven > 0:
@@ -640,9 +704,9 @@ cdef inline void expiry_note_gone(Expiry* x, uint32_t s, int64_t at) noexcept no
     if r == NIL:
         return
     d = &x.journal.decisions[r]
-    bound = x.lives[s].bound
+    bound = x.lives[s].rec.bound
     if bound != BY_CEILING:
-        if d.floored != INT64_MAX and at == x.lives[s].floor_:
+        if d.floored != INT64_MAX and at == life_floor(x, s):
             bound = BY_FLOOR
         elif d.refused != INT64_MAX:
             bound = BY_GUARD

@@ -7,6 +7,8 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from attic cimport (Attic as c_Attic, attic_bytes, attic_drop, attic_find, attic_free, attic_init, attic_put, attic_sound,
+                    dithered as c_dithered, level as c_level, memoir, memoir_cells, memoir_over, memoir_record)
 from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
 from engine cimport Engine, engine_event, engine_free, engine_init, engine_prior, engine_step
 from flat cimport FEATURES, GROUPS, Line, Tree, TreeNode, in_scope as c_in_scope, line_hazards as c_line_hazards, \
@@ -16,6 +18,7 @@ from hazard cimport Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW as _WINDOW, o
 from stack cimport (BUCKETS, SIDES, SPAN, STAGES, Side, Stack, TERMS, side_learn, stack_init, stack_mix, stack_terms,
                     stage_of)
 from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_init
+from record cimport Record
 from ring cimport STORED, Touch
 
 NB = _NB
@@ -88,7 +91,7 @@ def ladder(double alpha, ratios):
     return out
 
 def draws(uint64_t seed, int64_t hash, times):
-    """(salt, serial) of the wait after each store of a key, which breaks even after 1e9 ns and is forgotten 8e9 ns later."""
+    """(salt, serial) of the wait after each store of a key, which breaks even after 1e9 ns and is packed away 3e9 ns later."""
     cdef Engine g
     cdef Touch touch
     cdef uint32_t s
@@ -210,3 +213,65 @@ def within_reach(const float[::1] x, const float[::1] low, const float[::1] high
     import numpy
     cdef float[::1] out = numpy.zeros(FEATURES, numpy.float32)
     return numpy.asarray(out) if c_within_reach(&x[0], &low[0], &high[0], &out[0]) else None
+
+cdef class Attic:
+    """The attic, by the hashes of its keys."""
+    cdef c_Attic a
+
+    def __cinit__(self, uint32_t most):
+        if attic_init(&self.a, most) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        attic_free(&self.a)
+
+    def __len__(self):
+        return self.a.n
+
+    def put(self, int64_t hash, int64_t now, *, int64_t last, uint32_t born=0, int ns=0, int gap1=0, int gap2=0, int count=1,
+            float size=1, float cost=1, decayed=(1.0, 1.0), key=None, int base=0, double price=1e-9):
+        """key: WINDOW of (p, q, n) from bin `base`, or None."""
+        cdef Record rec
+        cdef KeyCell cells_
+        cdef float fading[2]
+        memset(&rec, 0, sizeof(rec))
+        memset(&cells_, 0, sizeof(cells_))
+        rec.last, rec.born, rec.ns, rec.gap1, rec.gap2, rec.count = last, born, ns, gap1, gap2, count
+        fading[0], fading[1] = decayed
+        if key is not None:
+            cells_.base = base
+            for i, (p, q, n) in enumerate(key):
+                cells_.p[i], cells_.q[i], cells_.n[i] = <int>(p * 65535 + 0.5), <int>(q * 65535 + 0.5), n
+        return attic_put(&self.a, hash, &rec, size, cost, fading, &cells_ if key is not None else NULL, now, price)
+
+    def get(self, int64_t hash, int64_t now, double price=1e-9):
+        """What is remembered of a key, or None."""
+        cdef uint32_t r = attic_find(&self.a, hash)
+        cdef Record rec
+        cdef KeyCell key
+        cdef float size, cost
+        cdef float decayed[2]
+        cdef bint has
+        if r == 0 or memoir_over(memoir(&self.a, r), now, price):
+            return None
+        memoir_record(memoir(&self.a, r), now, &rec, &size, &cost, decayed)
+        has = memoir_cells(memoir(&self.a, r), &key)
+        return {"last": rec.last, "born": rec.born, "ns": rec.ns, "gap1": rec.gap1, "gap2": rec.gap2, "count": rec.count,
+                "size": size, "cost": cost, "decayed": (decayed[0], decayed[1]), "base": key.base,
+                "key": [(key.p[i] / 65535.0, key.q[i] / 65535.0, key.n[i]) for i in range(_WINDOW)] if has else None}
+
+    def drop(self, int64_t hash):
+        cdef uint32_t r = attic_find(&self.a, hash)
+        if r:
+            attic_drop(&self.a, r)
+        return r != 0
+
+    def bytes(self):
+        return attic_bytes(&self.a)
+
+    def sound(self):
+        return attic_sound(&self.a)
+
+def dithered(double x, int kind, double noise):
+    """The level that `x` is rounded to."""
+    return c_level(c_dithered(x, kind, noise), kind)

@@ -15,7 +15,7 @@ cdef struct Record:
     uint8_t count       # accesses: exact up to 15, then 16 classes to the octave
     uint8_t size_class  # octave of the size
     uint8_t cost_class  # octave of the miss cost, offset by 64
-    uint8_t held        # 1 while the entry is in the cache
+    uint8_t bound       # of an entry: what decided how long it is held; see expiry.pxd
 
 cdef inline uint8_t count_up(uint8_t c, uint32_t noise) noexcept nogil:
     """Morris' counter above 15: one step in 2**k on average (CACM 1978)."""
@@ -61,7 +61,7 @@ cdef inline void record_start(Record* r, int64_t now, double size, double cost, 
     r.ns = ns
     r.size_class = <uint8_t>octave(size)
     r.cost_class = <uint8_t>octave(cost)
-    r.held = 1
+    r.bound = 0
 
 cdef inline void record_touch(Record* r, int64_t now) noexcept nogil:
     r.gap2 = r.gap1

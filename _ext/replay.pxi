@@ -146,11 +146,12 @@ cdef class ExpiryReplay:
         if self.slot_of is NULL or self.key_of is NULL or self.since is NULL or self.held_size is NULL \
                 or self.held_version is NULL or self.staled is NULL or arena_init(&self.arena, n_keys + 2) < 0 \
                 or table_init(&self.table, n_keys + 2) < 0 \
-                or expiry_init(&self.x, kind, to_ns(now), &self.arena, &self.table) < 0 \
-                or expiry_reserve(&self.x, self.arena.cap) < 0:
+                or expiry_init(&self.x, kind, to_ns(now), &self.arena, &self.table) < 0:
             raise MemoryError
         self.x.ttl = to_ns(ttl)
         self.x.floor_ = to_ns(floor)
+        if expiry_reserve(&self.x, self.arena.cap) < 0:
+            raise MemoryError
         if kind == LEARNED:
             if brain is None:
                 raise ValueError("brain: a learned expiry needs one")
@@ -232,8 +233,8 @@ cdef class ExpiryReplay:
                         if version is not None and self.held_version[s] != version[i]:
                             self.stale_hits += 1
                         verdict = SERVE
-                        if self.x.fresh is not NULL and self.x.lives[s].fresh != NIL:
-                            verdict = fresh_read(self.x.fresh, self.x.lives[s].fresh, now, 0)
+                        if life_fresh(&self.x, s) != NIL:
+                            verdict = fresh_read(self.x.fresh, self.x.freshers[s], now, 0)
                         expiry_hit(&self.x, s, now, &touch)
                         if verdict != SERVE:
                             self.refreshes += 1
@@ -282,7 +283,7 @@ cdef class ExpiryReplay:
 
     cdef void _let_go_if_due(self, uint32_t s, int64_t now) noexcept nogil:
         cdef int64_t at
-        if now >= self.x.lives[s].due and expiry_gone(&self.x, s, now, &at):
+        if now >= expiry_due_at(&self.x, s) and expiry_gone(&self.x, s, now, &at):
             expiry_end(&self.x, s, at, EVICTED)
             self._remove(s, at)
 
@@ -294,8 +295,8 @@ cdef class ExpiryReplay:
     cdef void _remove(self, uint32_t s, int64_t at) noexcept nogil:
         self.hold_cost += <double>(at - self.since[s]) * 1e-9 * self.held_size[s] * self.price
         if self.x.fresh is not NULL:
-            self.staled[self.key_of[s]] = self.x.lives[s].bound == BY_FRESHNESS
-            _expiry_detach(&self.x, &self.x.lives[s])
+            self.staled[self.key_of[s]] = self.x.lives[s].rec.bound == BY_FRESHNESS
+            _expiry_detach(&self.x, s)
         table_remove(&self.table, self.arena.slots[s].hash, s)
         self.slot_of[self.key_of[s]] = NIL
         arena_give(&self.arena, s)

@@ -142,67 +142,101 @@ cdef void _weigh_all(Engine* g) noexcept:
             for b in range(COUNTS):
                 _weigh(&g.namespaces[i].hedges[b], g.prior, &g.everywhere)
 
-cdef void _save_key(Engine* g, uint32_t s, int64_t now, SavedKey* out) noexcept:
-    cdef Tracker* t = &g.trackers[s]
+cdef void _save_history(int64_t hash, const Record* rec, float size, float cost, const float* decayed, const KeyCell* key,
+                        int64_t now, SavedKey* out) noexcept:
     cdef int i
     memset(out, 0, sizeof(SavedKey))
-    out.hash = g.arena.slots[s].hash
-    out.idle = <double>(now - t.rec.last) / 1e9 if now > t.rec.last else 0.0
-    out.age = <double>(<uint32_t>((now >> 24) - t.rec.born)) * 0.016777216
-    out.size = t.size
-    out.cost = t.cost
-    out.namespace_ = t.rec.ns
-    out.gap1, out.gap2, out.count, out.base = t.rec.gap1, t.rec.gap2, t.rec.count, t.key.base
+    out.hash = hash
+    out.idle = <double>(now - rec.last) / 1e9 if now > rec.last else 0.0
+    out.age = <double>(<uint32_t>((now >> 24) - rec.born)) * 0.016777216
+    out.size = size
+    out.cost = cost
+    out.namespace_ = rec.ns
+    out.gap1, out.gap2, out.count, out.base = rec.gap1, rec.gap2, rec.count, key.base
     for i in range(KEY_BINS):
-        out.p[i] = <float>(t.key.p[i] / 65535.0)
-        out.q[i] = <float>(t.key.q[i] / 65535.0)
-        out.n[i] = t.key.n[i]
-    out.decayed = t.decayed
+        out.p[i] = <float>(key.p[i] / 65535.0)
+        out.q[i] = <float>(key.q[i] / 65535.0)
+        out.n[i] = key.n[i]
+    out.decayed[0], out.decayed[1] = decayed[0], decayed[1]
+
+cdef void _save_key(Engine* g, uint32_t s, int64_t now, SavedKey* out) noexcept:
+    cdef Tracker* t = &g.trackers[s]
+    _save_history(g.arena.slots[s].hash, &t.rec, t.size, t.cost, t.decayed, t.key, now, out)
     out.serial = t.serial
+
+cdef bint _save_memoir(Engine* g, uint32_t r, int64_t now, SavedKey* out) noexcept:
+    """A key of the attic; False, and nothing is written, where it has no history of its own or is forgotten."""
+    cdef Memoir* m = memoir(&g.attic, r)
+    cdef Record rec
+    cdef KeyCell key
+    cdef float size, cost
+    cdef float decayed[2]
+    if m.count < 2 or memoir_over(m, now, g.price):
+        return False
+    memoir_record(m, now, &rec, &size, &cost, decayed)
+    memoir_cells(m, &key)
+    _save_history(m.hash, &rec, size, cost, decayed, &key, now, out)
+    return True
 
 cdef bint _restore_key(Engine* g, int64_t now, const SavedKey* key) noexcept:
     """A key as it was when it was last asked for; False when there is no room, or no reason, to follow it."""
     cdef uint32_t s = engine_find(g, key.hash)
-    cdef bint fresh = s == NIL
+    cdef Record rec
     cdef Tracker* t
+    cdef KeyCell cells
     cdef int i
-    cdef double breakeven, until = 9e18
-    if fresh:
+    cdef int64_t waits = INT64_MAX      # how long a wait of this key lasts
+    cdef double breakeven
+    memset(&cells, 0, sizeof(KeyCell))
+    cells.base = key.base
+    for i in range(KEY_BINS):
+        cells.p[i] = <uint16_t>(key.p[i] * 65535 + 0.5)
+        cells.q[i] = <uint16_t>(key.q[i] * 65535 + 0.5)
+        cells.n[i] = <uint8_t>(key.n[i] if key.n[i] < g.key_limit else g.key_limit)
+    if s == NIL:
+        memset(&rec, 0, sizeof(Record))
+        rec.last = now - <int64_t>(key.idle * 1e9 + 0.5)
+        rec.born = <uint32_t>(now >> 24) - <uint32_t>(key.age / 0.016777216 + 0.5)
+        rec.gap1, rec.gap2, rec.count, rec.ns = key.gap1, key.gap2, key.count, <uint16_t>key.namespace_
+        rec.size_class = <uint8_t>octave(key.size)
+        rec.cost_class = <uint8_t>octave(key.cost)
         breakeven = key.cost / (key.size * g.price) if g.price > 0 and key.size > 0 else 0
         if breakeven > 0:
-            # As long as the engine itself would have kept it.
-            until = <double>now - key.idle * 1e9 + 8 * breakeven
-            if until <= now:
+            # As the engine itself would have it: followed for as long as a wait lasts, then remembered.
+            if breakeven < 4e18:
+                waits = edge(bin_of(<int64_t>breakeven) + 3)
+            if key.idle * 1e9 > REMEMBER * breakeven or not engine_follows(g, key.hash):
                 return False
+        s = attic_find(&g.attic, key.hash)
+        if s != NIL:
+            if memoir_idle(memoir(&g.attic, s), now) <= now - rec.last:
+                return False            # what is known here is the newer
+            attic_drop(&g.attic, s)
+        if now - rec.last > waits:
+            if g.attic.n >= g.attic.most:
+                return False            # never at the price of keys that are there
+            return attic_put(&g.attic, key.hash, &rec, key.size, key.cost, key.decayed, &cells, now, g.price)
         if g.arena.n >= g.capacity:
-            return False            # never at the price of keys that are there
+            return False
         s = _engine_take(g, key.hash)
         if s == NIL:
             return False
         t = &g.trackers[s]
-        t.rec.last = now - <int64_t>(key.idle * 1e9 + 0.5)
-        t.rec.born = <uint32_t>(now >> 24) - <uint32_t>(key.age / 0.016777216 + 0.5)
-        t.rec.gap1, t.rec.gap2, t.rec.count, t.rec.ns = key.gap1, key.gap2, key.count, <uint16_t>key.namespace_
-        t.rec.size_class = <uint8_t>octave(key.size)
-        t.rec.cost_class = <uint8_t>octave(key.cost)
+        t.rec = rec
         t.size = key.size
         t.cost = key.cost
         t.breakeven = breakeven         # what the decayed counts fade by
         t.decayed = key.decayed
         t.serial = key.serial
         # No wait is open: what passed while nobody looked teaches nothing.
-        if until < 9e18:
-            wheel_schedule(&g.wheel, s, <int64_t>until)
+        if waits < INT64_MAX - now:
+            wheel_schedule(&g.wheel, s, rec.last + waits)
     t = &g.trackers[s]
     if t.key is NULL:
-        t.key = <KeyCell*>calloc(1, sizeof(KeyCell))
+        t.key = <KeyCell*>malloc(sizeof(KeyCell))
         if t.key is NULL:
             return False
-    t.key.base = key.base
-    for i in range(KEY_BINS):
-        t.key.p[i] = <uint16_t>(key.p[i] * 65535 + 0.5)
-        t.key.q[i] = <uint16_t>(key.q[i] * 65535 + 0.5)
-        t.key.n[i] = <uint8_t>(key.n[i] if key.n[i] < g.key_limit else g.key_limit)
+    t.key[0] = cells
     return True
 
 # -- learned validity: beliefs about change, not the books of a budget ------------------------

@@ -297,22 +297,22 @@ cdef class Store:
         if s == NIL:
             self._missed(key, h, now, touch)
             return _MISSING
-        if self.x.kind != NEVER and now >= self.x.lives[s].due and self._may_go(<uint32_t>s, now):
+        if self.x.kind != NEVER and now >= expiry_due_at(&self.x, <uint32_t>s) and self._may_go(<uint32_t>s, now):
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
                 self._missed(key, h, now, touch)
                 return _MISSING
-        if self.x.fresh is not NULL and self.x.lives[s].fresh != NIL:
-            verdict = fresh_read(self.x.fresh, self.x.lives[s].fresh, now, self._load_seconds(<uint32_t>s) if loads else 0)
+        if life_fresh(&self.x, <uint32_t>s) != NIL:
+            verdict = fresh_read(self.x.fresh, self.x.freshers[s], now, self._load_seconds(<uint32_t>s) if loads else 0)
             self.wanted = loads and verdict != SERVE
             if verdict == AUDIT and not loads:
                 # Whoever gets nothing asks the origin: that is the audit.
-                fresh_sent(self.x.fresh, self.x.lives[s].fresh)
+                fresh_sent(self.x.fresh, self.x.freshers[s])
                 self._take(<uint32_t>s, C_EXPIRED, now)
                 self._missed(key, h, now, touch)
                 return _MISSING
             if verdict == REFRESH and not loads:
-                fresh_refused(self.x.fresh, self.x.lives[s].fresh)
+                fresh_refused(self.x.fresh, self.x.freshers[s])
         value = <object>PyList_GET_ITEM(self._values, s)
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
         self.hits += 1
@@ -333,7 +333,7 @@ cdef class Store:
         if self.x.kind == LEARNED and self.x.ring is NULL:
             self._due(now)
         s = self._find(key, h)
-        if s != NIL and self.x.kind != NEVER and now >= self.x.lives[s].due and self._may_go(<uint32_t>s, now):
+        if s != NIL and self.x.kind != NEVER and now >= expiry_due_at(&self.x, <uint32_t>s) and self._may_go(<uint32_t>s, now):
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
                 return NIL
@@ -349,10 +349,10 @@ cdef class Store:
             AC_EXPIRE(h, at)
             if self.x.kind != NEVER:
                 expiry_end(&self.x, s, at, EVICTED)
-                if self.spare_ns > 0 and at < self.x.lives[s].ceiling:
+                if self.spare_ns > 0 and at < life_ceiling(&self.x, s):
                     self._spent.append(<object>PyList_GET_ITEM(self._keys, s))
                     self._spent.append(<object>PyList_GET_ITEM(self._values, s))
-                    self._spent.append(min(later(at, self.spare_ns), self.x.lives[s].ceiling))
+                    self._spent.append(min(later(at, self.spare_ns), life_ceiling(&self.x, s)))
                 if self.x.until > -INT64_MAX:
                     self._fresh.append(<object>PyList_GET_ITEM(self._keys, s))
                     self._fresh.append(self.x.until)
@@ -525,7 +525,8 @@ cdef class Store:
         cdef uint32_t cap
         cdef double* more
         if self.arena.free_head == NIL and self.arena.top >= self.arena.cap:
-            cap = self.arena.cap * 2
+            # By a tenth where there are many: what is not used yet must not cost more than the entries.
+            cap = self.arena.cap * 2 if self.arena.cap < 1024 else self.arena.cap + self.arena.cap // 10
             more = <double*>realloc(self.weights, <size_t>cap * sizeof(double))
             if more is NULL:
                 raise MemoryError
@@ -572,6 +573,8 @@ cdef class Store:
         if size > self.limit:
             raise ValueError("value too large")
         self._room()
+        if ceiling < INT64_MAX and expiry_ceilings(&self.x) < 0:
+            raise MemoryError
         if self.x.kind != NEVER and self.x.ring is NULL:    # else the thread lets go: a verdict takes microseconds
             self._due(now)
         early = self.x.kind == LEARNED and self._left_early(key, now)
@@ -649,19 +652,19 @@ cdef class Store:
 
     cdef void _known(self, Touch* touch, Py_hash_t h, Life* life):
         """Fill in a cost that the caller did not give, from what is known of the key."""
-        cdef uint32_t r
+        cdef uint8_t count
+        cdef double cost
         if touch.cost >= 0:
             return
         touch.cost = self.brain.g.miss_cost
-        r = engine_find(self.brain.g, h)
-        if r != NIL and self.brain.g.trackers[r].cost > 0:
-            touch.cost = self.brain.g.trackers[r].cost
+        cost = engine_cost(self.brain.g, h, &count)
+        if cost > 0:
+            touch.cost = cost
         elif life is not NULL:
             touch.cost = life.cost
 
     cdef int _arm(self) except -1:
         """The first entry with a ttl of its own in a cache without expiry."""
-        cdef uint32_t s
         cdef int64_t now
         if self.x.kind != NEVER:
             return 0
@@ -672,9 +675,6 @@ cdef class Store:
             self.x.kind = NEVER
             raise MemoryError
         memset(self.x.lives, 0, self.arena.cap * sizeof(Life))
-        for s in range(self.arena.cap):
-            self.x.lives[s].due = INT64_MAX
-            self.x.lives[s].ceiling = INT64_MAX
         self.timed = True
         return 0
 
@@ -758,7 +758,7 @@ cdef class Store:
         cdef Touch touch
         cdef double weight, lasts = INFINITY
         cdef int64_t now, ceiling
-        cdef uint32_t r
+        cdef uint8_t count
         cdef double old
         cdef Py_hash_t h = PyObject_Hash(key)
         weight = self._size(value) if size is None else self._checked_size(size, "size")
@@ -773,9 +773,8 @@ cdef class Store:
         now = self._maybe_now()
         ceiling = self._ceiling(key, value, to_ns(lasts), now)
         if measured and self.x.kind == LEARNED and touch.cost >= 0:
-            r = engine_find(self.brain.g, h)
-            if r != NIL and self.brain.g.trackers[r].rec.count > 1:
-                old = self.brain.g.trackers[r].cost
+            old = engine_cost(self.brain.g, h, &count)
+            if count > 1:
                 touch.cost = old + 0.3 * (touch.cost - old)
         try:
             if measured and touch.cost >= 0:
@@ -1049,7 +1048,7 @@ cdef class Store:
                     at = later(self.x.lives[s].rec.last, self.x.ttl)
                 if at <= until and at != INT64_MAX:
                     if self.x.journal is not NULL:
-                        self.x.lives[s].bound = BY_CEILING
+                        self.x.lives[s].rec.bound = BY_CEILING
                         expiry_note_gone(&self.x, s, now)
                     self._take(s, C_EXPIRED, at)
         if PyList_GET_SIZE(self._spent):
@@ -1272,7 +1271,7 @@ cdef class Store:
             s = self._held(key, h, now)
         finally:
             self._flush()
-        return s != NIL and self.x.fresh is not NULL and self.x.lives[s].fresh != NIL
+        return s != NIL and life_fresh(&self.x, <uint32_t>s) != NIL
 
     def _explain(self, key):
         """What is known of an entry, as a dict; KeyError when it is not held."""
@@ -1288,6 +1287,7 @@ cdef class Store:
         cdef uint32_t flying = 0
         cdef Guard* bank
         cdef int bins = 0, link = 4, e
+        cdef int64_t ceiling = INT64_MAX, window = 0, floor = 0
         try:
             s = self._held(key, h, now)
             if s == NIL:
@@ -1296,8 +1296,9 @@ cdef class Store:
             size = self.weights[s]
             if self.x.kind != NEVER:
                 l = self.x.lives[s]
-                l.ceiling = expiry_valid(&self.x, s)
+                ceiling = expiry_valid(&self.x, <uint32_t>s)
             if self.x.kind == LEARNED:
+                window, floor = life_window(&self.x, &l), life_floor(&self.x, <uint32_t>s)
                 bank = expiry_bank(&self.x, l.rec.ns)
                 guard_expire(bank, now)
                 credit, flying, lost, protected_ = guard_credit(bank), bank.ghosts.n, bank.lost, bank.protected_
@@ -1314,14 +1315,14 @@ cdef class Store:
         out = {"kind": self.x.kind, "policy": self._policy_name, "size": size}
         if self.x.kind == NEVER:
             return out
-        out.update(idle=(now - l.rec.last) / 1e9, expires_in=INFINITY if l.ceiling == INT64_MAX else (l.ceiling - now) / 1e9,
-                   accesses=l.rec.count, bound=l.bound)
+        out.update(idle=(now - l.rec.last) / 1e9, expires_in=INFINITY if ceiling == INT64_MAX else (ceiling - now) / 1e9,
+                   accesses=l.rec.count, bound=l.rec.bound)
         if self.x.kind == IDLE:
             out["expires_in"] = min(out["expires_in"], (later(l.rec.last, self.x.ttl) - now) / 1e9)
         if self.x.kind != LEARNED:
             return out
-        out.update(cost=l.cost, breakeven=l.breakeven / 1e9, window=INFINITY if l.window == INT64_MAX else l.window / 1e9,
-                   floor_left=max(0.0, (l.floor_ - now) / 1e9), followed=followed,
+        out.update(cost=l.cost, breakeven=l.breakeven / 1e9, window=INFINITY if window == INT64_MAX else window / 1e9,
+                   floor_left=max(0.0, (floor - now) / 1e9) if floor > -INT64_MAX else 0.0, followed=followed,
                    guard={"credit": credit, "in_flight": flying, "premature": lost, "protected": protected_})
         if l.breakeven <= 0:
             return out
@@ -1408,9 +1409,9 @@ cdef class Store:
             if r != s:
                 raise AssertionError("a held slot cannot be found")
             if self.x.kind != NEVER:
-                if self.x.lives[s].due < INT64_MAX and self.x.wheel.timers[s].bucket == 0xFFFF:
+                if expiry_due_at(&self.x, s) < INT64_MAX and self.x.wheel.timers[s].bucket == 0xFFFF:
                     raise AssertionError("an entry with a date has no timer")
-                if self.x.lives[s].due > expiry_valid(&self.x, s):
+                if expiry_due_at(&self.x, s) > expiry_valid(&self.x, s):
                     raise AssertionError("an entry is looked at only after its validity")
         if n != self.arena.n:
             raise AssertionError("slots in use were miscounted")
@@ -1422,6 +1423,8 @@ cdef class Store:
             raise AssertionError("a wheel is damaged")
         if self.x.engine is not NULL and not wheel_sound(&self.x.engine.wheel):
             raise AssertionError("the learner's wheel is damaged")
+        if self.x.engine is not NULL and not attic_sound(&self.x.engine.attic):
+            raise AssertionError("the attic is damaged")
         if self.x.fresh is not NULL and not fresh_sound(self.x.fresh):
             raise AssertionError("the records of change are damaged")
         for i in range(self.x.n_banks + 1):

@@ -24,8 +24,8 @@ cdef enum:
     LEVELS = 11             # 66 bits: from any int64 to any other
     OFF = 0xFFFF            # bucket of a timer that is not scheduled
 
-cdef struct Timer:
-    int64_t when            # nanoseconds
+cdef packed struct Timer:
+    int64_t when            # nanoseconds; INT64_MAX before it is first scheduled
     uint32_t prev
     uint32_t next
     uint16_t bucket         # level * 64 + index, or OFF
@@ -53,6 +53,7 @@ cdef inline int wheel_reserve(Wheel* w, uint32_t cap) noexcept nogil:
         return -1
     for i in range(w.cap, cap):
         more[i].bucket = OFF
+        more[i].when = INT64_MAX
     w.timers = more
     w.cap = cap
     return 0
@@ -163,6 +164,10 @@ cdef inline uint32_t wheel_pop(Wheel* w, int64_t now) noexcept nogil:
     s = w.heads[tick & 63]
     wheel_cancel(w, s)
     return s
+
+cdef inline int64_t wheel_reached(Wheel* w) noexcept nogil:
+    """How far it has been turned, in nanoseconds."""
+    return <int64_t>(<uint64_t>w.base + w.elapsed)
 
 cdef inline int64_t wheel_next(Wheel* w) noexcept nogil:
     """Nanoseconds before which nothing is due; INT64_MAX when nothing is scheduled."""

@@ -211,7 +211,7 @@ def test_each_weight_of_the_stack_is_averaged_by_the_examples_that_had_its_term(
     only = 8 + both.features.index("c")
     mine, whole = (np.array(k.stack["weights"]).reshape(-1, SPACE) for k in (c, both))
     assert np.array(a.stack["seen"]).reshape(-1, SPACE)[:, only].sum() == 0 != mine[0, only]
-    np.testing.assert_array_equal(whole[:, only], mine[:, only])
+    np.testing.assert_allclose(whole[:, only], mine[:, only], rtol=1e-15)
     both = merged([a, b])
     n, m = terms(a, "seen"), terms(b, "seen")
     assert (n > 0).mean() > 0.5 and not np.array_equal(n, m)
@@ -388,7 +388,8 @@ def test_merge_writes_a_file_that_loads(parts, tmp_path) -> None:
     learned, _ = read(tmp_path / "out")
     assert learned is not None
     close(learned, merged(parts))
-    assert Cache.load(tmp_path / "out", None, expiry=SPEC, timer=Clock()).brain.tracked == len(learned.keys)
+    brain = Cache.load(tmp_path / "out", None, expiry=SPEC, timer=Clock()).brain
+    assert brain.tracked > 0 and brain.remembered > 0 and brain.tracked + brain.remembered == len(learned.keys)
     merge(tmp_path / "a", tmp_path / "same")
     (one, _), (other, _) = read(tmp_path / "same"), read(tmp_path / "a")
     assert one is not None and other is not None and one.document() == other.document()

@@ -725,12 +725,12 @@ def test_answer_that_is_no_time_means_hold(name: str) -> None:
     assert desk.books.removals == 0
 
 
-@pytest.mark.parametrize("ttl", [math.nan, math.inf, -math.inf, -1.0, -0.5e-9])
-def test_core_takes_an_answer_that_is_no_time_for_hold(ttl: float) -> None:
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0, -0.5e-9])
+def test_core_takes_an_answer_that_is_no_time_for_hold(seconds: float) -> None:
     """The core does not rely on anybody having looked at the answer before."""
     desk = Desk(0.5, Says(0.0), window=WINDOW / 1e9)
     trainer = desk.cache._trainer
-    trainer.guests[0].ttl = lambda x: ttl
+    trainer.guests[0].seconds = lambda x: seconds
     for key in range(10):
         desk.ask(key)
     desk.wait(WINDOW // 2)
