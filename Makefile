@@ -6,7 +6,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation lint typing clean
+.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -49,6 +49,9 @@ bench-robustness: $(VENV)/installed
 
 bench-ablation: $(VENV)/installed
 	$(RUN) -P bench/ablation.py
+
+bench-overhead: $(VENV)/installed
+	$(RUN) -P bench/overhead.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check adaptcache tests bench

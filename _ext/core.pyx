@@ -31,14 +31,14 @@ from attic cimport (Memoir, REMEMBER, attic_bytes, attic_drop, attic_find, attic
 from bins cimport FIRST, NB, bin_of, edge
 from engine cimport (CODES, COUNTS, Coded, EXAMPLES, Engine, GAPS, HAZARD, LABELS, MAJORITY, MULTIPLE, NAMESPACES,
                      NamespaceState, STATIC, STATICS, TURNS, USER, USERS, Tracker, _engine_take, _engine_thin, code_of,
-                     engine_alarm, engine_cost, engine_distribution, engine_find, engine_follows, engine_free, engine_free_tree, engine_init,
-                     engine_namespace_row, engine_prior, engine_weights, mix64, user_ttl)
-from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight,
+                     engine_alarm, engine_cost, engine_distribution, engine_find, engine_follows, engine_free, engine_free_tree,
+                     engine_init, engine_namespace_row, engine_prior, engine_weights, mix64, user_ttl)
+from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, MOST_SELDOM, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight,
                      expiry_note_gone, expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
                      expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew,
-                     expiry_ceilings, expiry_due_at, expiry_reserve, expiry_valid, later, life_ceiling, life_floor, life_fresh, life_window,
-                     _expiry_detach)
+                     expiry_ceilings, expiry_due_at, expiry_threaded, expiry_reserve, expiry_valid, later, life_ceiling,
+                     life_floor, life_fresh, life_window, _expiry_detach)
 from flat cimport FEATURES, Fork, GROUPS, LEAVES, Line, Rule, Tree, TreeNode, rule_free, rule_seconds
 from fresh cimport (AUDIT, GROUPS_, REFRESH, RISKS, SERVE, Fresh, Fresher, Prior, fresh_bias, fresh_find, fresh_read, fresh_refused,
                     fresh_sent, fresh_share, fresh_sound, fresh_take)

@@ -21,7 +21,7 @@ from bins cimport NB, bin_of, edge
 from flat cimport FEATURES, LEAVES, Line, Rule, Tree, line_hazards, rule_free, rule_seconds, tree_leaf, within_reach
 from hazard cimport (Cell, Chain, HAZARDS, KeyCell, Outlook, WINDOW, cell_learn, key_learn, key_rebase, outlook)
 from hedge cimport EXPERTS, LEADER, Hedge, hedge_close, hedge_forget, hedge_init
-from record cimport Record, count_bucket, record_start, record_touch
+from record cimport Record, count_bucket, count_up, record_start, record_touch
 from stack cimport (BUCKETS, Example, ROWS, SIDES, SPAN, Side, Stack, TERMS, side_learn, stage_of, stack_init, stack_mix,
                     stack_terms)
 from ring cimport APP, EVICTED, MISSED, REMOVED, STORED, Touch
@@ -71,6 +71,7 @@ cdef struct Tracker:
     double scale            # this key's miss cost over the average one
     int64_t window          # protected window, ns
     uint64_t holding        # bit e: expert e would still hold
+    uint64_t at_first       # the same when the wait began
     uint64_t salt           # of this wait: the mixture's threshold
     float back              # predicted probability of a request within the window
     float ratio             # rent saved over risk run
@@ -86,6 +87,7 @@ cdef struct Tracker:
     KeyCell* key
     uint32_t serial         # of the wait
     uint32_t stacked_by     # version of the weights behind `stacked`; 0 = none
+    float at_once           # `tempted` when the wait began
     float tempted           # the largest ratio at which the mixture would have let go within the window
     uint8_t has_line
     uint8_t has_leaf
@@ -180,6 +182,9 @@ cdef struct Engine:
     float score_ratio       # `tempted` of the last protected request: for the guard's ladder
     uint16_t score_ns       # its namespace: for the ladder of its bank
     bint score_ready
+    uint32_t score_again    # protected requests that came at once, and were told together
+    float score_at_once     # their `tempted`
+    double share            # of the weight that held on in the latest verdict
     int only                # >= 0: follow this expert alone (tests and ablations)
 
 cdef inline uint64_t mix64(uint64_t z) noexcept nogil:
@@ -467,13 +472,8 @@ cdef inline void _engine_code(Engine* g, Tracker* t, bint soon) noexcept nogil:
 # -- hazards -------------------------------------------------------------------------------
 
 cdef inline void _engine_chain(Engine* g, Tracker* t, Chain* c) noexcept nogil:
-    cdef int b = count_bucket(t.rec.count), turn = 1
+    cdef int b = count_bucket(t.rec.count), turn = engine_turn(&t.rec)
     cdef NamespaceState* ns = &g.namespaces[t.rec.ns]
-    if t.rec.gap2:
-        if t.rec.gap2 + 1 < t.rec.gap1:
-            turn = 2
-        elif t.rec.gap2 > t.rec.gap1 + 1:
-            turn = 0
     c.everyone = g.everyone
     c.namespace_ = ns.cells if t.rec.ns else NULL
     c.habit = &g.habit[(b * GAPS + t.rec.gap1) * NB]
@@ -663,6 +663,22 @@ cdef inline double* engine_weights(Engine* g, Tracker* t) noexcept nogil:
         return g.counts[b].weight
     return g.everywhere.weight
 
+cdef inline double engine_threshold(uint64_t salt) noexcept nogil:
+    return <double>(salt >> 11) / 9007199254740992.0
+
+cdef inline uint64_t engine_salt(Engine* g, int64_t hash, int64_t last) noexcept nogil:
+    """Of a wait that is not followed."""
+    return mix64(g.salt ^ mix64(<uint64_t>hash) ^ <uint64_t>last)
+
+cdef inline int engine_turn(const Record* rec) noexcept nogil:
+    """Gap 2 against gap 1: 0 longer, 1 alike, 2 shorter."""
+    if rec.gap2:
+        if rec.gap2 + 1 < rec.gap1:
+            return 2
+        if rec.gap2 > rec.gap1 + 1:
+            return 0
+    return 1
+
 cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept nogil:
     """Every expert looks again at a wait that has lasted `start` ns, at the edge of bin `t.bin`."""
     cdef Chain c
@@ -693,8 +709,9 @@ cdef inline void _engine_decide(Engine* g, Tracker* t, double start) noexcept no
     if (t.holding >> MAJORITY) & 1:
         share += w[MAJORITY]
     # A threshold drawn once a wait makes the expected cost the weighted mean of the experts'.
-    threshold = <double>(t.salt >> 11) / 9007199254740992.0
+    threshold = engine_threshold(t.salt)
     t.hold = share > threshold
+    g.share = share
     if g.only >= 0:
         t.hold = (t.holding >> g.only) & 1
     t.back = <float>o.back
@@ -893,6 +910,8 @@ cdef inline void _engine_open(Engine* g, uint32_t s, int64_t now) noexcept nogil
         g.asks[g.ask_head & (ASKS - 1)].wait = <uint32_t>t.salt
         g.ask_head += 1
     _engine_decide(g, t, 0)
+    t.at_first = t.holding
+    t.at_once = t.tempted
     if not t.hold:
         _engine_poke(g, g.arena.slots[s].hash, now)
     wheel_schedule(&g.wheel, s, now + edge(t.base + 1))
@@ -948,6 +967,69 @@ cdef inline void _engine_fade(Tracker* t, int64_t gap) noexcept nogil:
     cdef double lives = gap / t.breakeven if t.breakeven > 0 else 0
     t.decayed[0] = <float>(1 + t.decayed[0] * exp2(-lives))
     t.decayed[1] = <float>(1 + t.decayed[1] * exp2(-0.125 * lives))
+
+cdef inline void engine_again(Engine* g, int64_t hash, int64_t before, uint32_t n) noexcept nogil:
+    """A key was asked for `n` times right after its last event, the last time at `before`, and was answered.
+
+    Those waits are over before their first bin is, so they teach the first bins and charge whoever let go at once; the
+    wait that is open is taken for the one that began at `before`.
+    """
+    cdef uint32_t s = engine_find(g, hash), i
+    cdef Tracker* t
+    cdef Chain c
+    cdef Side* rows[SIDES]
+    cdef Hedge* hedge
+    cdef Hedge* own
+    cdef double rent, loss
+    cdef int64_t age
+    cdef int k, e
+    if s == NIL or n == 0:
+        return
+    t = &g.trackers[s]
+    age = before - t.rec.last
+    if age < 0:
+        age = 0
+    if t.open_:
+        _engine_chain(g, t, &c)
+        _engine_side_rows(g, t, rows)
+        for i in range(n):
+            cell_learn(&c.everyone[t.base], 1, <float>g.limit)
+            if c.namespace_ is not NULL:
+                cell_learn(&c.namespace_[t.base], 1, <float>g.limit)
+            cell_learn(&c.habit[t.base], 1, <float>g.limit)
+            cell_learn(&c.habit2[t.base], 1, <float>g.limit)
+            if c.leaf is not NULL:
+                cell_learn(&c.leaf[t.base], 1, <float>g.limit)
+            if c.key is not NULL:
+                key_learn(c.key, t.base, 1, g.key_limit)
+            if g.stacks:
+                for k in range(SIDES):
+                    if rows[k] is not NULL:
+                        side_learn(&rows[k][t.base & (SPAN - 1)], 1)
+        hedge = &g.counts[count_bucket(t.rec.count)]
+        own = g.namespaces[t.rec.ns].hedges
+        if own is not NULL:
+            own = &own[count_bucket(t.rec.count)]
+        rent = t.scale / t.breakeven * <double>age
+        for e in range(MAJORITY + 1):
+            loss = rent if (t.at_first >> e) & 1 and e > 0 else n * t.scale
+            g.everywhere.round_[e] += loss
+            hedge.round_[e] += loss
+            if own is not NULL:
+                own.round_[e] += loss
+        for i in range(n):
+            _engine_count(g, t)
+        g.score_again = n
+        g.score_at_once = t.at_once
+        g.score_ns = t.rec.ns
+    for i in range(n):
+        t.rec.count = count_up(t.rec.count, <uint32_t>(before >> 7) * <uint32_t>2654435761 + i * <uint32_t>40503 >> 8)
+        t.rec.gap2 = t.rec.gap1
+        t.rec.gap1 = <uint8_t>(1 + bin_of(age // n))
+    _engine_fade(t, age)
+    t.decayed[0] += n - 1
+    t.decayed[1] += n - 1
+    t.rec.last += age
 
 cdef inline uint32_t engine_event(Engine* g, int64_t hash, int64_t now, int kind, const Touch* touch) noexcept nogil:
     """Something happened to a key. Returns its tracker, or NIL when it is not followed.
@@ -1021,7 +1103,7 @@ cdef inline void engine_judge(Engine* g, const Record* rec, double breakeven, in
     t.top = <uint8_t>(at + 3 if at + 3 < NB else NB - 1)
     at = bin_of(age)
     t.bin = <uint8_t>(t.base if at < t.base else (t.top - 1 if at >= t.top else at))
-    t.salt = mix64(g.salt ^ mix64(<uint64_t>hash) ^ <uint64_t>rec.last)
+    t.salt = engine_salt(g, hash, rec.last)
     t.holding = (<uint64_t>1 << (MAJORITY + 1)) - 1
     for e in range(STATICS):
         if static_ttl(g, e) <= age:

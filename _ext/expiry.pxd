@@ -15,14 +15,14 @@ from libc.string cimport memset
 from arena cimport Arena, NIL
 from bins cimport bin_of, edge
 from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, _engine_features, engine_event, engine_find, engine_follows, engine_judge,
-                     engine_step, engine_weights, engine_window)
+                     engine_again, engine_salt, engine_step, engine_threshold, engine_turn, engine_weights, engine_window, mix64)
 from fresh cimport (Fresh, fresh_extends, fresh_free, fresh_loaded, fresh_missed, fresh_find, fresh_init,
                     fresh_take)
 from guard cimport (Guard, _guard_find, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from journal cimport (BY_CAPACITY, Decision, HORIZON, IDLE_HORIZON, Journal, OUT_ASKED, OUT_DELETED, OUT_WRITTEN,
                       journal_begin, journal_find, journal_finish, journal_gone, journal_samples, journal_verdict)
-from record cimport Record, octave, record_start, record_touch
+from record cimport Record, count_bucket, octave, record_start, record_touch
 from ring cimport EVICTED, GOT, MISSED, REMOVED, STORED, Event, Ring, Touch, ring_pop, ring_push
 from table cimport Table, table_first, table_next, tag_of
 from wheel cimport (Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
@@ -51,6 +51,21 @@ cdef struct Life:           # of an entry, beside its timer; what few caches nee
     float size
     float cost
 
+cdef enum:
+    MEMOS = 1024            # contexts whose verdicts are kept for a while; a power of two
+    MEMO_BINS = 24
+    FIRST_LOOK = 7          # bins below break-even at which a thread looks first at an entry that nobody follows
+    MOST_SELDOM = 3
+    BUSY_LOOK = 5           # the same where the entry was asked for since the last look
+    STEP = 2                # bins between its looks
+    IF_NEW = 2              # a touch for a key that the learner does not know
+    SLICES = 512            # of a break-even time: requests within one are told together
+
+cdef struct Memo:           # what the mixture thinks of all entries of one context
+    uint64_t context
+    int64_t until           # good before
+    float share[MEMO_BINS]  # of the weight that holds on, by bin; < 0: not asked yet
+
 cdef struct Expiry:
     int kind
     int64_t ttl             # FIXED, IDLE
@@ -68,6 +83,8 @@ cdef struct Expiry:
     uint32_t n_banks
     Engine* engine          # NULL unless LEARNED
     Ring* ring              # where events go when a learner reads them elsewhere; NULL = learn here
+    Memo* memos             # NULL unless a thread learns
+    int seldom              # octaves by which it looks later at entries that nobody follows, to keep pace: 0 .. MOST_SELDOM
     Fresh* fresh            # NULL unless validities are learned
     uint64_t early          # entries let go within their window
     int64_t until           # end of the window of the entry just let go; -INT64_MAX = it was not
@@ -214,8 +231,9 @@ cdef inline void _expiry_set(Expiry* x, uint32_t s, int64_t when) noexcept nogil
     else:
         wheel_schedule(&x.wheel, s, when)
 
-cdef inline void _expiry_tell(Expiry* x, int64_t hash, int64_t now, int kind, const Touch* touch) noexcept nogil:
-    """The learner hears of it: at once, or through the ring."""
+cdef inline void _expiry_tell(Expiry* x, int64_t hash, int64_t now, int kind, const Touch* touch, uint8_t again=0,
+                              int64_t before=0, const Life* life=NULL) noexcept nogil:
+    """The learner hears of it: at once, or through the ring, with requests that it was not told of."""
     cdef Event* e
     if x.ring is not NULL:
         if not engine_follows(x.engine, hash):
@@ -225,8 +243,17 @@ cdef inline void _expiry_tell(Expiry* x, int64_t hash, int64_t now, int kind, co
         e.now = now
         e.kind = <uint8_t>kind
         e.has_touch = touch is not NULL
+        e.again = again
+        e.before = before
         if touch is not NULL:
             e.touch = touch[0]
+        elif life is not NULL:
+            # Enough to begin with, should the learner not know the key.
+            e.has_touch = IF_NEW
+            e.touch.size = life.size
+            e.touch.cost = life.cost
+            e.touch.ns = life.rec.ns
+            e.touch.n_features = 0
         return
     engine_event(x.engine, hash, now, kind, touch)
     _expiry_heard(x)
@@ -238,6 +265,9 @@ cdef inline void _expiry_heard(Expiry* x) noexcept nogil:
     if x.engine.score_ready:
         x.engine.score_ready = False
         guard_score(expiry_bank(x, x.engine.score_ns), x.engine.score_ratio)
+    while x.engine.score_again:
+        x.engine.score_again -= 1
+        guard_score(expiry_bank(x, x.engine.score_ns), x.engine.score_at_once)
     for i in range(x.engine.n_pokes):
         hash = x.engine.pokes[i].hash
         tag = tag_of(hash)
@@ -260,7 +290,10 @@ cdef inline void expiry_drain(Expiry* x) noexcept nogil:
         e = ring_pop(x.ring)
         if e is NULL:
             return
-        engine_event(x.engine, e.hash, e.now, e.kind, &e.touch if e.has_touch else NULL)
+        if e.again:
+            engine_again(x.engine, e.hash, e.before, e.again)
+        engine_event(x.engine, e.hash, e.now, e.kind,
+                     &e.touch if e.has_touch and (e.has_touch != IF_NEW or engine_find(x.engine, e.hash) == NIL) else NULL)
         _expiry_heard(x)
 
 cdef inline void _expiry_price(Expiry* x, Life* l) noexcept nogil:
@@ -277,6 +310,12 @@ cdef inline void _expiry_price(Expiry* x, Life* l) noexcept nogil:
     if <double>l.window < w and w < 4e18:
         l.window = nextafterf(l.window, <float>1e19)
     l.breakeven = <float>b if 2 <= b < 4e18 else 0
+    l.rec.cost_class = <uint8_t>(octave(b / SLICES) - 64) if b >= SLICES and l.breakeven > 0 else 0
+
+cdef inline int64_t _expiry_snapped(Expiry* x, const Life* l, int64_t when) noexcept nogil:
+    """A little later, at a round time: a timer of many low digits moves through all levels of the wheel."""
+    cdef int64_t mask = (<int64_t>1 << (l.rec.cost_class + 3 if l.rec.cost_class else 0)) - 1
+    return when if when > INT64_MAX - mask or when < x.wheel.base else ((when - x.wheel.base + mask) & ~mask) + x.wheel.base
 
 cdef inline int64_t _expiry_first(Expiry* x, Life* l) noexcept nogil:
     """When to look at the entry first, after an access: the engine pokes it earlier if need be."""
@@ -284,7 +323,39 @@ cdef inline int64_t _expiry_first(Expiry* x, Life* l) noexcept nogil:
     if l.breakeven <= 0:
         return INT64_MAX
     at = bin_of(<int64_t>l.breakeven)
+    if x.memos is not NULL:
+        at += 2 * x.seldom
+        return _expiry_snapped(x, l, later(l.rec.last, edge((at - FIRST_LOOK if at > FIRST_LOOK else 0) + 1)))
     return later(l.rec.last, edge((at - BELOW if at > BELOW else 0) + 1))
+
+cdef inline int64_t _expiry_next(Expiry* x, Life* l, int j) noexcept nogil:
+    """When to look again at an entry that nobody follows, and that is in bin `j`."""
+    if x.memos is not NULL:
+        return _expiry_snapped(x, l, later(l.rec.last, edge(j + STEP)))
+    return later(l.rec.last, edge(j + 1))
+
+cdef inline int expiry_threaded(Expiry* x) noexcept nogil:
+    """A thread learns from here on; -1 when memory is out."""
+    x.memos = <Memo*>calloc(MEMOS, sizeof(Memo))
+    return -1 if x.memos is NULL else 0
+
+cdef inline Memo* _expiry_memo(Expiry* x, Life* l, int64_t now, int* place) noexcept nogil:
+    """The memo of the entry's context, blank if it is new or too old. `place`: the bin that its first share is of.
+
+    With ten thousands of entries that nobody follows, a verdict on each at each look is more than a thread may
+    spend; entries of one context differ in their thresholds only.
+    """
+    cdef int at = bin_of(<int64_t>l.breakeven), i
+    cdef uint64_t context = 1 + (<uint64_t>l.rec.ns << 40 | <uint64_t>at << 32 | <uint64_t>l.rec.gap1 << 16
+                                 | <uint64_t>engine_turn(&l.rec) << 8 | <uint64_t>count_bucket(l.rec.count))
+    cdef Memo* m = &x.memos[mix64(context) & (MEMOS - 1)]
+    place[0] = at - BELOW if at > BELOW else 0
+    if m.context != context or now >= m.until:
+        m.context = context
+        m.until = later(now, <int64_t>(l.breakeven / 64))
+        for i in range(MEMO_BINS):
+            m.share[i] = -1
+    return m
 
 cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceiling, const Touch* touch,
                               bint overwrite) noexcept nogil:
@@ -297,6 +368,8 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
     cdef int64_t hash = x.arena.slots[s].hash
     if x.kind == NEVER:
         return
+    cdef uint8_t again = l.rec.size_class if overwrite and x.kind == LEARNED else 0
+    cdef int64_t before = l.rec.last
     _set_ceiling(x, s, ceiling)
     if overwrite:
         record_touch(&l.rec, now)
@@ -321,7 +394,7 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
         l.rec.bound = BY_MIXTURE
         _expiry_price(x, l)
         _expiry_set(x, s, _expiry_first(x, l))
-        _expiry_tell(x, hash, now, STORED, touch)
+        _expiry_tell(x, hash, now, STORED, touch, again, before)
         if x.journal is not NULL:
             expiry_note_written(x, hash, now)
             _expiry_note_access(x, s, now, touch)
@@ -329,8 +402,11 @@ cdef inline void expiry_begin(Expiry* x, uint32_t s, int64_t now, int64_t ceilin
 cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* touch) noexcept nogil:
     """A request found the entry. `touch` may be NULL."""
     cdef Life* l = &x.lives[s]
+    cdef int64_t before = l.rec.last
+    cdef uint8_t again = 0
+    cdef bint told = True
     if x.kind == LEARNED:
-        if now - l.rec.last <= life_window(x, l):
+        if now - before <= life_window(x, l):
             guard_hit(expiry_bank(x, l.rec.ns))
         record_touch(&l.rec, now)
         l.rec.bound = BY_MIXTURE
@@ -341,7 +417,16 @@ cdef inline void expiry_hit(Expiry* x, uint32_t s, int64_t now, const Touch* tou
                     l.cost = <float>touch.cost
                 l.rec.ns = touch.ns
             _expiry_price(x, l)
-        _expiry_tell(x, x.arena.slots[s].hash, now, GOT, touch)
+        elif (now ^ before) >> l.rec.cost_class == 0 and l.rec.size_class < 255 \
+                and (touch is NULL or (touch.n_features == 0 and touch.ns == l.rec.ns)):
+            # Of a key that is asked for time and again in no time, the learner hears once, with their number.
+            l.rec.size_class += 1
+            told = False
+        else:
+            again = l.rec.size_class
+            l.rec.size_class = 0
+        if told:
+            _expiry_tell(x, x.arena.slots[s].hash, now, GOT, touch, again, before, l)
         if x.journal is not NULL:
             _expiry_note_request(x, x.arena.slots[s].hash, now, True, False)
             _expiry_note_access(x, s, now, touch)
@@ -384,7 +469,8 @@ cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexce
     if x.fresh is not NULL:
         _expiry_detach(x, s)
     if x.kind == LEARNED:
-        _expiry_tell(x, x.arena.slots[s].hash, now, kind, NULL)
+        _expiry_tell(x, x.arena.slots[s].hash, now, kind, NULL, x.lives[s].rec.size_class, x.lives[s].rec.last)
+        x.lives[s].rec.size_class = 0
         if x.journal is not NULL:
             _expiry_note_end(x, x.arena.slots[s].hash, now, kind)
 
@@ -438,6 +524,10 @@ cdef inline bint expiry_gone(Expiry* x, uint32_t s, int64_t now, int64_t* at) no
         expiry_note_gone(x, s, at[0])
     return True
 
+cdef inline bint _expiry_same(const Life* l, const Tracker* t) noexcept nogil:
+    """Does the learner know of the entry's last access, or will it not be told apart from the one that it knows of?"""
+    return t.rec.last == l.rec.last or (l.rec.size_class > 0 and (t.rec.last ^ l.rec.last) >> l.rec.cost_class == 0)
+
 cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) noexcept nogil:
     cdef Life* l = &x.lives[s]
     cdef Tracker judged
@@ -446,6 +536,8 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     cdef uint32_t r
     cdef int64_t when = expiry_due_at(x, s), ceiling = life_ceiling(x, s), window, age, hash
     cdef uint32_t known = life_fresh(x, s)
+    cdef Memo* memo = NULL
+    cdef int i = -1, place = 0
     cdef int j
     if when > now:
         return False
@@ -483,7 +575,9 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         _expiry_set(x, s, INT64_MAX)
         return _expiry_over(x, s, now, at)
     if when < l.rec.last:
-        _expiry_set(x, s, _expiry_first(x, l))
+        # Where a thread looks, it looks less often at what is asked for time and again.
+        _expiry_set(x, s, _expiry_first(x, l) if x.memos is NULL or BUSY_LOOK >= bin_of(<int64_t>l.breakeven) else
+                    _expiry_snapped(x, l, later(l.rec.last, edge(bin_of(<int64_t>l.breakeven) + 2 * x.seldom - BUSY_LOOK + 1))))
         return _expiry_over(x, s, now, at)
     if when < life_floor(x, s):
         l.rec.bound = BY_FLOOR
@@ -498,21 +592,30 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     t = NULL
     if r != NIL:
         t = &x.engine.trackers[r]
-        if t.rec.last != l.rec.last or not (t.open_ or not t.hold):
+        if not _expiry_same(l, t) or not (t.open_ or not t.hold):
             t = NULL
     if t is not NULL:
         j = -1
     else:
-        engine_judge(x.engine, &l.rec, l.breakeven, window, age, hash, &judged)
-        t = &judged
         j = bin_of(age)
+        if x.memos is not NULL and x.engine.only < 0:
+            memo = _expiry_memo(x, l, now, &place)
+            i = j - place
+            if 0 <= i < MEMO_BINS and memo.share[i] > engine_threshold(engine_salt(x.engine, hash, l.rec.last)):
+                l.rec.bound = BY_MIXTURE
+                _expiry_set(x, s, _expiry_next(x, l, j))
+                return _expiry_over(x, s, now, at)
+        engine_judge(x.engine, &l.rec, l.breakeven, window, age, hash, &judged)
+        if memo is not NULL and 0 <= i < MEMO_BINS and edge(judged.top) > age:
+            memo.share[i] = <float>x.engine.share
+        t = &judged
     if t.hold:
         l.rec.bound = BY_MIXTURE
         if j < 0:
             # The engine follows this key and will say when to look again.
             _expiry_set(x, s, INT64_MAX)
         else:
-            _expiry_set(x, s, later(l.rec.last, edge(j + 1)))
+            _expiry_set(x, s, _expiry_next(x, l, j))
         return _expiry_over(x, s, now, at)
     if age <= window:
         bank = expiry_bank(x, l.rec.ns)
@@ -523,8 +626,8 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
                 _expiry_note_verdict(x, s, when, t, j < 0, True)
             # Held to the end of its window, or until credit is there at the next look.
             when = later(later(l.rec.last, window), 1)
-            if j >= 0 and later(l.rec.last, edge(j + 1)) < when:
-                when = later(l.rec.last, edge(j + 1))
+            if j >= 0 and _expiry_next(x, l, j) < when:
+                when = _expiry_next(x, l, j)
             _expiry_set(x, s, when)
             return _expiry_over(x, s, now, at)
         # A request from the ceiling on, or the end of its validity, would not have found the entry anyway.
@@ -595,6 +698,8 @@ cdef inline void expiry_free(Expiry* x) noexcept nogil:
     free(x.ceilings)
     free(x.floors)
     free(x.freshers)
+    free(x.memos)
+    x.memos = NULL
     x.lives = NULL
     x.ceilings = NULL
     x.floors = NULL
@@ -621,7 +726,7 @@ cdef inline bint expiry_portrait(Expiry* x, uint32_t s, int64_t now, const Touch
     cdef Life* l = &x.lives[s]
     cdef int64_t hash = x.arena.slots[s].hash
     cdef uint32_t r = engine_find(x.engine, hash)
-    if r != NIL and (l.breakeven <= 0 or x.engine.trackers[r].rec.last == l.rec.last):
+    if r != NIL and (l.breakeven <= 0 or _expiry_same(l, &x.engine.trackers[r])):
         t[0] = x.engine.trackers[r]
         return True
     memset(t, 0, sizeof(Tracker))

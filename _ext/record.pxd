@@ -13,8 +13,8 @@ cdef struct Record:
     uint8_t gap1        # 1 + bin of the latest gap between two accesses, 0 = unknown
     uint8_t gap2        # the gap before it
     uint8_t count       # accesses: exact up to 15, then 16 classes to the octave
-    uint8_t size_class  # octave of the size
-    uint8_t cost_class  # octave of the miss cost, offset by 64
+    uint8_t size_class  # octave of the size; of an entry, requests that the learner has not been told of
+    uint8_t cost_class  # octave of the miss cost, offset by 64; of an entry, the time in which they are told once, as a shift
     uint8_t bound       # of an entry: what decided how long it is held; see expiry.pxd
 
 cdef inline uint8_t count_up(uint8_t c, uint32_t noise) noexcept nogil:

@@ -27,8 +27,10 @@ cdef struct Touch:
 cdef struct Event:
     int64_t hash
     int64_t now
+    int64_t before          # of `again` requests since the last event of the key, when the latest came
     uint8_t kind
     uint8_t has_touch
+    uint8_t again           # requests that were answered and not told one by one
     Touch touch
 
 cdef struct Ring:

@@ -22,6 +22,7 @@ cdef enum:
     C_CLEARED = 4
 
 cdef enum:
+    LEAST_FOLLOWED = 256            # keys: a learner that is behind does not thin them further
     SPARES = 1024                   # last good values kept for the time that loads fail
 
 cdef inline bint _same_items(PyObject* a, PyObject* b) noexcept:
@@ -76,7 +77,8 @@ cdef class Store:
     cdef readonly tuple _bank_labels
     cdef double shadow_age          # idle time of what is evicted, ns
     cdef int64_t last_eviction
-    cdef uint64_t lost_seen         # events that the ring had lost when last looked at
+    cdef uint64_t lost_seen         # events that the ring had lost, and had been told, when last looked at
+    cdef uint64_t told_seen
     cdef uint32_t leisure           # looks since the learner was last behind
     cdef object _write_log          # takes finished decisions to disk; None = nobody does
     cdef uint64_t hits, misses, inserts, evictions, expirations
@@ -165,7 +167,7 @@ cdef class Store:
                 if expiry_learn_fresh(&self.x, stale, seed, max_keys) < 0:
                     raise MemoryError
             if threaded:
-                if ring_init(&self.ring, 8192) < 0:
+                if ring_init(&self.ring, 8192) < 0 or expiry_threaded(&self.x) < 0:
                     raise MemoryError
                 self.x.ring = &self.ring
         if expiry_reserve(&self.x, self.arena.cap) < 0:
@@ -1201,19 +1203,35 @@ cdef class Store:
         return more
 
     def _pace(self, bint slower):
-        """Follow half as many keys, or when there is leisure twice as many again."""
+        """Follow half as many keys, or an eighth, or look less often at the entries of the others; with leisure, back again."""
         cdef Engine* g
+        cdef uint64_t told, lost, read
         if self.x.ring is NULL:
             return
         g = self.brain.g
-        if slower or self.ring.lost != self.lost_seen:
-            self.lost_seen = self.ring.lost
+        told, lost = self.ring.head - self.told_seen, self.ring.lost - self.lost_seen
+        self.told_seen, self.lost_seen = self.ring.head, self.ring.lost
+        read = told - lost if told > lost else 0
+        if slower and not lost and g.arena.n <= LEAST_FOLLOWED:
+            # Fewer would teach nothing worth the name: what is left are verdicts on entries of keys that are not followed.
             self.leisure = 0
-            if g.sample > <uint64_t>1 << 48:
+            if self.x.seldom < MOST_SELDOM:
+                self.x.seldom += 1
+        elif slower or lost:
+            self.leisure = 0
+            for _ in range(3):
+                if g.sample <= <uint64_t>1 << 48:
+                    break
                 _engine_thin(g)
+                told >>= 1
+                if told <= read:        # what was read would have been all
+                    break
         else:
             self.leisure += 1
-            if self.leisure >= 30 and g.sample < <uint64_t>0xFFFFFFFFFFFFFFFF and g.arena.n < g.capacity // 2:
+            if self.leisure >= 30 and self.x.seldom > 0:
+                self.leisure = 0
+                self.x.seldom -= 1
+            elif self.leisure >= 30 and g.sample < <uint64_t>0xFFFFFFFFFFFFFFFF and g.arena.n < g.capacity // 2:
                 self.leisure = 0
                 g.sample = (g.sample << 1) | 1
 

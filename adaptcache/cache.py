@@ -34,7 +34,7 @@ from adaptcache.explain import Explanation, explanation
 from adaptcache.flights import MISSING, Flights
 from adaptcache.learn import experts
 from adaptcache.learn.knowledge import Knowledge, gather
-from adaptcache.learn.trainer import ROUND, Trainer
+from adaptcache.learn.trainer import ROUND, SHORT, Trainer
 from adaptcache.learn.worker import WORKER
 from adaptcache.refresh import Digest, Refresher
 from adaptcache.removal import CAUSES, Cause
@@ -283,9 +283,9 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         return self._learn(128)
 
     def _train(self) -> None:
-        """One step of training models, for the worker."""
+        """One short step of training models, for the worker."""
         if self._trainer is not None:
-            self._trainer.step(*self._books())
+            self._trainer.step(*self._books(), most=SHORT)
 
     def _forked(self) -> None:
         """In a forked child: whoever held the lock is not here."""

@@ -18,9 +18,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from adaptcache import Cache, Cause, Learned
+from adaptcache import Cache, Cause, Learned, _core
 from adaptcache.learn.worker import WORKER, Worker
 
 PATIENCE = 30.0
@@ -432,8 +433,11 @@ class Hangs:
         inside.set()
         threading.Event().wait()
 cache = new(predictors=(Hangs(),))
-cache[1] = 1
-assert inside.wait(30)
+for key in range(6_000):        # a question about a wait that is over is not asked any more
+    cache[key] = key
+    if inside.wait(0.005):
+        break
+assert inside.is_set()
 """)
     assert took < 15
 
@@ -557,6 +561,106 @@ def test_learner_that_falls_behind_follows_fewer_keys_and_loses_no_more_events()
     while cache._learn(512):
         pass
     assert len(cache) == 0, "keys that nobody follows are let go all the same"
+
+
+def told(**more: Any) -> tuple[Cache, list[float]]:
+    """A cache whose worker is the test, and its clock; entries break even after 100 seconds."""
+    now = [1000.0]
+    cache = Cache(None, expiry=Learned(memory_price=0.01, seed=4, **more), timer=lambda: now[0])
+    WORKER.discard(cache)
+    return cache, now
+
+
+def read(cache: Cache) -> None:
+    while cache._learn(512):
+        pass
+
+
+def test_requests_of_a_hot_key_are_told_together_and_all_of_them_count() -> None:
+    """The learner knows the same of a key, and has charged and credited the same, whether it heard of each request or not."""
+    seen = []
+    for apart in (0.01, 0.3):       # a slice is 0.13 seconds long: many in one, and each in its own
+        cache, now = told(predictors=("table",))
+        cache.set("hot", 1, cost=1.0, namespace="n")
+        for _ in range(40):
+            for _ in range(10):
+                now[0] += apart
+                assert cache.get("hot") == 1
+            now[0] += 9 - 10 * apart
+            read(cache)
+        now[0] += 1
+        cache.get("hot")
+        read(cache)
+        seen.append((cache._counters()["protected"], cache.brain.labels, cache.explain("hot").features["log_count"],
+                     np.frombuffer(cache.brain.namespace(1)[0], np.dtype(_core.KINDS["cell"]))["n"].sum() > 0))
+        cache._check()
+    (hits, labels, count, _), (same_hits, same_labels, same_count, _) = seen
+    assert hits == same_hits == 401 and abs(labels - same_labels) <= 2 and labels > 395
+    assert count == pytest.approx(same_count, abs=0.6)
+
+
+def test_few_events_tell_of_many_requests() -> None:
+    cache, now = told()
+    cache.set("hot", 1, cost=1.0)
+    for _ in range(30_000):         # more than the ring holds
+        now[0] += 0.001
+        cache.get("hot")
+    assert cache._counters()["events_lost"] == 0
+    read(cache)
+    assert cache.brain.labels > 29_000
+
+
+def test_requests_that_were_not_told_yet_are_told_with_the_end_of_the_entry() -> None:
+    cache, _ = told()
+    cache.set("hot", 1, cost=1.0)
+    for _ in range(100):
+        cache.get("hot")
+    read(cache)
+    assert cache.brain.labels == 0
+    del cache["hot"]
+    read(cache)
+    assert cache.brain.labels == 101
+
+
+def test_a_key_that_is_asked_for_is_followed_also_when_its_first_event_was_lost() -> None:
+    cache, now = told()
+    for key in range(10_000):       # the ring holds 8192
+        cache.set(key, key, cost=2.0)
+    read(cache)
+    assert cache.brain.tracked < 8_200
+    now[0] += 1
+    cache.get(0)
+    read(cache)
+    assert cache._explain(0)["followed"] and cache.explain(0).cost == 2.0
+
+
+def test_entries_that_nobody_follows_are_let_go_by_a_thread_too() -> None:
+    cache, now = told(premature=1.0)
+    for _ in range(12):
+        cache._pace(True)
+    for key in range(3000):
+        cache.set(key, key, cost=1.0)
+    read(cache)
+    for _ in range(50):
+        now[0] += 10
+        read(cache)
+    assert len(cache) == 0
+    cache._check()
+
+
+def test_worker_that_is_behind_looks_less_often_before_it_follows_next_to_nobody() -> None:
+    cache, now = told()
+    for key in range(4_000):
+        cache.set(key, key, cost=1.0)
+    read(cache)
+    tracked = []
+    for _ in range(10):
+        cache._pace(True)
+        tracked.append(cache.brain.tracked)
+    assert tracked[0] < 4_000 and 100 < tracked[-1] <= 256 and tracked[-1] == tracked[-3]
+    now[0] += 1000
+    read(cache)
+    assert len(cache) == 0, "and lets go of all of them in the end"
 
 
 def test_learner_with_leisure_follows_all_keys_again() -> None:

@@ -17,6 +17,7 @@ from adaptcache.learn import compiled, river_models
 from adaptcache.learn.predictor import NAMES, Guest, named
 
 BATCH = 256
+SHORT = 32              # labels, questions and examples of a step that must not take long
 PUBLISH_EVERY = 1000    # labels between two published models, once there are some
 FIRST = 300
 DENSE = 4000            # labels that river learns from one by one; later every THIN-th
@@ -84,8 +85,10 @@ class Trainer:
         """Is there anything to train outside the core?"""
         return self.hazards is not None or bool(self.guests)
 
-    def step(self, protected: int = 0, over: float = 0.0) -> int:
+    def step(self, protected: int = 0, over: float = 0.0, most: int = 0) -> int:
         """Take what the core has to offer, once around; how many labels and questions there were.
+
+        most: no more than so many of each kind, a few milliseconds' worth; 0 = a batch, and all examples of the stack.
 
         protected, over: the guard's books as they are now: N, and losses less what alpha allows for.
         """
@@ -94,12 +97,12 @@ class Trainer:
             done = self._watch()
             self._watch_guard(protected, over)
             if self.asks:
-                done += self._answer()
+                done += self._answer(most or BATCH)
             if self.busy:
-                done += self._train()
+                done += self._train(most or BATCH)
                 self._compile()
             if self.stack is not None:
-                done += self._weigh(self.stack)
+                done += self._weigh(self.stack, most)
             self.seconds += time.perf_counter() - began
             return done
 
@@ -130,8 +133,8 @@ class Trainer:
             self.calm = 0
             self.brain.alarm()
 
-    def _answer(self) -> int:
-        n = self.brain.take_asks(self._who, self._x)
+    def _answer(self, most: int) -> int:
+        n = self.brain.take_asks(self._who[:most], self._x[:most])
         for row in range(n):
             x = named(self._x[row].tolist(), self.brain.feature_names)
             for number, guest in enumerate(self.guests):
@@ -158,8 +161,8 @@ class Trainer:
                 guest.ripe = max(RIPE, len(rule.feature))
         self.brain.want_asks(self.asks)
 
-    def _train(self) -> int:
-        n = self.brain.take_labels(self._x, self._info)
+    def _train(self, most: int) -> int:
+        n = self.brain.take_labels(self._x[:most], self._info[:most])
         x, info = self._x[:n], self._info[:n].tolist()
         for features, (_, seen, _, _, _, y) in zip(x.tolist() if self.guests else (), info, strict=False):
             if y != 2:
@@ -180,12 +183,15 @@ class Trainer:
                 self.publish()
         return n
 
-    def _weigh(self, stack: river_models.Stack) -> int:
+    def _weigh(self, stack: river_models.Stack, most: int) -> int:
         """The stack learns from what came in, and is published now and then."""
         done = 0
-        while n := self.brain.take_examples(self._terms, self._outcomes):
+        rows = most or BATCH
+        while n := self.brain.take_examples(self._terms[:rows], self._outcomes[:rows]):
             stack.learn(self._terms[:n], self._outcomes[:n])
             done += n
+            if most:
+                break
         self.stacked += done
         if self.stacked >= DENSE_EXAMPLES:
             self.brain.thin_examples(THIN_EXAMPLES)

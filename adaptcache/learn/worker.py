@@ -1,9 +1,9 @@
 """The learner's thread: one daemon a process, which steps every cache that asked for it.
 
 It never keeps the interpreter alive, holds caches by weak reference only, ends when the last of them is
-gone, and starts anew in a forked child. Training models takes at most a fiftieth of one core. Reading the
-requests' events takes at most EVENTS of one: beyond it, or when a ring runs over, a cache follows half as
-many keys, chosen by hash, whose histories stay whole.
+gone, and starts anew in a forked child. It takes at most a fiftieth of one core: EVENTS of it for what requests tell and for
+verdicts, TRAINING for models. Either is an allowance that grows with time; what is beyond it waits for the next
+round, and when waiting is not enough, or a ring runs over, a cache follows fewer keys, chosen by hash, whose histories stay whole.
 """
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from typing import Protocol, runtime_checkable
 
 _log = logging.getLogger("adaptcache")
 
-PAUSE = 0.05        # seconds between two rounds
-TRAINING = 0.02     # share of one core for training models
-EVENTS = 0.05       # share of one core for reading events, all caches together
-PACE = 1.0          # seconds over which that share is measured
+PAUSE = 0.1        # seconds between two rounds
+TRAINING = 0.0075   # share of one core for training models
+EVENTS = 0.0075     # share of one core for reading events and for verdicts, all caches together
+SAVED = 0.02        # seconds of either that may be saved up
+PACE = 1.0          # seconds after which it is looked at whether that was enough
 PIECES = 256        # pieces of one cache's events in a round at the most
 
 
@@ -76,7 +77,8 @@ class Worker:
 
     def _run(self) -> None:
         allowance = 0.0         # seconds of training that may be spent now
-        reading = 0.0           # seconds spent reading events since `paced`
+        reading = SAVED         # seconds of reading events that may be spent now
+        behind = False          # since `paced`, was that too little?
         last = paced = time.monotonic()
         while True:
             self._wake.wait(PAUSE)
@@ -86,23 +88,28 @@ class Worker:
                     return
                 self._wake.clear()
             now = time.monotonic()
-            allowance = min(allowance + TRAINING * (now - last), 0.1)
+            allowance = min(allowance + TRAINING * (now - last), SAVED)
+            reading = min(reading + EVENTS * (now - last), SAVED)
             last = now
             due = now - paced >= PACE
-            slower = reading > EVENTS * (now - paced)
+            slower = behind
             if due:
-                paced, reading = now, 0.0
+                paced, behind = now, False
             for reference in list(self._caches.values()):
                 cache = reference()
                 if cache is None:
                     continue
                 began = time.thread_time()
                 try:
-                    for _ in range(PIECES):
-                        if not cache._work():
+                    more = reading <= 0
+                    for _ in range(PIECES if reading > 0 else 0):
+                        more = cache._work()
+                        spent = time.thread_time() - began
+                        if not more or spent >= reading:
                             break
                     read = time.thread_time()
-                    reading += read - began
+                    reading -= read - began
+                    behind = behind or (more and reading <= 0)
                     if due:
                         cache._pace(slower)
                     if allowance > 0:
