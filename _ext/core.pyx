@@ -34,11 +34,11 @@ from engine cimport (CODES, COUNTS, Coded, EXAMPLES, Engine, GAPS, HAZARD, LABEL
 from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight,
                      expiry_note_gone, expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
-                     expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew,
+                     expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew, expiry_review,
                      expiry_reserve, expiry_valid, later, _expiry_detach)
 from flat cimport FEATURES, GROUPS, LEAVES, Line, Tree, TreeNode
-from fresh cimport (AUDIT, GROUPS_, REFRESH, RISKS, SERVE, Fresh, Fresher, Prior, fresh_bias, fresh_find, fresh_read, fresh_refused,
-                    fresh_sent, fresh_share, fresh_sound, fresh_take)
+from fresh cimport (AUDIT, CLASSES, GROUPS_, RATES, REFRESH, RISKS, SERVE, Fresh, Fresher, Prior, fresh_bias, fresh_find, fresh_read, fresh_refused,
+                    fresh_sent, fresh_share, fresh_sound, fresh_stale, fresh_take)
 from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
 from hazard cimport Cell, HAZARDS, KeyCell, WINDOW as KEY_BINS
 from hedge cimport EXPERTS, Hedge, hedge_close
