@@ -377,7 +377,8 @@ cdef class Brain:
         return {"cell": self.g.limit, "hedge": 32 / (1 - self.g.keep), "code": 1000.0, "key": <double>self.g.key_limit,
                 "code_mean": 20000.0, "mean_log": 5000.0, "side": <double>SIDE_LIMIT,
                 # Of learned validity, where counts fade: a little above what they can come to.
-                "risk": 2001.0, "reads": 10.1, "told": 20.0}
+                "risk": 2001.0, "reads": 10.1, "told": 34.0, "prior": 1000.0,
+                "shaken": 50.1, "all_shaken": 501.0}
 
     def arrays(self):
         """The arrays of fixed size, by name, as bytes."""

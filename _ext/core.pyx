@@ -37,11 +37,11 @@ from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, MOST_SELDOM, Expiry, expir
                      expiry_note_gone, expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
                      expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew,
-                     expiry_ceilings, expiry_due_at, expiry_threaded, expiry_reserve, expiry_valid, later, life_ceiling,
-                     life_floor, life_fresh, life_window, _expiry_detach)
+                     expiry_ceilings, expiry_due_at, expiry_threaded, expiry_reserve, expiry_review, expiry_valid, later,
+                     life_ceiling, life_floor, life_fresh, life_window, _expiry_detach)
 from flat cimport FEATURES, Fork, GROUPS, LEAVES, Line, Rule, Tree, TreeNode, rule_free, rule_seconds
-from fresh cimport (AUDIT, GROUPS_, REFRESH, RISKS, SERVE, Fresh, Fresher, Prior, fresh_bias, fresh_find, fresh_read, fresh_refused,
-                    fresh_sent, fresh_share, fresh_sound, fresh_take)
+from fresh cimport (AUDIT, CLASSES, GROUPS_, RATES, REFRESH, RISKS, SERVE, Fresh, Fresher, Prior, fresh_bias, fresh_find, fresh_read,
+                    fresh_refused, fresh_sent, fresh_share, fresh_sound, fresh_stale, fresh_take)
 from guard cimport Guard, guard_credit, guard_expire, guard_forgive, guard_forgive_all
 from hazard cimport Cell, HAZARDS, KeyCell, WINDOW as KEY_BINS
 from hedge cimport EXPERTS, Hedge, hedge_close

@@ -17,7 +17,7 @@ from bins cimport bin_of, edge
 from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, _engine_features, engine_event, engine_find, engine_follows, engine_judge,
                      engine_again, engine_salt, engine_step, engine_threshold, engine_turn, engine_weights, engine_window, mix64)
 from fresh cimport (Fresh, fresh_extends, fresh_free, fresh_loaded, fresh_missed, fresh_find, fresh_init,
-                    fresh_take)
+                    fresh_review, fresh_take)
 from guard cimport (Guard, _guard_find, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from journal cimport (BY_CAPACITY, Decision, HORIZON, IDLE_HORIZON, Journal, OUT_ASKED, OUT_DELETED, OUT_WRITTEN,
@@ -500,6 +500,15 @@ cdef inline void expiry_fresh(Expiry* x, uint32_t s, int64_t now, uint16_t ns, b
     if r != NIL:
         fresh_loaded(x.fresh, r, now, ns, known, digest)
 
+cdef inline void expiry_review(Expiry* x, uint32_t s, int64_t now) noexcept nogil:
+    """Before a request that finds slot `s`: its learned validity by today's price, which may be less than it was."""
+    cdef uint32_t r = life_fresh(x, s)
+    if r == NIL:
+        return
+    fresh_review(x.fresh, r, now)
+    if x.fresh.keys[r].due < expiry_due_at(x, s):
+        _expiry_set(x, s, expiry_due_at(x, s))
+
 cdef inline void expiry_renew(Expiry* x, uint32_t s, int64_t now, int64_t ceiling) noexcept nogil:
     """The value in slot `s` was reloaded behind the requests' back: no access, but a new ceiling and validity."""
     cdef Life* l = &x.lives[s]
@@ -555,7 +564,7 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
         if x.ring is not NULL:
             # Verdicts on reuse are the thread's.
             _expiry_set(x, s, INT64_MAX if l.breakeven <= 0 else later(now, 1))
-            return False
+            return _expiry_over(x, s, now, at) if expiry_due_at(x, s) <= now else False     # the ceiling may have passed, too
     if x.kind == IDLE:
         if later(l.rec.last, x.ttl) <= now:
             at[0] = later(l.rec.last, x.ttl)

@@ -218,6 +218,8 @@ cdef class ExpiryReplay:
                 self._due(now)
                 s = self.slot_of[k]
                 if s != NIL:
+                    if what == 0 and self.x.fresh is not NULL:
+                        expiry_review(&self.x, s, now)
                     self._let_go_if_due(s, now)
                     s = self.slot_of[k]
                 if what == 2:

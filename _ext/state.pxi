@@ -37,11 +37,11 @@ cdef packed struct SavedKey:        # of a key, by the hash that this process gi
     uint32_t serial         # of its last wait: every wait draws anew, also after a restart
 
 cdef packed struct SavedPrior:      # of change rates
-    double log_a
-    double log_b
-    double g_a
-    double g_b
-    double n                # reloads behind it
+    double share[CLASSES]
+    double n                # keys behind it
+    double shaken
+    double moved
+    double unmoved
 
 cdef packed struct SavedRisk:       # what came of reloads of about one risk
     double found
@@ -49,8 +49,7 @@ cdef packed struct SavedRisk:       # what came of reloads of about one risk
 
 cdef packed struct SavedChange:     # what is known of the changes of one key, by the hash that this process gives it
     int64_t hash
-    double a
-    double b
+    float evidence[CLASSES]
     double told
     double reads
     double seconds
@@ -87,14 +86,14 @@ KINDS = {
         ("serial", "u4", <size_t>&(<SavedKey*>NULL).serial)]),
     "side": _kind(sizeof(Side), [("p", "f4", <size_t>&(<Side*>NULL).p), ("n", "f4", <size_t>&(<Side*>NULL).n)]),
     "prior": _kind(sizeof(SavedPrior), [
-        ("log_a", "f8", <size_t>&(<SavedPrior*>NULL).log_a), ("log_b", "f8", <size_t>&(<SavedPrior*>NULL).log_b),
-        ("g_a", "f8", <size_t>&(<SavedPrior*>NULL).g_a), ("g_b", "f8", <size_t>&(<SavedPrior*>NULL).g_b),
-        ("n", "f8", <size_t>&(<SavedPrior*>NULL).n)]),
+        ("share", f"({CLASSES},)f8", <size_t>&(<SavedPrior*>NULL).share), ("n", "f8", <size_t>&(<SavedPrior*>NULL).n),
+        ("shaken", "f8", <size_t>&(<SavedPrior*>NULL).shaken), ("moved", "f8", <size_t>&(<SavedPrior*>NULL).moved),
+        ("unmoved", "f8", <size_t>&(<SavedPrior*>NULL).unmoved)]),
     "risk": _kind(sizeof(SavedRisk), [
         ("found", "f8", <size_t>&(<SavedRisk*>NULL).found), ("feared", "f8", <size_t>&(<SavedRisk*>NULL).feared)]),
     "change": _kind(sizeof(SavedChange), [
-        ("hash", "i8", <size_t>&(<SavedChange*>NULL).hash), ("a", "f8", <size_t>&(<SavedChange*>NULL).a),
-        ("b", "f8", <size_t>&(<SavedChange*>NULL).b), ("told", "f8", <size_t>&(<SavedChange*>NULL).told),
+        ("hash", "i8", <size_t>&(<SavedChange*>NULL).hash),
+        ("evidence", f"({CLASSES},)f4", <size_t>&(<SavedChange*>NULL).evidence), ("told", "f8", <size_t>&(<SavedChange*>NULL).told),
         ("reads", "f8", <size_t>&(<SavedChange*>NULL).reads), ("seconds", "f8", <size_t>&(<SavedChange*>NULL).seconds),
         ("namespace", "u4", <size_t>&(<SavedChange*>NULL).namespace_)]),
 }
@@ -107,7 +106,7 @@ def layout():
         "version": LAYOUT_VERSION, "kinds": KINDS, "arrays": {name: [kind, n] for name, kind, _, n in _saved(&empty)},
         "bins": [NB, FIRST, KEY_BINS], "contexts": [COUNTS, GAPS, TURNS], "features": [FEATURES, APP, CODES, GROUPS, LEAVES],
         "experts": [STATIC, MULTIPLE, HAZARD, USER, MAJORITY, EXPERTS],
-        "stack": [SIDES, CHAIN_TERMS, TERMS, BUCKETS, STAGES, ROWS, SPAN], "changes": [RISKS],
+        "stack": [SIDES, CHAIN_TERMS, TERMS, BUCKETS, STAGES, ROWS, SPAN], "changes": [RISKS, RATES, CLASSES],
     }
 
 cdef void _weigh(Hedge* h, const double* prior, const Hedge* above) noexcept:
@@ -241,12 +240,14 @@ cdef bint _restore_key(Engine* g, int64_t now, const SavedKey* key) noexcept:
 
 # -- learned validity: beliefs about change, not the books of a budget ------------------------
 
-cdef void _save_prior(Prior* g, double n, SavedPrior* out) noexcept:
-    out.log_a, out.log_b, out.g_a, out.g_b, out.n = g.log_a, g.log_b, g.g_a, g.g_b, n
+cdef void _save_prior(Prior* g, SavedPrior* out) noexcept:
+    out.share, out.n = g.share, g.n
+    out.shaken, out.moved, out.unmoved = g.shaken, g.moved, g.unmoved
 
 cdef void _restore_prior(Prior* g, const SavedPrior* saved) noexcept:
-    g.log_a, g.log_b, g.g_a, g.g_b = saved.log_a, saved.log_b, saved.g_a, saved.g_b
-    g.n = 1 + <uint32_t>(saved.n if saved.n < 999999 else 999999)
+    """What is known of a group; which change was found last is a matter of moments, and of this process."""
+    g.share, g.n = saved.share, saved.n
+    g.shaken, g.moved, g.unmoved = saved.shaken, saved.moved, saved.unmoved
 
 cdef dict _save_fresh(Fresh* f):
     """All that may go to another process. `groups`: priors by number, of those that learned something."""
@@ -260,19 +261,20 @@ cdef dict _save_fresh(Fresh* f):
     cdef bytearray keys = bytearray((f.top - 1) * sizeof(SavedChange))
     cdef unsigned char[::1] view = keys
     for i in range(GROUPS_):
-        if f.groups[i].n > 1:
-            _save_prior(&f.groups[i], f.groups[i].n - 1, &prior)
+        if f.groups[i].n > 0:
+            _save_prior(&f.groups[i], &prior)
             groups[i] = <bytes>(<char*>&prior)[:sizeof(SavedPrior)]
     for i in range(RISKS + 1):
         risks[i].found, risks[i].feared = f.bin_found[i], f.bin_feared[i]
     for r in range(1, f.top):
         k = &f.keys[r]
-        if (k.told > 0 or k.reads > 0) and isfinite(k.a) and isfinite(k.b):
+        if k.told > 0 or k.reads > 0:
             change = <SavedChange*>&view[n * sizeof(SavedChange)]
             change.hash, change.namespace_ = k.hash, k.ns
-            change.a, change.b, change.told, change.reads, change.seconds = k.a, k.b, k.told, k.reads, k.seconds
+            change.evidence = k.evidence
+            change.told, change.reads, change.seconds = k.told, k.reads, k.seconds
             n += 1
-    _save_prior(&f.all, f.outcomes, &prior)
+    _save_prior(&f.all, &prior)
     return {
         "budget": f.p, "outcomes": f.outcomes, "found": f.found, "feared": f.feared,
         # The price in force where that is higher: what is overdrawn may be forgotten, but not made cheaper by it.
@@ -286,7 +288,6 @@ cdef void _restore_change(Fresh* f, const SavedChange* change) noexcept:
     """A key without a value: its first load says nothing of change, for nobody knows for how long nobody looked."""
     cdef uint32_t r = fresh_find(f, change.hash)
     cdef Fresher* k
-    cdef Prior* g
     if r == NIL:
         if f.top > f.most:
             return              # never at the price of records that are there
@@ -295,15 +296,8 @@ cdef void _restore_change(Fresh* f, const SavedChange* change) noexcept:
             return
         f.keys[r].ns = <uint16_t>change.namespace_
     k = &f.keys[r]
-    g = &f.groups[k.ns if k.ns < GROUPS_ else 0]
-    if g.n == 0:
-        g = &f.all
-    k.a, k.b, k.told, k.reads, k.seconds = change.a, change.b, <float>change.told, change.reads, change.seconds
-    # Evidence of several, or under another prior: what comes of both must be a distribution.
-    if not k.a > -exp(g.log_a):
-        k.a = -0.9 * exp(g.log_a)
-    if not k.b > -exp(g.log_b):
-        k.b = -0.9 * exp(g.log_b)
+    k.evidence = change.evidence
+    k.told, k.reads, k.seconds = <float>change.told, change.reads, change.seconds
 
 cdef int _restore_fresh(Fresh* f, dict state) except -1:
     """Take over what `_save_fresh` gave. Audits and price belong to a budget; the price, to a cache that has read nothing yet."""
@@ -311,7 +305,6 @@ cdef int _restore_fresh(Fresh* f, dict state) except -1:
     cdef Py_ssize_t i
     cdef const SavedRisk* risk
     if state["outcomes"] > 0:
-        f.scaled = True
         f.outcomes = state["outcomes"]
         _restore_prior(&f.all, <const SavedPrior*>&view[0])
         view = state["risks"]

@@ -299,6 +299,8 @@ cdef class Store:
         if s == NIL:
             self._missed(key, h, now, touch)
             return _MISSING
+        if self.x.fresh is not NULL:
+            expiry_review(&self.x, <uint32_t>s, now)
         if self.x.kind != NEVER and now >= expiry_due_at(&self.x, <uint32_t>s) and self._may_go(<uint32_t>s, now):
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
@@ -1456,12 +1458,12 @@ cdef class Store:
 MISSING = _MISSING
 
 cdef dict _believed(Fresh* f):
-    """Reads, stale reads among them as believed, audits and what they came to, reloads, and the prior of all keys."""
+    """Reads, stale reads among them as believed, audits and what they came to, and reloads."""
     if f is NULL:
         return {}
-    return {"reads": f.reads, "believed": fresh_bias(f) * f.risk, "bias": fresh_bias(f), "audits": f.audits,
+    return {"reads": f.reads, "believed": fresh_stale(f), "bias": fresh_bias(f), "audits": f.audits,
             "audited": f.audited, "outcomes": f.outcomes, "refreshes": f.refreshes, "stale": f.stale, "theta": f.theta,
-            "shape": exp(f.all.log_a), "seconds": exp(f.all.log_b), "keys": f.top - 1}
+            "told": f.spent, "keys": f.top - 1}
 
 cdef double _number(object value, str name, str accepted) except? -1:
     """A float of a number; TypeError names the argument for anything else."""

@@ -23,8 +23,8 @@ from adaptcache.learn.knowledge import Knowledge
 
 Name = str | os.PathLike[str]
 
-MAGIC = b"adaptcache state 3\n"
-BEFORE = b"adaptcache state 2\n"        # also read: learn/migrating.py
+MAGIC = b"adaptcache state 4\n"
+BEFORE = {b"adaptcache state 2\n": migrating.from_2, b"adaptcache state 3\n": migrating.from_3}        # also read
 
 Entry = tuple[Any, Any, float, bool]    # key, value, seconds left, and whether the user said so
 
@@ -54,7 +54,7 @@ def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[E
     data = Path(path).read_bytes()
     if not data.startswith(b"adaptcache state "):
         raise StateError(f"{path}: not a state of adaptcache")
-    if not data.startswith((MAGIC, BEFORE)):
+    if not data.startswith((MAGIC, *BEFORE)):
         found = data.split(b"\n", 1)[0][:40].decode("ascii", "replace")
         raise StateError(f"{path}: has format {found!r}, this version reads {MAGIC.decode().strip()!r}; learn anew")
     digest, _, body = data[len(MAGIC):].partition(b"\n")
@@ -63,8 +63,8 @@ def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[E
     try:
         document = json.loads(body)
         learned, stored = document["learned"], document["entries"]
-        if learned is not None and data.startswith(BEFORE):
-            learned = migrating.from_2(learned)
+        if learned is not None and data[:len(MAGIC)] in BEFORE:
+            learned = BEFORE[data[:len(MAGIC)]](learned)
         state = None if learned is None else knowledge.read(learned)
         if not entries:
             return state, None
@@ -77,7 +77,7 @@ def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[E
         raise StateError(f"{path}: not a state that this version can read: {error}") from error
     try:
         held = pickle.loads(pickled)
-        if data.startswith(BEFORE):     # which did not say who had set how long an entry lasts
+        if data.startswith(b"adaptcache state 2\n"):     # which did not say who had set how long an entry lasts
             held = [(key, value, left, False) for key, value, left in held]
         held = [(key, value, float(left), bool(declared)) for key, value, left, declared in held]
     except Exception as error:      # a pickle may raise anything

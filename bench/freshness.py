@@ -9,7 +9,8 @@ comparisons (*clairvoyant*: knows when each value changes; *best fixed*: one val
 lower bound; *informed*: knows each key's mean rates) are defined in `adaptcache/simulate/freshness.py`. The first load of
 a key is no refresh. Ratios are the learner's refreshes over theirs; *always* reloads at every get.
 
-The traces are `NAME.npz` in the folder that ADAPTCACHE_TRACES names. Prints markdown.
+The traces are `NAME.npz` in the folder that ADAPTCACHE_TRACES names, or `origin:LAW`, a made one whose values change by a
+law (`adaptcache/simulate/origins.py`; the seed makes the trace, too). Prints markdown.
 """
 from __future__ import annotations
 
@@ -23,6 +24,7 @@ from pathlib import Path
 from adaptcache import __version__
 from adaptcache.simulate.freshness import Refreshes, knowing
 from adaptcache.simulate.learned import replay
+from adaptcache.simulate.origins import PREFIX, laws, origin
 from adaptcache.simulate.readers import read
 
 TRACES = ("synth_kv_ttl", "dns_wrccdc_a", "git_reads_pig")
@@ -33,7 +35,7 @@ HEAD = ("trace", "p", "seed", "allowed", "stale", "of p", "refreshes", "audits",
 
 def run(job: tuple[str, float, int]) -> tuple[tuple[str, float, int], Refreshes, dict[str, float]]:
     path, budget, seed = job
-    trace = read(path, None, None)
+    trace = origin(path, seed=seed) if path.startswith(PREFIX) else read(path, None, None)
     got = replay(trace, 0.0, stale=budget, seed=seed, predictors=("table",))
     return job, knowing(trace, budget), {
         "stale": got["stale_hits"], "requests": got["requests"], "refreshes": got["refreshes"],
@@ -67,11 +69,14 @@ def main() -> None:
     given = parser.parse_args()
     default = Path(__file__).resolve().parent.parent / ".." / "shared" / "traces"
     folder = Path(os.environ.get("ADAPTCACHE_TRACES") or default)
-    paths = [folder / f"{name}.npz" for name in given.traces]
-    absent = [str(path) for path in paths if not path.is_file()]
-    if absent:
-        parser.error(f"no trace {absent[0]}; ADAPTCACHE_TRACES names the folder of the traces")
-    jobs = [(str(path), float(budget), int(seed)) for path in paths for budget in given.budgets for seed in given.seeds]
+    paths = [name if name.startswith(PREFIX) else str(folder / f"{name}.npz") for name in given.traces]
+    for path in paths:
+        if path.startswith(PREFIX):
+            if path.removeprefix(PREFIX) not in laws():
+                parser.error(f"no law of change {path!r}; there is: {', '.join(PREFIX + law for law in laws())}")
+        elif not Path(path).is_file():
+            parser.error(f"no trace {path}; ADAPTCACHE_TRACES names the folder of the traces")
+    jobs = [(path, float(budget), int(seed)) for path in paths for budget in given.budgets for seed in given.seeds]
     rows = []
     with ProcessPoolExecutor(2) as pool:
         for done in pool.map(run, jobs):

@@ -28,6 +28,8 @@ from adaptcache.errors import TraceError
 from adaptcache.flights import MISSING
 from adaptcache.simulate import freshness
 from adaptcache.simulate.learned import replay
+from adaptcache.simulate.origins import laws
+from adaptcache.simulate.origins import origin as origin_of
 from adaptcache.simulate.trace import Trace, dense
 
 
@@ -188,7 +190,7 @@ def test_a_value_just_stored_is_never_audited():
 
 def test_until_there_is_evidence_every_read_asks_the_origin():
     clock, origin = Clock(), Origin()
-    cache = manual(clock, stale=0.01)
+    cache = manual(clock, stale=0.001)
     for n in range(30):
         clock.now += 1
         cache.get_or_load("k", origin)
@@ -371,6 +373,151 @@ def test_the_harness_keeps_the_budget(stale):
     rates = [r["stale_hits"] / r["requests"]
              for r in (replay(versions(seed, 200_000), 0.0, stale=stale, seed=seed, predictors=("table",)) for seed in range(4))]
     assert 0.75 * stale < np.mean(rates) < 1.15 * stale, rates
+
+
+@pytest.mark.parametrize("stale", [0.001, 0.01, 0.05])
+@pytest.mark.parametrize("law", laws())
+def test_no_law_of_change_overdraws_the_budget(law, stale):
+    trace = origin_of(law, seed=1)
+    run = replay(trace, 0.0, stale=stale, seed=1, predictors=("table",))
+    allowed = stale * len(trace)
+    assert run["stale_hits"] < 1.1 * allowed + 4 * math.sqrt(allowed)
+    if law == "still":
+        assert run["stale_hits"] == 0 and run["refreshes"] < {0.001: 12_000, 0.01: 2500, 0.05: 700}[stale]
+    else:
+        assert run["stale_hits"] > 0.2 * allowed
+    assert run["refreshes"] < 0.9 * freshness.knowing(trace, stale).always
+
+
+@pytest.mark.parametrize("law", ["poisson", "periodic", "drift"])
+def test_the_books_hold_what_reloads_told(law):
+    """Stale reads as the books have them, which decide on the price, against those that there were."""
+    run = replay(origin_of(law, seed=2), 0.0, stale=0.05, seed=1, predictors=("table",))
+    assert 0.75 * run["stale_hits"] < run["freshness"]["believed"] < 1.3 * run["stale_hits"]
+    assert run["freshness"]["told"] > 0.5 * run["stale_hits"]       # most of it is no mere belief
+
+
+def test_a_value_read_oftener_than_expected_is_valid_for_less():
+    """How long was said when it came in, for a key that was seldom read; what is to be spoilt now is more."""
+    clock, origin = Clock(), Origin()
+    cache = manual(clock, stale=0.01)
+    for n in range(3000):
+        clock.now += 10
+        if n % 50 == 0:
+            origin.change(n % 20)
+        cache.get_or_load(n % 20, origin)
+        cache.refresh()
+    cache.pop(3, None)
+    cache.get_or_load(3, origin)
+    said, loaded = cache.expires_in(3), clock.now
+    asked = origin.asked
+    while origin.asked == asked:
+        clock.now += said / 500
+        cache.get_or_load(3, origin)
+        cache.refresh()
+    assert 0 < clock.now - loaded < 0.6 * said
+
+
+def test_a_key_of_another_value_at_each_load_does_not_look_safe_after_a_quiet_hour():
+    clock, origin = Clock(), Origin()
+    cache, rng = manual(clock, stale=0.01), random.Random(1)
+    served = asked = 0
+    for _ in range(20):
+        clock.now += 3600
+        for _ in range(15):
+            clock.now += 0.02
+            for key in range(10):
+                if key == 0 and rng.random() < 0.8:
+                    origin.change(0)
+                before = origin.asked
+                cache.get_or_load(key, origin)
+                if key == 0 and clock.now > 3600 * 5:
+                    served += origin.asked == before
+                    asked += origin.asked > before
+            cache.refresh()
+    assert served <= 0.02 * asked and asked > 200
+
+
+def test_a_key_that_flickers_is_told_from_one_that_changes_fast():
+    """Unchanged now and then within milliseconds, it would else be taken for one of a slow rate; half as many stale reads."""
+    stale = [replay(origin_of("flickering", seed=seed), 0.0, stale=0.001, seed=seed, predictors=("table",))["stale_hits"]
+             for seed in range(3)]
+    assert sum(stale) < 0.55 * 3 * 60, stale
+
+
+def test_a_key_never_seen_is_believed_to_be_like_its_namespace():
+    clock, origin = Clock(), Origin()
+    cache = manual(clock, stale=0.01)
+    for n in range(6000):
+        clock.now += 1
+        quick = n % 2 == 0
+        if quick and n // 60 % 2 == 0:
+            origin.change(n % 60)
+        cache.get_or_load(n % 60, origin, namespace="quick" if quick else "slow")
+        cache.refresh()
+    said = {}
+    for name in ("quick", "slow"):
+        cache.get_or_load(f"new and {name}", origin, namespace=name)
+        said[name] = cache.expires_in(f"new and {name}")
+    assert said["slow"] > 20 * said["quick"]
+
+
+def shocked(namespace, rounds=60, keys=40):
+    """(stale reads, loads) where now and then all values change at one moment, which the first who looks finds out."""
+    rng = random.Random(1)
+    clock, origin = Clock(), Origin()
+    cache = manual(clock, stale=0.01)
+    stale = 0
+    for _ in range(rounds):
+        for _ in range(1000):
+            clock.now += 1
+            key = rng.randrange(keys)
+            stale += cache.get_or_load(key, origin, namespace=namespace) != origin.now(key)
+            cache.refresh()
+        for key in range(keys):
+            origin.change(key)
+    return stale, origin.asked
+
+
+def test_values_that_change_together_are_looked_at_together():
+    stale, asked = shocked("together")
+    alone, asked_alone = shocked(None)
+    assert stale * asked < 0.8 * alone * asked_alone, (stale, asked, alone, asked_alone)
+
+
+@pytest.mark.parametrize("law", laws())
+def test_origins_are_what_their_arguments_say(law):
+    one, again, other = (origin_of(law, seed=seed, reads=3000, keys=200) for seed in (1, 1, 2))
+    for column in ("key", "time", "version", "namespace"):
+        np.testing.assert_array_equal(getattr(one, column), getattr(again, column))
+    assert not np.array_equal(one.time, other.time) and len(one) == 3000 and one.n_keys <= 200
+    order = np.argsort(one.key, kind="stable")
+    steps = np.diff(one.version[order].astype(int))[np.diff(one.key[order]) == 0]
+    assert (steps >= 0).all() and (steps.any() or law == "still")
+
+
+def test_origins_follow_their_laws():
+    def changes(law, **given):
+        trace = origin_of(law, seed=3, **given)
+        order = np.argsort(trace.key, kind="stable")
+        step = (np.diff(trace.key[order]) == 0) & (np.diff(trace.version[order].astype(int)) > 0)
+        return trace, order[1:][step]
+    trace, rows = changes("drift")
+    assert (rows > len(trace) / 2).mean() > 0.8
+    trace, rows = changes("poisson")
+    assert 0.4 < (rows > len(trace) / 2).mean() < 0.7
+    trace, rows = changes("always")
+    assert np.unique(trace.key[rows], return_counts=True)[1].max() > 100
+    trace, rows = changes("flickering")
+    assert len(np.unique(trace.key[rows])) <= 5
+    assert len(np.unique((trace.time[rows] / 100).astype(int))) < 100
+
+
+@pytest.mark.parametrize(("given", "says"), [({"law": "gravity"}, "gravity"), ({"law": "still", "reads": 0}, "reads"),
+                                             ({"law": "still", "keys": 0}, "keys")])
+def test_an_origin_that_there_is_not_is_refused(given, says):
+    with pytest.raises(ValueError, match=says):
+        origin_of(**given)
 
 
 def test_manual_mode_repeats_exactly():

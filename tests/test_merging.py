@@ -178,13 +178,14 @@ def test_beliefs_about_change_are_pooled_by_the_reloads_behind_them(parts) -> No
     for x, y, z in [(k.fresh.priors[0] for k in (a, b, both)),
                     (k.namespaces["tenant 1"].prior[0] for k in (a, b, both))]:
         assert x["n"] > 20 < y["n"] and z["n"] == x["n"] + y["n"]
-        for name in ("log_a", "log_b"):
-            assert x[name] != y[name]
-            assert z[name] == pytest.approx((x[name] * x["n"] + y[name] * y["n"]) / z["n"])
+        assert (x["share"] != y["share"]).any()
+        np.testing.assert_allclose(z["share"], (x["share"] * x["n"] + y["share"] * y["n"]) / z["n"])
+        for name in ("shaken", "moved", "unmoved"):
+            assert z[name] == x[name] + y[name]
     twice = merged([a, a])
     assert len(twice.fresh.keys) == len(a.fresh.keys) > 50
     x, y = (k.fresh.keys[np.argsort(k.fresh.keys["hash"])] for k in (a, twice))
-    for name in ("a", "b", "told", "reads", "seconds"):
+    for name in ("evidence", "told", "reads", "seconds"):
         np.testing.assert_array_equal(y[name], 2 * x[name])
 
 
@@ -211,7 +212,7 @@ def test_each_weight_of_the_stack_is_averaged_by_the_examples_that_had_its_term(
     only = 8 + both.features.index("c")
     mine, whole = (np.array(k.stack["weights"]).reshape(-1, SPACE) for k in (c, both))
     assert np.array(a.stack["seen"]).reshape(-1, SPACE)[:, only].sum() == 0 != mine[0, only]
-    np.testing.assert_allclose(whole[:, only], mine[:, only], rtol=1e-15)
+    np.testing.assert_allclose(whole[:, only], mine[:, only], rtol=1e-12)
     both = merged([a, b])
     n, m = terms(a, "seen"), terms(b, "seen")
     assert (n > 0).mean() > 0.5 and not np.array_equal(n, m)
@@ -333,9 +334,12 @@ def test_what_is_remembered_is_cut_where_it_is_installed_only(parts) -> None:
     much.install(watching, watching._trainer)
     watching._check()
     x, y = much.fresh, knows(watching).fresh
-    for name, most in (("told", 20), ("reads", 10.1)):
+    for name, most in (("told", 34), ("reads", 10.1)):
         assert x.keys[name].max() > most >= y.keys[name].max()
-    np.testing.assert_allclose(y.keys["b"] / y.keys["told"], x.keys["b"] / x.keys["told"], rtol=1e-4)     # the same rates
+    rates, told = ((k["evidence"] / k["told"][:, None]) for k in (x.keys, y.keys))
+    seen = y.keys["evidence"] > -79         # what is all but impossible is cut to that
+    assert seen.any(axis=1).all() and (seen.sum(axis=1) > 5).any()
+    np.testing.assert_allclose(told[seen], rates[seen], rtol=1e-4)
     assert x.risks["feared"].max() > 2001 >= y.risks["feared"].max()
     assert much.arrays["everyone"]["n"].max() > 2000 and much.arrays["everywhere"]["labels"][0] > 30_000
     cache = Cache(None, expiry=SPEC, timer=Clock())

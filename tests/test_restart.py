@@ -261,8 +261,8 @@ def test_beliefs_about_change_come_back_whole(watched) -> None:
     again = restarted(path, source.now)
     mine, theirs = knows(cache), knows(again)
     assert theirs.document() == mine.document()
-    assert len(mine.fresh.keys) > 100 and mine.fresh.numbers["outcomes"] > 500 and mine.fresh.priors["n"][0] > 500
-    assert all(known.prior["n"][0] > 50 for known in mine.namespaces.values()) and len(mine.namespaces) == 3
+    assert len(mine.fresh.keys) > 100 and mine.fresh.numbers["outcomes"] > 500 and mine.fresh.priors["n"][0] > 100
+    assert all(known.prior["n"][0] > 30 for known in mine.namespaces.values()) and len(mine.namespaces) == 3
     again._check()
 
 
@@ -325,30 +325,36 @@ def test_what_was_spent_of_a_budget_stays_in_its_process(watched) -> None:
 
 def test_a_restart_makes_no_stale_read_cheaper(tmp_path: Path) -> None:
     """The price in force is carried where the budget was overdrawn; what was saved up is not. When everything changes faster
-    at that very moment, who loaded is slower to notice by one load a key, which says nothing of change, and not by more."""
-    source, cache = Source(3), Cache(None, expiry=WATCH, timer=Clock())
-    source.serve([cache], 15_000)
-    cache.save(tmp_path / "calm")
-    again = restarted(tmp_path / "calm", source.now)
-    saved_up = cache._freshness()
-    assert saved_up["believed"] < 0.9 * WATCH.stale * saved_up["reads"]
-    assert again._freshness()["theta"] > 1.1 * saved_up["theta"]
-    source.rates = [rate * 50 for rate in source.rates]
-    (_, went), (_, loaded) = source.serve([cache, again], 3000)
-    assert loaded < 1.25 * went
-    overdrawn = cache._freshness()
-    assert overdrawn["believed"] > 1.01 * WATCH.stale * overdrawn["reads"]
-    cache.save(tmp_path / "shaken")
-    assert restarted(tmp_path / "shaken", source.now)._freshness()["theta"] == pytest.approx(overdrawn["theta"], rel=1e-12)
+    at that very moment, who loaded is slower to notice by one load a key, which says nothing of change, and not by more.
+    Overdrawn is who spent more than is aimed at (0.96 of the budget)."""
+    on = warm = 0
+    for seed in (3, 4, 5):
+        source, cache = Source(seed), Cache(None, expiry=WATCH, timer=Clock())
+        source.serve([cache], 20_000)
+        cache.save(tmp_path / "calm")
+        again = restarted(tmp_path / "calm", source.now)
+        saved_up = cache._freshness()
+        assert saved_up["believed"] < 0.9 * WATCH.stale * saved_up["reads"]
+        assert again._freshness()["theta"] > 1.1 * saved_up["theta"]
+        source.rates = [rate * 500 for rate in source.rates]
+        (_, went), (_, loaded) = source.serve([cache, again], 2000)
+        on, warm = on + went, warm + loaded
+        overdrawn = cache._freshness()
+        assert overdrawn["believed"] > 0.96 * WATCH.stale * overdrawn["reads"]
+        cache.save(tmp_path / "shaken")
+        assert restarted(tmp_path / "shaken", source.now)._freshness()["theta"] == pytest.approx(overdrawn["theta"], rel=1e-12)
+    assert warm < 1.25 * on
 
 
 def test_audits_go_on_at_the_pace_of_before(watched) -> None:
-    """Their pace follows from reloads, of which a cache that trusts its values from the start has none: it must not be nought."""
+    """Their pace follows from reloads, of which a cache that trusts its values from the start has none: that of before counts too,
+    beside the audits that are due as long as little was told."""
     _, cache, source = watched
     calm = knows(cache)
-    calm.fresh.priors["log_a"], calm.fresh.priors["log_b"] = -4, 25       # nothing ever changes
+    never = np.eye(1, calm.fresh.priors["share"].shape[1])[0]
+    calm.fresh.priors["share"] = never          # nothing ever changes
     for known in calm.namespaces.values():
-        known.prior["log_a"], known.prior["log_b"] = -4, 25
+        known.prior["share"] = never
     calm.fresh.keys = calm.fresh.keys[:0]
     audits = []
     for pace in (calm.fresh.numbers["pace"], 0.0):
@@ -360,7 +366,7 @@ def test_audits_go_on_at_the_pace_of_before(watched) -> None:
             again.get_or_load(n % 50, lambda key: key, namespace="tenant 0")
             again.refresh()
         audits.append(books(again)["audits"])
-    assert audits[0] > 10 and audits[1] == 0
+    assert audits[0] > audits[1] > 10
 
 
 def test_under_another_budget_rates_are_kept_and_the_price_is_found_anew(watched) -> None:
@@ -460,7 +466,7 @@ def figure(part: str, name: str, value: Any) -> Any:
 
 
 def label_prior(known: Knowledge) -> None:
-    known.namespaces["tenant 1"].prior["log_b"] = math.nan
+    known.namespaces["tenant 1"].prior["share"] = math.nan
 
 
 def weight_of_nobody(known: Knowledge) -> None:
@@ -481,9 +487,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cache]:
 
 @pytest.mark.parametrize(("change", "says"), [
     (put("sides", "p", math.nan), "sides"), (put("sides", "p", 1.5), "sides"), (put("sides", "n", -1), "sides"),
-    (put("priors", "log_a", math.nan), "priors"), (put("priors", "log_b", 26), "priors"), (put("priors", "n", -1), "priors"),
-    (put("priors", "g_a", -1, 0), "priors"), (put("priors", "g_b", math.inf, 0), "priors"), (put("risks", "found", -1), "risks"),
-    (put("risks", "feared", math.nan, 0), "risks"), (put("keys", "a", math.nan), "keys"), (put("keys", "b", -math.inf), "keys"),
+    (put("priors", "share", math.nan, 0), "priors"), (put("priors", "share", 0.5, 0), "priors"), (put("priors", "n", -1), "priors"),
+    (put("priors", "shaken", -1, 0), "priors"), (put("priors", "moved", math.inf, 0), "priors"),
+    (put("priors", "unmoved", math.nan, 0), "priors"), (put("risks", "found", -1), "risks"),
+    (put("risks", "feared", math.nan, 0), "risks"), (put("keys", "evidence", math.nan), "keys"), (put("keys", "evidence", 0.1), "keys"),
     (put("keys", "reads", -1), "keys"), (put("keys", "told", math.inf), "keys"), (put("keys", "seconds", math.nan), "keys"),
     (put("keys", "namespace", 9), "namespace"), (label_prior, "tenant 1"), (weight_of_nobody, "weights"),
     (figure("fresh", "outcomes", -1.0), "outcomes"), (figure("fresh", "found", 1e300), "found"), (figure("fresh", "feared", "1"), "feared"),
@@ -599,6 +606,50 @@ def test_entries_of_format_2_come_back_where_validities_are_not_learned() -> Non
     plain = Cache.load(OLD, None, expiry=Learned(**OLD_SPEC | {"stale": None}), timer=Clock(), entries=True)
     assert len(plain) > 3
     assert dict(Cache.load(OLD, None, expiry=Learned(**OLD_SPEC), timer=Clock(), entries=True)) == {}
+
+
+THREE = OLD.with_name("state-3")       # 4,000 reads of ints: 0 to 5 "quick", a change in 3 s; the others "slow", in 40 s or never
+
+
+def test_rates_of_change_of_format_3_are_taken_over() -> None:
+    """What was a Gamma distribution is now chances of classes of rates, and says about the same of each key."""
+    spec = Learned(**OLD_SPEC | {"memory_price": 0}, predictors=("table",))
+    cache, cold = Cache.load(THREE, None, expiry=spec, timer=Clock()), Cache(None, expiry=spec, timer=Clock())
+    known = knows(cache).fresh
+    document = json.loads(THREE.read_bytes()[len(MAGIC) + 65:])["learned"]
+    assert THREE.read_bytes().startswith(b"adaptcache state 3\n")
+    assert {name: known.numbers[name] for name in ("outcomes", "log_theta", "pace")} == {
+        name: document["fresh"]["numbers"][name] for name in ("outcomes", "log_theta", "pace")}
+    assert known.numbers["found"] == known.numbers["feared"] == 0 and len(known.keys) == 20
+    lasting = []
+    for key in range(20):
+        for one in (cache, cold):
+            one.get_or_load(key, lambda _: 1, namespace="quick" if key < 6 else "slow")
+        lasting.append((cache.expires_in(key), cold.expires_in(key)))
+    warm, first = np.array(lasting).T
+    assert warm.min() > 10 * first.max()
+    assert warm[:6].max() < warm[6:13].min() < warm[6:13].max() < 0.5 * warm[13:].min()
+    serve(cache, requests(300, seed=1))
+    cache._check()
+
+
+def test_a_file_of_format_3_is_merged_with_one_of_today(tmp_path: Path) -> None:
+    spec = Learned(**OLD_SPEC, predictors=("table",))
+    cache = Cache.load(THREE, None, expiry=spec, timer=Clock())
+    cache.save(tmp_path / "new")
+    adaptcache.merge([THREE, tmp_path / "new"], tmp_path / "both")
+    both, _ = read(tmp_path / "both")
+    assert both.fresh.numbers["outcomes"] == 2 * knows(cache).fresh.numbers["outcomes"] and len(both.fresh.keys) == 20
+
+
+@pytest.mark.parametrize("part", migrating.LAYOUT_3)
+def test_a_file_of_format_3_of_another_engine_is_refused(tmp_path: Path, part: str) -> None:
+    document = json.loads(THREE.read_bytes()[len(MAGIC) + 65:])
+    document["learned"]["layout"][part] = "other"
+    body = json.dumps(document).encode()
+    (tmp_path / "state").write_bytes(b"adaptcache state 3\n" + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+    with pytest.raises(StateError, match=part):
+        Cache.load(tmp_path / "state", None, expiry=Learned(**OLD_SPEC), timer=Clock())
 
 
 @pytest.mark.parametrize("part", migrating.LAYOUT_2)

@@ -335,7 +335,7 @@ def test_a_cache_that_does_not_learn_takes_nothing_and_merges_nothing(saved):
     lambda data: data[:-1],
     lambda data: data[:40],
     lambda data: b"",
-    lambda data: data.replace(b"state 3", b"state 1", 1),
+    lambda data: data.replace(b"state 4", b"state 1", 1),
     lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:],
     lambda data: b"PK" + data,
 ], ids=["cut", "cut short", "empty", "other version", "bit flip", "foreign"])

@@ -51,8 +51,9 @@ class Freshness:
         keys = clipped("change", self.keys if places is not None else self.keys[:0], memory)
         if places is not None:
             keys["namespace"] = np.array([0, *places], np.uint32)[keys["namespace"]]
-        groups = {**priors, 0: self.priors[1:]}
-        return {**self.numbers, "budget": self.budget, "all": as_bytes(self.priors[:1]), "keys": as_bytes(keys),
+        groups = {at: clipped("prior", prior, memory) for at, prior in {**priors, 0: self.priors[1:]}.items()}
+        everyone = clipped("prior", self.priors[:1], {**memory, "shaken": memory["all_shaken"]})
+        return {**self.numbers, "budget": self.budget, "all": as_bytes(everyone), "keys": as_bytes(keys),
                 "risks": as_bytes(clipped("risk", self.risks, memory)),
                 "groups": {at: as_bytes(prior) for at, prior in groups.items() if prior["n"][0] > 0}}
 

@@ -129,11 +129,11 @@ def sides(a: Array, b: Array) -> Array:
 
 
 def priors(a: Array, b: Array) -> Array:
-    """Of change rates: parameters by the reloads behind them, AdaGrad's sums added up."""
+    """Of change rates: how keys are spread over the classes, by the keys behind it; what came of common changes, added up."""
     out = a.copy()
-    for name in ("log_a", "log_b"):
-        out[name], out["n"] = _average(a[name], a["n"], b[name], b["n"])
-    for name in ("g_a", "g_b"):
+    n, m = a["n"][:, None], b["n"][:, None]
+    out["share"] = np.divide(n * a["share"] + m * b["share"], n + m, out=np.zeros_like(a["share"]), where=n + m > 0)
+    for name in ("n", "shaken", "moved", "unmoved"):
         out[name] = a[name] + b[name]
     return out
 
@@ -222,10 +222,12 @@ def _same_key(a: Array, b: Array) -> Array:
 def _same_change(a: Array, b: Array) -> Array:
     """Evidence of changes and counts of reads add up; the namespace is that of who was told of more reloads."""
     out = a.copy()
-    other = np.array([(p["told"], p["reads"], p["a"], p["b"]) < (q["told"], q["reads"], q["a"], q["b"])
+    other = np.array([(p["told"], p["reads"], *p["evidence"]) < (q["told"], q["reads"], *q["evidence"])
                       for p, q in zip(a, b, strict=True)], bool)
-    for name in ("a", "b", "told", "reads", "seconds"):
+    for name in ("told", "reads", "seconds"):
         out[name] = a[name] + b[name]
+    evidence = a["evidence"] + b["evidence"]
+    out["evidence"] = evidence - evidence.max(axis=1, keepdims=True)
     out["namespace"] = np.where(other, b["namespace"], a["namespace"])
     return out
 

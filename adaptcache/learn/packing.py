@@ -115,12 +115,12 @@ def _good_nodes(t: Array) -> bool:
 
 
 def _good_priors(p: Array) -> bool:
-    return (_within(p["log_a"], -4, 3) and _within(p["log_b"], -20, 25) and _within(p["n"], 0, MOST)
-            and all(_within(p[name], 0, 1e300) for name in ("g_a", "g_b")))
+    return (_within(p["share"], 0, 1) and all(abs(total - 1) < 1e-6 or not n for total, n in zip(p["share"].sum(axis=1), p["n"], strict=True))
+            and all(_within(p[name], 0, MOST) for name in ("n", "shaken", "moved", "unmoved")))
 
 
 def _good_changes(c: Array) -> bool:
-    return (all(_within(c[name], -1e12, 1e300) for name in ("a", "b"))
+    return (_within(c["evidence"], -1e6, 0)
             and all(_within(c[name], 0, MOST) for name in ("told", "reads", "seconds")))
 
 
@@ -149,9 +149,15 @@ def clipped(kind: str, array: Array, memory: dict[str, float]) -> Array:
         part = np.minimum(1, memory["risk"] / np.maximum(np.maximum(out["found"], out["feared"]), 1e-300))
         out["found"] *= part
         out["feared"] *= part
+    elif kind == "prior":
+        np.minimum(out["n"], memory["prior"], out=out["n"])
+        part = np.minimum(1, memory["shaken"] / np.maximum(out["shaken"], 1e-300))
+        for name in ("shaken", "moved", "unmoved"):
+            out[name] *= part
     elif kind == "change":
-        for count, names in (("told", ("a", "b", "told")), ("reads", ("seconds", "reads"))):
+        for count, names in (("told", ("evidence", "told")), ("reads", ("seconds", "reads"))):
             part = np.minimum(1, memory[count] / np.maximum(out[count], 1e-300))
             for name in names:
-                out[name] *= part
+                out[name] *= part[:, None] if name == "evidence" else part
+        np.maximum(out["evidence"], -80, out=out["evidence"])
     return out
