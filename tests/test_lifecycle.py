@@ -611,7 +611,7 @@ def test_few_events_tell_of_many_requests() -> None:
 
 
 def test_requests_that_were_not_told_yet_are_told_with_the_end_of_the_entry() -> None:
-    cache, now = told()
+    cache, _ = told()
     cache.set("hot", 1, cost=1.0)
     for _ in range(100):
         cache.get("hot")
