@@ -95,7 +95,7 @@ cdef class Brain:
         """Keys in the attic: nobody has asked for them in a while."""
         return self.g.attic.n
 
-    def allocated(self):
+    def footprint(self):
         """Bytes allocated in the core for keys, as (for followed ones, for remembered ones)."""
         cdef Engine* g = self.g
         cdef uint64_t followed = <uint64_t>g.arena.cap * sizeof(Slot) + <uint64_t>g.trackers_cap * sizeof(Tracker) \

@@ -115,7 +115,7 @@ def key() -> None:
         now[0] += 10
         cache.expire()
         assert cache.brain is not None and cache.brain.remembered == number and len(cache) == 0
-        print(f"| {number:,} | {cache.brain.allocated()[1] / number:.2f} |")
+        print(f"| {number:,} | {cache.brain.footprint()[1] / number:.2f} |")
         del cache
 
 

@@ -304,3 +304,12 @@ def test_at_most_four_keys_are_remembered_for_each_that_may_be_followed() -> Non
     held.expire()
     assert held.brain.remembered == 200
     held._check()
+
+
+def test_followed_keys_take_no_more_room_than_may_be_followed() -> None:
+    held = Cache(None, expiry=Learned(memory_price=1e-6, learner="manual", seed=1, max_keys=5_000, predictors=("table",)), timer=Clock())
+    for key in range(20_000):
+        held.set(key, 1)
+    assert held.brain is not None and held.brain.tracked <= 5_000
+    assert held.brain.footprint()[0] < 5_001 * 800
+    held._check()
