@@ -487,12 +487,9 @@ cdef inline void _engine_chain(Engine* g, Tracker* t, Chain* c) noexcept nogil:
     c.stacked = t.stacked if t.stacked_by else NULL
     c.bucket = b
 
-cdef inline void _engine_learn(Engine* g, Tracker* t, int j, int y) noexcept nogil:
-    cdef Chain c
+cdef inline void _engine_cells(Engine* g, Chain* c, int j, int y) noexcept nogil:
+    """Bin `j` of a wait is over: every link of its chain hears how."""
     cdef float limit = <float>g.limit
-    _engine_chain(g, t, &c)
-    if g.stacks:
-        _engine_stack_learn(g, t, &c, j, y)
     cell_learn(&c.everyone[j], y, limit)
     if c.namespace_ is not NULL:
         cell_learn(&c.namespace_[j], y, limit)
@@ -502,6 +499,13 @@ cdef inline void _engine_learn(Engine* g, Tracker* t, int j, int y) noexcept nog
         cell_learn(&c.leaf[j], y, limit)
     if c.key is not NULL:
         key_learn(c.key, j, y, g.key_limit)
+
+cdef inline void _engine_learn(Engine* g, Tracker* t, int j, int y) noexcept nogil:
+    cdef Chain c
+    _engine_chain(g, t, &c)
+    if g.stacks:
+        _engine_stack_learn(g, t, &c, j, y)
+    _engine_cells(g, &c, j, y)
 
 # -- the stack -----------------------------------------------------------------------------
 
@@ -541,6 +545,12 @@ cdef inline void _engine_side_rows(Engine* g, Tracker* t, Side** rows) noexcept 
     for i in range(SIDES):
         rows[i] = &g.sides[<size_t>t.side[i] * SPAN] if t.side[i] != NO_ROW else NULL
 
+cdef inline void _engine_sides_learn(Side** rows, int j, int y) noexcept nogil:
+    cdef int i
+    for i in range(SIDES):
+        if rows[i] is not NULL:
+            side_learn(&rows[i][j & (SPAN - 1)], y)
+
 cdef inline void _engine_stack(Engine* g, Tracker* t, Chain* c) noexcept nogil:
     """The stack's hazards of this wait from bin `t.bin` on, by the newest weights."""
     cdef Side* rows[SIDES]
@@ -571,9 +581,7 @@ cdef inline void _engine_stack_learn(Engine* g, Tracker* t, Chain* c, int j, int
         example.stage = <uint8_t>stage_of(j - t.base)
         example.y = <uint8_t>y
         g.example_head += 1
-    for i in range(SIDES):
-        if rows[i] is not NULL:
-            side_learn(&rows[i][j & (SPAN - 1)], y)
+    _engine_sides_learn(rows, j, y)
 
 # -- experts -------------------------------------------------------------------------------
 
@@ -984,7 +992,7 @@ cdef inline void engine_again(Engine* g, int64_t hash, int64_t before, uint32_t 
     cdef Hedge* own
     cdef double rent, loss
     cdef int64_t age
-    cdef int k, e
+    cdef int e
     if s == NIL or n == 0:
         return
     t = &g.trackers[s]
@@ -995,19 +1003,9 @@ cdef inline void engine_again(Engine* g, int64_t hash, int64_t before, uint32_t 
         _engine_chain(g, t, &c)
         _engine_side_rows(g, t, rows)
         for i in range(n):
-            cell_learn(&c.everyone[t.base], 1, <float>g.limit)
-            if c.namespace_ is not NULL:
-                cell_learn(&c.namespace_[t.base], 1, <float>g.limit)
-            cell_learn(&c.habit[t.base], 1, <float>g.limit)
-            cell_learn(&c.habit2[t.base], 1, <float>g.limit)
-            if c.leaf is not NULL:
-                cell_learn(&c.leaf[t.base], 1, <float>g.limit)
-            if c.key is not NULL:
-                key_learn(c.key, t.base, 1, g.key_limit)
+            _engine_cells(g, &c, t.base, 1)
             if g.stacks:
-                for k in range(SIDES):
-                    if rows[k] is not NULL:
-                        side_learn(&rows[k][t.base & (SPAN - 1)], 1)
+                _engine_sides_learn(rows, t.base, 1)
         hedge = &g.counts[count_bucket(t.rec.count)]
         own = g.namespaces[t.rec.ns].hedges
         if own is not NULL:

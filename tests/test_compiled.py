@@ -151,6 +151,20 @@ def test_tree_beyond_bounds_is_asked_and_compiled_again_when_it_has_shrunk(monke
     assert not learner.asks and core.rule_seconds(0, x) == pytest.approx(model.predict_one(named(x.tolist(), APP)))
 
 
+def test_tree_that_is_too_deep_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = taught(forest("mean"), 1500)
+    assert compiled.rule(model, PLACES) is not None
+    monkeypatch.setattr(compiled, "DEPTH", 0)
+    assert compiled.rule(model, PLACES) is None
+
+
+def test_variance_that_rounding_made_negative_means_hold() -> None:
+    model = taught(preprocessing.StandardScaler() | linear(), 30)
+    model["StandardScaler"].vars["rows"] = -1e-20
+    rule = compiled.rule(model, PLACES)
+    assert rule is not None and math.isnan(spoken(rule, access(random.Random(3))) or 0.0)
+
+
 class Hidden:
     """The same model, so that nobody knows its type."""
 

@@ -26,6 +26,7 @@ from adaptcache.background import POOL, Pool
 from adaptcache.digests import by, digest
 from adaptcache.errors import TraceError
 from adaptcache.flights import MISSING
+from adaptcache.learn.worker import WORKER
 from adaptcache.simulate import freshness
 from adaptcache.simulate.learned import replay
 from adaptcache.simulate.origins import laws
@@ -286,6 +287,31 @@ def test_nothing_is_ever_served_past_the_ceiling():
         assert clock.now < stored[key] + 10.0
         if rng.random() < 0.5:
             cache.refresh()
+    cache._check()
+
+
+@pytest.mark.parametrize(("ceiling", "change", "stale"), [(50, 0.0005, 0.05), (50, 0.002, 0.2), (20, 0.002, 0.05), (5, 0.002, 0.2)])
+def test_a_validity_that_is_extended_does_not_outlast_the_ceiling(ceiling, change, stale):
+    """After a silence a validity may be given for longer, where a thread learns at the very request that finds it over."""
+    rng, clock, stored, version = random.Random(1), Clock(), {}, dict.fromkeys(range(10), 0)
+    cache = Cache(None, expiry=Learned(stale=stale, ceiling=ceiling, seed=1, memory_price=0), timer=clock)
+    WORKER.discard(cache)
+    hits = 0
+    for i in range(6000):
+        clock.now += rng.expovariate(20) if rng.random() < 0.98 else rng.choice([0.3, 0.6, 1.0, 1.5]) * ceiling
+        key = rng.randrange(10)
+        for other in version:
+            version[other] += rng.random() < change
+        if cache.get(key) is None:
+            cache.set(key, version[key])
+            stored[key] = clock.now
+        else:
+            hits += 1
+            assert clock.now < stored[key] + ceiling
+        if i % 3 == 0:
+            while cache._learn(512):
+                pass
+    assert hits > 1000
     cache._check()
 
 

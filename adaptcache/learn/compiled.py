@@ -24,6 +24,7 @@ from river.tree.nodes.htr_nodes import LeafAdaptive, LeafMean, LeafModel
 from adaptcache import _core
 
 NODES = 4096        # of one tree, at most
+DEPTH = 100
 # Feature -> (its place in x, scale, shift): what the model at this point of a pipeline sees of it is scale * x + shift.
 Lens = dict[Any, tuple[int, float, float]]
 PLAIN_LOSSES = (optim.losses.Squared, optim.losses.Absolute, optim.losses.Cauchy, optim.losses.EpsilonInsensitiveHinge,
@@ -95,7 +96,7 @@ def _transformed(step: Any, lens: Lens) -> Lens | None:
     if kind is compose.Discard:
         return {name: seen for name, seen in lens.items() if name not in step.keys}
     if kind is preprocessing.StandardScaler and step.window_size is None:
-        return {name: _through(seen, step.means.get(name, 0.0), math.sqrt(step.vars.get(name, 0.0)) if step.with_std else 1.0)
+        return {name: _through(seen, step.means.get(name, 0.0), _root(step.vars.get(name, 0.0)) if step.with_std else 1.0)
                 for name, seen in lens.items()}
     if kind is preprocessing.MinMaxScaler:
         out = {}
@@ -110,6 +111,11 @@ def _transformed(step: Any, lens: Lens) -> Lens | None:
     return None
 
 
+def _root(variance: float) -> float:
+    """NaN where rounding made a variance negative, of which river makes a complex number: neither is a time."""
+    return math.sqrt(variance) if variance >= 0 else math.nan
+
+
 def _through(seen: tuple[int, float, float], middle: float, spread: float) -> tuple[int, float, float]:
     """(x - middle) / spread; river says nought where there is no spread."""
     at, scale, shift = seen
@@ -121,7 +127,7 @@ def _unscaled(model: Any, inner: Rule | None) -> Rule | None:
     if inner is None or inner.exponential:
         return None
     if type(model) is preprocessing.TargetStandardScaler:
-        spread, middle = math.sqrt(model.var.get()), model.var.mean.get()
+        spread, middle = _root(model.var.get()), model.var.mean.get()
     elif model.min.get() == math.inf:
         return inner
     else:
@@ -138,10 +144,10 @@ def _tree(model: Any, lens: Lens) -> Rule | None:
     right: list[int] = []
     rows: list[NDArray[np.float64]] = []
 
-    def visit(node: Any) -> int | None:
+    def visit(node: Any, depth: int) -> int | None:
         """The number of the node; children come after their parent. None: not a tree that can be compiled."""
         at = len(feature)
-        if at >= NODES:
+        if at >= NODES or depth > DEPTH:
             return None
         for column in (feature, threshold, left, right):
             column.append(0)
@@ -155,7 +161,7 @@ def _tree(model: Any, lens: Lens) -> Rule | None:
             # Without a scale the feature is the same for all, and everything goes one way.
             threshold[at] = (node.threshold - shift) / scale if scale else math.copysign(1e300, node.threshold - shift)
             for branch, child in zip((left, right), node.children, strict=True):
-                number = visit(child)
+                number = visit(child, depth + 1)
                 if number is None:
                     return None
                 branch[at] = number
@@ -170,7 +176,7 @@ def _tree(model: Any, lens: Lens) -> Rule | None:
     if model._root is None:
         rows.append(np.zeros(_core.FEATURE_COUNT + 1))
         feature, threshold, left, right = [-1], [0.0], [0], [0]
-    elif visit(model._root) is None:
+    elif visit(model._root, 0) is None:
         return None
     return Rule(np.array(feature, np.int32), np.array(threshold, np.float64), np.array(left, np.uint32), np.array(right, np.uint32),
                 np.array(rows))
