@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from adaptcache import Cache, Cause, Learned, _core
-from adaptcache.learn.worker import WORKER, Worker
+from adaptcache.learn.worker import EVENTS, SAVED, TRAINING, WORKER, Worker
 
 PATIENCE = 30.0
 FAST = 2000.0           # seconds of the cache's time in a second
@@ -646,6 +646,62 @@ def test_entries_that_nobody_follows_are_let_go_by_a_thread_too() -> None:
         read(cache)
     assert len(cache) == 0
     cache._check()
+
+
+def test_entries_of_one_context_share_a_verdict_only_while_it_is_new() -> None:
+    """Nobody follows them: the first cohort is held for a while, the second let go soon, since it was seen what became of the first."""
+    cache, now = told(premature=1.0, predictors=("table",))
+    for _ in range(12):
+        cache._pace(True)
+    left = []
+    for cohort in range(2):
+        for key in range(3000):
+            cache.set((cohort, key), key, cost=1.0)
+        read(cache)
+        for step in range(36):
+            now[0] += 10
+            read(cache)
+            if step in (0, 9):
+                left.append(len(cache))
+    at_first, later, second, _ = left
+    assert at_first > 2500
+    assert later < 500, "each has its own threshold: not all are held because one is"
+    assert second < 500, "what was thought of the first is not thought of the second"
+
+
+class Greedy:
+    """A cache that always has more to read."""
+
+    def __init__(self) -> None:
+        self.spent, self.slower = 0.0, False
+
+    def _work(self) -> bool:
+        began = time.thread_time()
+        while time.thread_time() - began < 0.005:
+            pass
+        self.spent += time.thread_time() - began
+        return True
+
+    def _train(self) -> None:
+        self._work()
+
+    def _pace(self, slower: bool) -> None:
+        self.slower = self.slower or slower
+
+    def _forked(self) -> None: ...
+
+
+def test_worker_keeps_to_its_allowances_however_much_there_is_to_do() -> None:
+    worker, cache = Worker(), Greedy()
+    worker.add(cache)
+    began = time.monotonic()
+    while not cache.slower and time.monotonic() < began + 60:
+        time.sleep(0.05)
+    worker.close()
+    passed = time.monotonic() - began
+    # Either may overdraw by the piece that it is in; time that passes more slowly only allows for more.
+    allowed = (EVENTS + TRAINING) * passed + 2 * SAVED + 2 * 0.01
+    assert cache.slower and 0 < cache.spent <= allowed
 
 
 def test_worker_that_is_behind_looks_less_often_before_it_follows_next_to_nobody() -> None:
