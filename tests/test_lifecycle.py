@@ -635,38 +635,26 @@ def test_a_key_that_is_asked_for_is_followed_also_when_its_first_event_was_lost(
 
 
 def test_entries_that_nobody_follows_are_let_go_by_a_thread_too() -> None:
+    """Their verdicts are shared by context, and each still has its own threshold: that one is held holds no other."""
     cache, now = told(premature=1.0)
-    for _ in range(12):
-        cache._pace(True)
-    for key in range(3000):
+    for key in range(4000):
         cache.set(key, key, cost=1.0)
     read(cache)
-    for _ in range(50):
+    while cache.brain.tracked > 256:
+        cache._pace(True)
+    for key in range(4000, 7000):
+        cache.set(key, key, cost=1.0)
+    read(cache)
+    assert cache.brain.tracked < 512
+    left = []
+    for _ in range(25):
         now[0] += 10
         read(cache)
-    assert len(cache) == 0
+        left.append(len(cache))
+    assert left[0] > 6000
+    assert left[10] < 500, "soon after the break-even time they are gone"
+    assert left[-1] == 0
     cache._check()
-
-
-def test_entries_of_one_context_share_a_verdict_only_while_it_is_new() -> None:
-    """Nobody follows them: the first cohort is held for a while, the second let go soon, since it was seen what became of the first."""
-    cache, now = told(premature=1.0, predictors=("table",))
-    for _ in range(12):
-        cache._pace(True)
-    left = []
-    for cohort in range(2):
-        for key in range(3000):
-            cache.set((cohort, key), key, cost=1.0)
-        read(cache)
-        for step in range(36):
-            now[0] += 10
-            read(cache)
-            if step in (0, 9):
-                left.append(len(cache))
-    at_first, later, second, _ = left
-    assert at_first > 2500
-    assert later < 500, "each has its own threshold: not all are held because one is"
-    assert second < 500, "what was thought of the first is not thought of the second"
 
 
 class Greedy:
