@@ -51,7 +51,7 @@ from hedge cimport EXPERTS, Hedge, hedge_close
 from journal cimport (Decision, Journal, OUT_DELETED, OUT_OPEN, journal_finish_all, journal_free, journal_give,
                       journal_init, journal_samples, journal_sweep)
 from stack cimport BUCKETS, CHAIN_TERMS, ROWS, SIDE_LIMIT, SIDES, SPAN, STAGES, Side, Stack, TERMS
-from objects cimport AC_ITEM, DEPTH, ac_hash, ac_put, ac_same
+from objects cimport AC_ITEM, AC_PREFETCH, DEPTH, ac_hash, ac_lengthen, ac_put, ac_same
 from policy cimport Policy, policy_weight
 from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
                      AC_PREMATURE)

@@ -13,6 +13,27 @@ static inline void ac_put(PyObject *list, Py_ssize_t i, PyObject *item) {
     AC_ITEM(list, i) = item;
 }
 
+/* A list becomes n items long, exactly, the new ones None; -1 and nothing changed when memory is out. Runs no other code:
+   a list that is made anew may collect garbage, whose finalizers may call in, and two copies fragment the memory. */
+static inline int ac_lengthen(PyObject *list, Py_ssize_t n) {
+    PyListObject *l = (PyListObject *)list;
+    PyObject **items = l->ob_item;
+    Py_ssize_t i, had = PyList_GET_SIZE(list);
+    PyMem_Resize(items, PyObject *, n);
+    if (items == NULL)
+        return -1;
+    for (i = had; i < n; i++) {
+        Py_INCREF(Py_None);
+        items[i] = Py_None;
+    }
+    l->ob_item = items;
+    l->allocated = n;
+    Py_SET_SIZE(l, n);
+    return 0;
+}
+
+#define AC_PREFETCH(p) __builtin_prefetch(p)
+
 /* A str remembers its hash. */
 static inline Py_hash_t ac_hash(PyObject *o) {
     if (PyUnicode_CheckExact(o)) {

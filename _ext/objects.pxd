@@ -8,3 +8,5 @@ cdef extern from "objects.h":
     void ac_put(list, Py_ssize_t, PyObject*) noexcept       # a reference as it is; the caller owns the one that was there
     Py_hash_t ac_hash(PyObject*) except -1
     int ac_same(PyObject*, PyObject*, int) noexcept
+    void AC_PREFETCH(void*) noexcept nogil                  # it will be read soon
+    int ac_lengthen(list, Py_ssize_t) noexcept              # to so many items, the new ones None; -1 = memory is out

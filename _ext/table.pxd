@@ -52,7 +52,7 @@ cdef inline int table_reserve(Table* t) noexcept nogil:
     if <uint64_t>(t.n + 1) * 3 <= <uint64_t>t.mask * 2 + 2:
         return 0
     bigger.version = t.version
-    if table_init(&bigger, t.n * 2 + 2) < 0:
+    if table_init(&bigger, (t.mask + 1) + (t.mask + 1) // 3) < 0:      # twice the cells
         return -1
     for i in range(t.mask + 1):
         if t.cells[i].slot != NIL:
