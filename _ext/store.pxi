@@ -58,6 +58,7 @@ cdef class Store:
     cdef int64_t clock              # the latest time seen: the clock never runs backwards in here
     cdef bint timed                 # the clock is needed
     cdef bint plain                 # no expiry, and nobody hears of removals: the short ways
+    cdef bint swift                 # a hit has nothing to do but to be counted, while the entry is not due
     cdef double stated              # price of memory per ns that the user stated, or 0
     cdef double shadow_price        # learned from evictions; the higher of the two is in force
     cdef readonly tuple _bank_labels
@@ -160,8 +161,14 @@ cdef class Store:
             raise MemoryError
         if not self.counts_entries:
             self._weighed()
-        self.plain = not self.timed
+        self._choose_ways()
         self.ready = True
+
+    @cython.final
+    cdef void _choose_ways(self) noexcept:
+        self.plain = not self.timed
+        self.swift = self.timed and self._timer is None and self.x.journal is NULL and self.x.fresh is NULL \
+            and (self.x.kind != LEARNED or self.x.ring is not NULL)
 
     @cython.final
     cdef int _open_banks(self, list shares, int64_t now) except -1:
@@ -359,6 +366,22 @@ cdef class Store:
         self.hits += 1
         AC_HIT(self.arena.slots[s].hash)
         return self._value_at(s)
+
+    @cython.final
+    cdef inline int64_t _swiftly(self, object key) except -1:
+        """The slot of a request that is a hit with nothing to decide; NIL, and nothing was done, if it may be anything else."""
+        cdef int64_t now, s = self._find(key, ac_hash(<PyObject*>key))
+        if s == NIL:
+            return NIL
+        now = self._now()
+        if self.x.kind != NEVER:
+            if now >= expiry_due_at(&self.x, <uint32_t>s):
+                return NIL
+            expiry_hit(&self.x, <uint32_t>s, now, NULL)
+        self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
+        self.hits += 1
+        AC_HIT(self.arena.slots[s].hash)
+        return s
 
     @cython.final
     cdef double _load_seconds(self, uint32_t s) noexcept:
@@ -833,7 +856,7 @@ cdef class Store:
             raise MemoryError
         memset(self.x.lives, 0, self.arena.cap * sizeof(Life))
         self.timed = True
-        self.plain = False
+        self._choose_ways()
         return 0
 
     @cython.final
@@ -963,6 +986,10 @@ cdef class Store:
                 AC_MISS(ac_hash(<PyObject*>key))
                 return default
             return self._hit(<uint32_t>s)
+        if self.swift:
+            s = self._swiftly(key)
+            if s != NIL:
+                return self._value_at(<uint32_t>s)
         try:
             value = self._lookup(key, NULL)
         finally:
@@ -1017,6 +1044,10 @@ cdef class Store:
             self.misses += 1
             AC_MISS(ac_hash(<PyObject*>key))
             return type(self).__missing__(self, key)
+        if self.swift:
+            s = self._swiftly(key)
+            if s != NIL:
+                return self._value_at(<uint32_t>s)
         try:
             value = self._lookup(key, NULL)
         finally:
@@ -1561,6 +1592,7 @@ cdef class Store:
         j = _journal_new(sample, salt, self._now())
         _journal_gone(self.x.journal)
         self.x.journal = j
+        self._choose_ways()
         self._write_log = write
 
     def _log_rows(self, int most, bint closing=False):
@@ -1583,6 +1615,7 @@ cdef class Store:
         """Forget the journal; from here on it costs nothing."""
         cdef Journal* j = self.x.journal
         self.x.journal = NULL
+        self._choose_ways()
         self._write_log = None
         _journal_gone(j)
 
