@@ -1,11 +1,11 @@
 """adaptcache: a cache that learns the expiry of every key online, and proves that it did not expire it too early."""
-from adaptcache.cache import Cache, policies
 from adaptcache.decisionlog import DecisionLog
 from adaptcache.decorators import cached
 from adaptcache.errors import AdaptcacheError, LogError, RecursiveLoadError, StateError, TraceError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry, price
 from adaptcache.explain import Explanation
 from adaptcache.keys import hashkey, methodkey, typedkey
+from adaptcache.mapping import Cache, policies
 from adaptcache.removal import Cause
 from adaptcache.state import merge
 from adaptcache.stats import Stats

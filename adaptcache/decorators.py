@@ -20,9 +20,9 @@ from functools import _CacheInfo, partial
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, overload
 
 from adaptcache import _core
-from adaptcache.cache import Cache
 from adaptcache.flights import MISSING, Flights
 from adaptcache.keys import MARK, hashkey, typedkey
+from adaptcache.mapping import Cache
 from adaptcache.refresh import Refresher
 
 __all__ = ("cached",)

@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 import cachetools
 import pytest
 
-from adaptcache.cache import Cache
 from adaptcache.decorators import cached
 from adaptcache.errors import RecursiveLoadError
 from adaptcache.keys import hashkey, methodkey, typedkey
+from adaptcache.mapping import Cache
 
 PATIENCE = 20
 
