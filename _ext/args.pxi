@@ -202,8 +202,10 @@ cdef inline int64_t args_find(Store store, Args* a, Py_hash_t h, sameness same) 
     while s != NIL:
         if store.arena.slots[s].hash == h:
             equal = same(a, held_at(<PyObject*>store._keys, s))
-            if equal:
-                return s if equal > 0 else UNSURE
+            if equal > 0:
+                return s
+            if equal < 0:
+                return UNSURE
         s = table_next(&store.table, tag_of(h), &at)
     return NIL
 

@@ -128,7 +128,7 @@ cdef object _call(object self, PyObject** args, size_t flags, PyObject* names):
     if store.timed:
         now = _time(store)
     s = args_find(store, &a, h, pairs_same)
-    if s < NIL and s != UNSURE:
+    if s != NIL and s != UNSURE:
         if store.x.kind == NEVER:
             return store._serve(<uint32_t>s, h, now, NULL)
         # A store that learns by hand does what is due first, and one that learns freshness may want a reload.
