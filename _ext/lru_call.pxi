@@ -27,6 +27,8 @@ cdef class LruCall:
     cdef object __weakref__
 
     def __cinit__(self, function, maxsize, bint typed):
+        if not callable(function):
+            raise TypeError("the first argument must be callable")
         if maxsize is not None:
             self.most = PyNumber_AsSsize_t(maxsize, OverflowError)
         self.vectorcall = <vectorcallfunc>(_lru_unkept if maxsize is not None and self.most == 0 else _lru_call)
@@ -136,5 +138,5 @@ cdef inline void _fill(tuple key, size_t* at, PyObject* item) noexcept:
     PyTuple_SET_ITEM(key, at[0], <object>item)
     at[0] += 1
 
-cdef LruCall _lru_sample = LruCall(None, None, False)
+cdef LruCall _lru_sample = LruCall(len, None, False)
 ac_set_vectorcall(<PyTypeObject*>LruCall, <char*>&_lru_sample.vectorcall - <char*><PyObject*>_lru_sample)
