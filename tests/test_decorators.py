@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cachetools
 import pytest
-from calls import CALLS
+from calls import call_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -251,7 +251,7 @@ def test_the_core_finds_what_the_key_function_names(args, kwargs, key):
     assert function.cache_info()[:2] == (1, 1)
 
 
-@given(calls=st.lists(CALLS, max_size=60), expiry=st.sampled_from([None, Fixed(60), Idle(60), "manual", "thread"]))
+@given(calls=call_lists(), expiry=st.sampled_from([None, Fixed(60), Idle(60), "manual", "thread"]))
 @settings(max_examples=200, deadline=None)
 def test_every_call_finds_what_a_dict_of_hashkeys_holds(calls, expiry):
     """The core looks for the arguments themselves and makes no key: 1, 1.0 and True are still one call."""

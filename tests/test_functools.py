@@ -12,7 +12,7 @@ import types
 import weakref
 
 import pytest
-from calls import CALLS
+from calls import call_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -68,7 +68,7 @@ BOTH = (functools.lru_cache, lru_cache)
 
 
 @given(maxsize=st.sampled_from([None, -1, 0, 1, 2, 3, 8]), typed=st.booleans(),
-       calls=st.lists(st.one_of(CALLS, CALLS, CALLS, st.just(None)), max_size=60))
+       calls=call_lists(pauses=True))
 @settings(max_examples=300, deadline=None)
 def test_every_call_finds_what_functools_finds(maxsize, typed, calls):
     """Same results, from the same call, and the same counts after each: so the same keys, and the same victims."""
