@@ -71,6 +71,8 @@ cdef class Call:
     cdef object load
     cdef object load_of
     cdef object refresh
+    cdef bint direct                # the slot can be found without a key
+    cdef Py_hash_t mark_hash
     cdef dict __dict__
     cdef object __weakref__
 
@@ -83,6 +85,8 @@ cdef class Call:
         self.load = load
         self.load_of = load_of
         self.refresh = refresh
+        self.direct = cache is not None and make_key is None and _TUPLES_HASH_SO
+        self.mark_hash = hash(mark)
 
     def __call__(self, /, *args, **kwargs):
         return PyVectorcall_Call(self, args, <PyObject*>kwargs)
@@ -100,34 +104,80 @@ cdef class Call:
         # A partial or another callable object has no name of its own.
         return getattr(self, "__qualname__", "call")
 
+cdef inline int64_t _time(Store store) except? -1:
+    """`Store._now`, short where nobody gave a timer."""
+    cdef int64_t now
+    if store._timer is not None:
+        return store._now()
+    now = coarse_now()
+    if now > store.clock:
+        store.clock = now
+    return store.clock
+
 cdef object _call(object self, PyObject** args, size_t flags, PyObject* names):
     cdef Call call = <Call>self
-    cdef size_t n = PyVectorcall_NARGS(flags), i, named = 0
+    cdef Store store = call.store
+    cdef Args a
+    cdef Py_hash_t h
+    cdef int64_t now = 0, s
+    args_of(&a, args, PyVectorcall_NARGS(flags), names, <PyObject*>call.mark)
+    # (The collector takes the fields of what is unreachable away, and a finalizer may call after that.)
+    if not call.direct or store is None or not args_sort(&a):
+        return _asked(call, &a)
+    h = pairs_hash(&a, call.mark_hash)
+    if store.timed:
+        now = _time(store)
+    s = args_find(store, &a, h, pairs_same)
+    if s != NIL and s != UNSURE:
+        if store.x.kind == NEVER:
+            return store._serve(<uint32_t>s, h, now, NULL)
+        # A store that learns by hand does what is due first, and one that learns freshness may want a reload.
+        if now < expiry_due_at(&store.x, <uint32_t>s) and store.x.fresh is NULL \
+                and (store.x.kind != LEARNED or store.x.ring is not NULL):
+            return store._serve(<uint32_t>s, h, now, NULL)
+    return _looked_up(call, &a, h, now)
+
+cdef object _looked_up(Call call, Args* a, Py_hash_t h, int64_t now):
+    """The call of a key with this hash, at this time; made, for it is needed."""
+    cdef bint wanted
+    cdef object value, key = _key_of(call, a)
+    try:
+        value = call.store._lookup_at(key, h, now, NULL, call.refresh is not None)
+        wanted = call.store.wanted
+    finally:
+        call.store._flush()
+    return _answered(call, a, key, value, wanted)
+
+cdef object _asked(Call call, Args* a):
+    """The call as any store, key function and mapping can answer it."""
     cdef bint wanted = False
-    cdef object key, value
-    if call.make_key is not None:
-        key = PyObject_Vectorcall(<PyObject*>call.make_key, args, n, names)
-    else:
-        key = _pack(args, n) if names is NULL else _key(args, n, names, call.mark)
+    cdef object value, key = _key_of(call, a)
     if call.store is not None:
         try:
             value = call.store._lookup(key, NULL, call.refresh is not None)
             wanted = call.store.wanted
         finally:
-            if PyList_GET_SIZE(call.store._dead):
-                call.store._flush()
+            call.store._flush()
     else:
         value = call.get(key, _MISSING)
+    return _answered(call, a, key, value, wanted)
+
+cdef inline object _key_of(Call call, Args* a):
+    if call.make_key is not None:
+        return PyObject_Vectorcall(<PyObject*>call.make_key, a.args, a.n, a.names)
+    return _pack(a.args, a.n) if a.named == 0 else _key(a.args, a.n, a.names, call.mark)
+
+cdef object _answered(Call call, Args* a, object key, object value, bint wanted):
+    cdef size_t i
     if value is not _MISSING and not wanted:
         return value
-    if names is not NULL:
-        named = PyTuple_GET_SIZE(<object>names)
-    given = call.load_of(key, _pack(args, n), {
-        <object>PyTuple_GET_ITEM(<object>names, i): <object>args[n + i] for i in range(named)})
+    given = call.load_of(key, _pack(a.args, a.n), {
+        <object>PyTuple_GET_ITEM(<object>a.names, i): <object>a.args[a.n + i] for i in range(a.named)})
     if wanted:
         call.refresh(*given)
         return value
     return PyObject_Call(call.load, given, NULL)
 
+cdef bint _TUPLES_HASH_SO = _formula_holds()
 cdef Call _sample = Call(None, None, None, None, None, None)
 ac_set_vectorcall(<PyTypeObject*>Call, <char*>&_sample.vectorcall - <char*><PyObject*>_sample)

@@ -2,7 +2,9 @@
 """The compiled core of adaptcache: the parts that touch Python objects.
 
 store.pxi    Store, the cache itself: keys, values, and their removal
+args.pxi     the arguments of a call as a key, without making it
 call.pxi     Call, a decorated function over a Store
+lru_call.pxi LruCall, the same with the keys and the manners of functools.lru_cache
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
 state.pxi    what of an engine outlives a process, as bytes with their layout
 replay.pxi   the simulator's loops over the same policies and the same expiry
@@ -15,10 +17,10 @@ from os import urandom
 import numpy as np
 
 cimport cython
-
 from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
-from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
+from cpython.number cimport PyNumber_AsSsize_t
+from cpython.object cimport Py_EQ, Py_TYPE, PyObject, PyObject_Hash, PyObject_RichCompareBool
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport (PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New,
                             PyTuple_SET_ITEM)
@@ -149,5 +151,7 @@ include "log.pxi"
 include "state.pxi"
 include "brain.pxi"
 include "store.pxi"
+include "args.pxi"
 include "call.pxi"
+include "lru_call.pxi"
 include "replay.pxi"

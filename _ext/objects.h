@@ -66,7 +66,7 @@ static inline int ac_same(PyObject *a, PyObject *b, int depth) {
 #endif
         return ac_same_str(a, b);
     }
-    if (PyLong_CheckExact(a))
+    if (PyLong_CheckExact(a) || PyFloat_CheckExact(a) || PyBytes_CheckExact(a))
         return PyObject_RichCompareBool(a, b, Py_EQ);
     if (PyTuple_CheckExact(a))
         return ac_same_tuple(a, b, depth);

@@ -322,7 +322,10 @@ cdef class Store:
         loads: the caller can reload the value, and looks at `wanted` before any other code runs.
         """
         cdef Py_hash_t h = PyObject_Hash(key)
-        cdef int64_t now = self._maybe_now(), s, at
+        return self._lookup_at(key, h, self._maybe_now(), touch, loads)
+
+    cdef object _lookup_at(self, object key, Py_hash_t h, int64_t now, const Touch* touch, bint loads):
+        cdef int64_t s, at
         cdef int verdict
         self.wanted = False
         if self.x.kind == LEARNED and self.x.ring is NULL:
@@ -349,12 +352,17 @@ cdef class Store:
                 return _MISSING
             if verdict == REFRESH and not loads:
                 fresh_refused(self.x.fresh, self.x.freshers[s])
+        return self._serve(<uint32_t>s, h, now, touch)
+
+    @cython.final
+    cdef inline object _serve(self, uint32_t s, Py_hash_t h, int64_t now, const Touch* touch):
+        """The value of an entry that a request found, and that is not due."""
         value = self._value_at(s)
-        self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
+        self.policy.on_hit(&self.policy, &self.arena, s)
         self.hits += 1
         AC_HIT(h)
         if self.x.kind != NEVER:
-            expiry_hit(&self.x, <uint32_t>s, now, touch)
+            expiry_hit(&self.x, s, now, touch)
             if self.x.journal is not NULL:
                 self._log_if_full(h)
         return value

@@ -1,11 +1,12 @@
 """adaptcache: a cache that learns the expiry of every key online, and proves that it did not expire it too early."""
-from adaptcache.cache import Cache, policies
 from adaptcache.decisionlog import DecisionLog
 from adaptcache.decorators import cached
 from adaptcache.errors import AdaptcacheError, LogError, RecursiveLoadError, StateError, TraceError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry, price
 from adaptcache.explain import Explanation
 from adaptcache.keys import hashkey, methodkey, typedkey
+from adaptcache.lru import cache, lru_cache
+from adaptcache.mapping import Cache, policies
 from adaptcache.removal import Cause
 from adaptcache.state import merge
 from adaptcache.stats import Stats
@@ -14,5 +15,5 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptcacheError", "Cache", "Cause", "DecisionLog", "Explanation", "Fixed", "Idle", "Learned", "LogError", "PerEntry",
-    "RecursiveLoadError", "StateError", "Stats", "TraceError", "cached", "hashkey", "merge", "methodkey", "policies", "price", "typedkey",
+    "RecursiveLoadError", "StateError", "Stats", "TraceError", "cache", "cached", "hashkey", "lru_cache", "merge", "methodkey", "policies", "price", "typedkey",
 ]

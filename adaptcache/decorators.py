@@ -20,9 +20,9 @@ from functools import _CacheInfo, partial
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, overload
 
 from adaptcache import _core
-from adaptcache.cache import Cache
 from adaptcache.flights import MISSING, Flights
 from adaptcache.keys import MARK, hashkey, typedkey
+from adaptcache.mapping import Cache
 from adaptcache.refresh import Refresher
 
 __all__ = ("cached",)
@@ -213,14 +213,22 @@ def _wrap(
     get, put, recheck, flights, refresher = store.get, store.put, store.recheck, store.flights, store.refresher
     wrapper: Any
 
+    in_core = make_key is hashkey and MARK is not None
+
     if _is_coroutine_function(function):
+        # The value of a call or its key, without a Python frame. The wrapper asks when it is awaited: it stays a
+        # real coroutine function.
+        held = _core.Call(store.compiled(), get, None if in_core else make_key, MARK, _Absent, _key_alone)
 
         @functools.wraps(function)
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            key = make_key(*args, **kwargs)
             if refresher is None:
-                value = get(key, MISSING)
+                value = held(*args, **kwargs)
+                if type(value) is not _Absent:
+                    return value
+                key, value = value.key, MISSING
             else:
+                key = make_key(*args, **kwargs)
                 value, wanted = store.ask(key)
                 if wanted:
                     refresher.astart(key, partial(function, *args, **kwargs), partial(store.renew, key, args, kwargs))
@@ -240,7 +248,6 @@ def _wrap(
             assert refresher is not None
             refresher.start(key, partial(function, *args, **kwargs), partial(store.renew, key, args, kwargs))
 
-        in_core = make_key is hashkey and MARK is not None
         call = _core.Call(store.compiled(), get, None if in_core else make_key, MARK,
                           flights.load if refresher is None else refresher.load, load_of,
                           None if refresher is None else refresh)
@@ -264,6 +271,19 @@ def _wrap(
         invalidate=invalidate,
     )
     return wrapper
+
+
+class _Absent:
+    """The key of a call whose value is not held."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: Hashable) -> None:
+        self.key = key
+
+
+def _key_alone(key: Hashable, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Hashable]:
+    return (key,)
 
 
 class _CacheStore:

@@ -1,9 +1,11 @@
-"""Calls of a decorated function, beside functools.lru_cache (the floor), cachetools and cachebox.
+"""Calls of a decorated function, beside functools.lru_cache (the floor), cachetools, cachebox and async-lru.
 
-A hit with each kind of arguments, each policy and expiry; a stream of calls that also misses and evicts.
+A hit with each kind of arguments, each policy and expiry; our `lru_cache` beside functools'; awaited hits; a stream
+of calls that also misses and evicts.
 """
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import cachebox
 import cachetools.func
 import pytest
+from async_lru import alru_cache
 
+import adaptcache
 from adaptcache import Fixed, Learned, cached, policies
 
 CALLS = 1_000
@@ -48,6 +52,32 @@ def one(function: Callable[..., Any]) -> Callable[[], None]:
     return run
 
 
+def string(function: Callable[..., Any]) -> Callable[[], None]:
+    def run() -> None:
+        for _ in CALLED:
+            function("question")
+    return run
+
+
+def other_objects(function: Callable[..., Any]) -> Callable[[], None]:
+    """A hundred keys, of other objects than those of the first calls."""
+    for number in range(100):
+        function(10**6 + number)
+    questions = [10**6 + number % 100 for number in range(CALLS)]
+
+    def run() -> None:
+        for question in questions:
+            function(question)
+    return run
+
+
+def none(function: Callable[..., Any]) -> Callable[[], None]:
+    def run() -> None:
+        for _ in CALLED:
+            function()
+    return run
+
+
 def two(function: Callable[..., Any]) -> Callable[[], None]:
     def run() -> None:
         for _ in CALLED:
@@ -62,6 +92,35 @@ def keyword(function: Callable[..., Any]) -> Callable[[], None]:
     return run
 
 
+def keyword_alone(function: Callable[..., Any]) -> Callable[[], None]:
+    def run() -> None:
+        for _ in CALLED:
+            function(question=1)
+    return run
+
+
+def two_keywords(function: Callable[..., Any]) -> Callable[[], None]:
+    def run() -> None:
+        for _ in CALLED:
+            function(question=1, other=2)
+    return run
+
+
+def method(function: Callable[..., Any]) -> Callable[[], None]:
+    service = type("Service", (), {"method": function})()
+
+    def run() -> None:
+        for _ in CALLED:
+            service.method(1)
+    return run
+
+
+CALLS_OF = {
+    "one argument": one, "a string": string, "100 keys, other objects": other_objects, "no argument": none, "two arguments": two,
+    "one and a keyword": keyword, "a keyword": keyword_alone, "two keywords": two_keywords, "method": method,
+}
+
+
 CALLED = [None] * CALLS
 
 
@@ -74,28 +133,69 @@ def test_decorated_hit(contest: Callable[..., Any], name: str) -> None:
     assert ours.cache_info().misses == 1
 
 
-@pytest.mark.parametrize("call", [two, keyword], ids=["two arguments", "one and a keyword"])
-def test_decorated_hit_arguments(contest: Callable[..., Any], call: Callable[..., Any], request: pytest.FixtureRequest) -> None:
-    """The default policy, called with more than one argument."""
-    ours = cached(answer)
-    name = request.node.callspec.id
-    contest("decorated hit", name, call(ours), {peer: call(decorate(answer)) for peer, decorate in peers(128).items()}, CALLS)
-    assert ours.cache_info().misses == 1
+@pytest.mark.parametrize("name", [name for name in CALLS_OF if name != "one argument"])
+def test_decorated_hit_arguments(contest: Callable[..., Any], name: str) -> None:
+    """The default policy, called with other arguments than one small int."""
+    ours, call = cached(answer), CALLS_OF[name]
+    # (cachebox's decorator is no descriptor.)
+    others = {peer: decorate for peer, decorate in peers(128).items() if peer != "cachebox" or name != "method"}
+    contest("decorated hit", name, call(ours), {peer: call(decorate(answer)) for peer, decorate in others.items()}, CALLS)
+    assert ours.cache_info().misses in {1, 100}
 
 
-def test_decorated_hit_method(contest: Callable[..., Any]) -> None:
-    """A method, called on its instance."""
+@pytest.mark.parametrize("name", ["two arguments", "one and a keyword", "100 keys, other objects"])
+def test_decorated_hit_arguments_learned(contest: Callable[..., Any], name: str) -> None:
+    call = CALLS_OF[name]
+    ours = cached(expiry=Learned(seed=1))(answer)
+    contest("decorated hit, Learned", name, call(ours),
+            {peer: call(decorate(answer)) for peer, decorate in ttl_peers(128).items()}, CALLS)
 
-    def called(decorate: Callable[[Any], Any]) -> Callable[[], None]:
-        service = type("Service", (), {"method": decorate(lambda self, question: question)})()
 
-        def run() -> None:
-            for _ in CALLED:
-                service.method(1)
+@pytest.mark.parametrize("name", CALLS_OF)
+def test_lru_cache_hit(contest: Callable[..., Any], name: str) -> None:
+    """Our `lru_cache` in place of functools'."""
+    ours, call = adaptcache.lru_cache(128)(answer), CALLS_OF[name]
+    contest("lru_cache hit", name, call(ours), {"functools": call(lru_cache(128)(answer))}, CALLS)
+    assert ours.cache_info().misses in {1, 100}
+
+
+@pytest.mark.parametrize("maxsize", [1_000, 0])
+def test_lru_cache_miss(contest: Callable[..., Any], maxsize: int) -> None:
+    number = iter(range(10**9))
+
+    def calls(function: Callable[..., Any]) -> Callable[[list[int]], None]:
+        def run(fresh: list[int]) -> None:
+            for question in fresh:
+                function(question)
         return run
 
-    others = {peer: decorate for peer, decorate in peers(128).items() if peer != "cachebox"}
-    contest("decorated hit", "method", called(cached), {peer: called(decorate) for peer, decorate in others.items()}, CALLS)
+    ours = adaptcache.lru_cache(maxsize)(answer)
+    contest("lru_cache miss", f"maxsize {maxsize}", calls(ours), {"functools": calls(lru_cache(maxsize)(answer))}, CALLS,
+            prepare=lambda: [next(number) for _ in range(CALLS)])
+    assert ours.cache_info().hits == 0
+
+
+@pytest.mark.parametrize("name", ["sieve", "Fixed", "Learned"])
+def test_awaited_hit(contest: Callable[..., Any], name: str) -> None:
+    """A cached coroutine function, awaited in a running loop."""
+    async def answer(question: Any) -> Any:
+        return question
+
+    def awaits(function: Callable[..., Any]) -> Callable[[], None]:
+        async def calls() -> None:
+            for _ in CALLED:
+                await function(1)
+        return lambda: loop.run_until_complete(calls())
+
+    ours = cached(maxsize=128, **OURS[name])(answer)
+    theirs = alru_cache(128, ttl=None if name == "sieve" else TTL)(answer)
+    loop = asyncio.new_event_loop()
+    try:
+        contest("awaited hit", name, awaits(ours), {"async-lru": awaits(theirs)}, CALLS)
+        loop.run_until_complete(theirs.cache_close())
+    finally:
+        loop.close()
+    assert ours.cache_info().misses == 1
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -6,6 +6,7 @@ import gc
 import inspect
 import math
 import pickle
+import re
 import sys
 import threading
 import weakref
@@ -14,11 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cachetools
 import pytest
+from calls import call_lists
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from adaptcache.cache import Cache
 from adaptcache.decorators import cached
 from adaptcache.errors import RecursiveLoadError
+from adaptcache.expiry import Fixed, Idle, Learned
 from adaptcache.keys import hashkey, methodkey, typedkey
+from adaptcache.mapping import Cache
 
 PATIENCE = 20
 
@@ -244,6 +249,70 @@ def test_the_core_finds_what_the_key_function_names(args, kwargs, key):
     assert list(function.cache) == [function.cache_key(*args, **kwargs)]
     assert function(*args, **dict(reversed(kwargs.items()))) is result
     assert function.cache_info()[:2] == (1, 1)
+
+
+@given(calls=call_lists(), expiry=st.sampled_from([None, Fixed(60), Idle(60), "manual", "thread"]))
+@settings(max_examples=200, deadline=None)
+def test_every_call_finds_what_a_dict_of_hashkeys_holds(calls, expiry):
+    """The core looks for the arguments themselves and makes no key: 1, 1.0 and True are still one call."""
+    if isinstance(expiry, str):
+        expiry = Learned(learner=expiry, seed=1, predictors=("table",))
+    ran = 0
+
+    @cached(None, expiry=expiry)
+    def function(*args, **kwargs):
+        nonlocal ran
+        ran += 1
+        return ran
+
+    held = {}
+    for args, pairs in calls:
+        kwargs = dict(pairs)
+        try:
+            key = hashkey(*args, **kwargs)
+            expected = held.setdefault(key, len(held) + 1)
+        except TypeError as error:
+            with pytest.raises(type(error), match=re.escape(str(error))):
+                function(*args, **kwargs)
+        else:
+            assert function(*args, **kwargs) == expected
+    assert list(function.cache.items()) == list(held.items())
+
+
+def test_more_names_than_one_call_site_has():
+    function = cached(lambda **kwargs: [])
+    many = {f"name{number}": number for number in range(40)}
+    assert function(**many) is function(**dict(reversed(many.items())))
+    assert function.cache_info()[:2] == (1, 1)
+
+
+def test_keys_that_others_put_into_the_cache_are_found():
+    """Equal to the key of the call, though not a tuple of the same shape."""
+
+    class Key(tuple):
+        pass
+
+    function = cached(lambda *args, **kwargs: "computed")
+    function.cache[Key((1, 2))] = "found"
+    function.cache[Key(hashkey(1, name=2))] = "found too"
+    assert function(1, 2) == "found"
+    assert function(1, name=2) == "found too"
+
+
+def test_an_argument_whose_comparison_clears_the_cache():
+    class Clearing:
+        def __hash__(self):
+            return 7
+
+        def __eq__(self, other):
+            function.cache_clear()
+            return isinstance(other, Clearing)
+
+    for kwargs in ({}, {"name": 1}):
+        function = cached(lambda *args, **kwargs: [])
+        function(Clearing(), **kwargs)
+        function(Clearing(), **kwargs)
+        function.cache._check()
 
 
 def test_a_cache_with_a_get_of_its_own_is_asked_by_it():

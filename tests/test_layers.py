@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "checks", "keys", "removal", "expiry", "stats", "digests"},
     {"learn"},
     {"flights", "background"},
-    {"cache", "decisionlog", "explain", "refresh", "state", "decorators"},
+    {"mapping", "decisionlog", "explain", "refresh", "state", "decorators", "lru"},
     {"simulate", "demo", "doctor", "cli", "__main__", "__init__"},
 ]
 # Third parties that only these rooms may know.

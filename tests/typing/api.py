@@ -2,6 +2,7 @@
 from collections.abc import Coroutine, Hashable
 from typing import Any, assert_type
 
+from adaptcache import cache, lru_cache
 from adaptcache.decorators import Cached, cached
 from adaptcache.flights import MISSING, Flights, Missing
 from adaptcache.keys import methodkey
@@ -46,6 +47,27 @@ class Service:
     def of(cls, number: int) -> str:
         return str(number)
 
+
+@lru_cache
+def as_functools(number: int) -> str:
+    return str(number)
+
+
+@lru_cache(maxsize=None, typed=True)
+def as_functools_configured(number: int) -> list[int]:
+    return [number]
+
+
+@cache
+def unbounded(number: int) -> bytes:
+    return bytes(number)
+
+
+assert_type(as_functools(1), str)
+assert_type(as_functools_configured(1), list[int])
+assert_type(unbounded(1), bytes)
+assert_type(unbounded.cache_info().maxsize, int | None)
+assert_type(as_functools.cache_clear(), None)
 
 assert_type(bare(1, scale=2.0), str)
 assert_type(configured(1), list[int])
