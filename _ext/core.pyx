@@ -68,7 +68,16 @@ cdef extern from "time.h" nogil:
     int clock_gettime(int, timespec*) noexcept
     int CLOCK_MONOTONIC_COARSE
 
+cdef extern from *:
+    """
+    #ifndef ADAPTCACHE_CHECK
+    #define ADAPTCACHE_CHECK 0
+    #endif
+    """
+    const int ADAPTCACHE_CHECK      # each operation of a Store ends with `_check()`; see setup.py
+
 _log = logging.getLogger("adaptcache")
+CHECKED = bool(ADAPTCACHE_CHECK)
 
 POLICIES = ("fifo", "lru", "sieve")
 

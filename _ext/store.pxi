@@ -24,6 +24,7 @@ cdef enum:
 cdef enum:
     LEAST_FOLLOWED = 256            # keys: a learner that is behind does not thin them further
     SPARES = 1024                   # last good values kept for the time that loads fail
+    CHECKED_EACH_TIME = 512         # slots and memoirs: with more of them, a debug build checks at some operations only
 
 cdef inline bint _same_items(PyObject* a, PyObject* b) noexcept:
     """Tuples of the very same objects, as most calls of a cached function make: equal without asking them."""
@@ -82,6 +83,7 @@ cdef class Store:
     cdef uint32_t leisure           # looks since the learner was last behind
     cdef object _write_log          # takes finished decisions to disk; None = nobody does
     cdef uint64_t hits, misses, inserts, evictions, expirations
+    cdef uint64_t turns             # operations since the last check, in a debug build
     cdef object _digest             # value -> int or None; learned validity only
     cdef bint measured              # costs are measured load times
     cdef bint wanted                # the value just looked up should be reloaded by whoever knows how
@@ -250,6 +252,7 @@ cdef class Store:
         return self.x.ring is NULL or expiry_valid(&self.x, s) <= now
 
     cdef inline int _missed(self, object key, Py_hash_t h, int64_t now, const Touch* touch) except -1:
+        self._whole()
         self.misses += 1
         AC_MISS(h)
         if self.x.kind == LEARNED:
@@ -325,6 +328,7 @@ cdef class Store:
             expiry_hit(&self.x, <uint32_t>s, now, touch)
             if self.x.journal is not NULL:
                 self._log_if_full(h)
+        self._whole()
         return value
 
     cdef double _load_seconds(self, uint32_t s) noexcept:
@@ -414,6 +418,7 @@ cdef class Store:
 
     cdef int _flush(self) except -1:
         """Drop what was removed, and tell. Last in every operation."""
+        self._whole()
         if self._gone_value is not _NEITHER:
             # Into locals, which go when this returns: a finalizer may call in, and flush.
             key, value = self._gone_key, self._gone_value
@@ -1057,6 +1062,7 @@ cdef class Store:
                     self._take(s, C_EXPIRED, at)
         if PyList_GET_SIZE(self._spent):
             self._keep_spent()
+        self._whole()
         dead = self._removed()
         self._tell(dead)
         return [(dead[i], dead[i + 1]) for i in range(0, len(dead), 4) if dead[i + 2] == C_EXPIRED]
@@ -1403,6 +1409,27 @@ cdef class Store:
     def _labels(self):
         """Number of a namespace -> its label."""
         return {number: label for label, number in list(self._namespaces.items())}
+
+    cdef inline int _whole(self) except -1:
+        """Every operation comes by here when its structures should be whole again; a debug build makes sure."""
+        if ADAPTCACHE_CHECK:
+            self._check_in_turn()
+        return 0
+
+    cdef int _check_in_turn(self) except -1:
+        """Checked each time while there is little to check, else once for every so many slots and memoirs there are."""
+        cdef uint64_t work = self.arena.cap
+        if not self.ready:
+            return 0
+        if self.x.engine is not NULL:
+            work += self.x.engine.arena.cap + self.x.engine.attic.n
+        if self.x.fresh is not NULL:
+            work += self.x.fresh.top
+        self.turns += 1
+        if work <= CHECKED_EACH_TIME or self.turns * (CHECKED_EACH_TIME // 4) >= work:
+            self.turns = 0
+            Store._check(self)
+        return 0
 
     def _check(self):
         """Assert every invariant of every structure; an expensive no-op when all is well."""
