@@ -54,7 +54,7 @@ from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, A
                      AC_PREMATURE)
 from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
 from table cimport (Table, TableCell, table_first, table_free, table_init, table_insert, table_next, table_remove,
-                    table_reserve, tag_of)
+                    table_reserve, table_roomy, table_tag)
 from record cimport Record, octave
 from wheel cimport Timer, wheel_schedule, wheel_sound
 cimport fifo

@@ -24,7 +24,7 @@ from journal cimport (BY_CAPACITY, Decision, HORIZON, IDLE_HORIZON, Journal, OUT
                       journal_begin, journal_find, journal_finish, journal_gone, journal_samples, journal_verdict)
 from record cimport Record, count_bucket, octave, record_start, record_touch
 from ring cimport EVICTED, GOT, MISSED, REMOVED, STORED, Event, Ring, Touch, ring_pop, ring_push
-from table cimport Table, table_first, table_next, tag_of
+from table cimport Table, table_first, table_next, table_tag
 from wheel cimport (Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
                     wheel_schedule, wheel_settle)
 
@@ -270,7 +270,7 @@ cdef inline void _expiry_heard(Expiry* x) noexcept nogil:
         guard_score(expiry_bank(x, x.engine.score_ns), x.engine.score_at_once)
     for i in range(x.engine.n_pokes):
         hash = x.engine.pokes[i].hash
-        tag = tag_of(hash)
+        tag = table_tag(x.index, hash)
         s = table_first(x.index, tag, &at)
         while s != NIL:
             if x.arena.slots[s].hash == hash:

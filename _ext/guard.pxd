@@ -20,7 +20,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
-                    table_reserve, tag_of)
+                    table_reserve, table_tag)
 from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reserve, wheel_schedule
 
 cdef enum:
@@ -173,7 +173,7 @@ cdef inline void guard_hit(Guard* g) noexcept nogil:
 cdef inline uint32_t _guard_find(Guard* g, int64_t hash) noexcept nogil:
     """The ghost of a hash; of several keys that share it the one whose window ends first, so that
     what stays outstanding stays so for long enough."""
-    cdef uint32_t at = 0, tag = tag_of(hash), first = NIL
+    cdef uint32_t at = 0, tag = table_tag(&g.index, hash), first = NIL
     cdef uint32_t s = table_first(&g.index, tag, &at)
     while s != NIL:
         if g.ghosts.slots[s].hash == hash and (first == NIL or g.wheel.timers[s].when < g.wheel.timers[first].when):

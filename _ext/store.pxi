@@ -20,9 +20,11 @@ cdef enum:
     C_REPLACED = 2
     C_DELETED = 3
     C_CLEARED = 4
+    C_CROWDED = 5                   # evicted, not at the policy's word: too many keys share its hash
 
 cdef enum:
     LEAST_FOLLOWED = 256            # keys: a learner that is behind does not thin them further
+    MOST_ALIKE = 32                 # entries whose keys share one whole hash: no look-up compares more keys than that
     SPARES = 1024                   # last good values kept for the time that loads fail
     CHECKED_EACH_TIME = 512         # slots and memoirs: with more of them, a debug build checks at some operations only
 
@@ -82,6 +84,7 @@ cdef class Store:
     cdef uint32_t leisure           # looks since the learner was last behind
     cdef object _write_log          # takes finished decisions to disk; None = nobody does
     cdef uint64_t hits, misses, inserts, evictions, expirations
+    cdef uint32_t crowded           # after a look-up that found nothing: the oldest of as many keys of that hash as there may be
     cdef uint64_t turns             # operations since the last check, in a debug build
     cdef object _digest             # value -> int or None; learned validity only
     cdef bint measured              # costs are measured load times
@@ -221,11 +224,12 @@ cdef class Store:
 
     cdef int64_t _find(self, object key, Py_hash_t h) except -1:
         """The slot of a key, or NIL. `==` may run user code: start again when the table moved."""
-        cdef uint32_t at = 0, tag = tag_of(h), s
+        cdef uint32_t at = 0, tag = table_tag(&self.table, h), s, alike, oldest = NIL
         cdef uint64_t version
         cdef int rounds = 0, equal
         while True:
             version = self.table.version
+            alike = 0
             s = table_first(&self.table, tag, &at)
             while s != NIL:
                 if self.arena.slots[s].hash == h:
@@ -239,8 +243,12 @@ cdef class Store:
                         break
                     if equal:
                         return s
+                    alike += 1
+                    if alike == 1:
+                        oldest = s
                 s = table_next(&self.table, tag, &at)
             if s == NIL:
+                self.crowded = oldest if alike >= MOST_ALIKE else NIL
                 return NIL
             rounds += 1
             if rounds > 1000:
@@ -347,6 +355,7 @@ cdef class Store:
         if s != NIL and self.x.kind != NEVER and now >= expiry_due_at(&self.x, <uint32_t>s) and self._may_go(<uint32_t>s, now):
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
+                self.crowded = NIL
                 return NIL
         return s
 
@@ -368,7 +377,7 @@ cdef class Store:
                     self._fresh.append(<object>PyList_GET_ITEM(self._keys, s))
                     self._fresh.append(self.x.until)
                     self.x.until = -INT64_MAX
-        elif cause == C_EVICTED:
+        elif cause == C_EVICTED or cause == C_CROWDED:
             self.evictions += 1
             AC_EVICT(h)
             expiry_end(&self.x, s, at, EVICTED)
@@ -379,7 +388,7 @@ cdef class Store:
         self.policy.on_remove(&self.policy, &self.arena, s, cause == C_EVICTED)
         table_remove(&self.table, h, s)
         self.total -= policy_weight(&self.policy, s)
-        self._bury(s, cause, at)
+        self._bury(s, C_EVICTED if cause == C_CROWDED else cause, at)
         self._keys[s] = None
         self._values[s] = None
         arena_give(&self.arena, s)
@@ -558,6 +567,10 @@ cdef class Store:
             raise MemoryError
         return 0
 
+    cdef inline bint _roomy(self) noexcept:
+        """Does one more slot exist in every array?"""
+        return (self.arena.free_head != NIL or self.arena.top < self.arena.cap) and table_roomy(&self.table)
+
     cdef int _weighed(self) except -1:
         """From here on entries weigh what they are said to; those that are held weigh 1."""
         cdef uint32_t s
@@ -592,7 +605,7 @@ cdef class Store:
         something was stored or deleted under the key since it began. digest: of the value, or None.
         """
         cdef int64_t s
-        cdef uint32_t slot, out, r
+        cdef uint32_t slot, out, r, crowded
         cdef uint64_t evictions = self.evictions
         cdef bint early, renewing = False, known = digest is not None
         cdef double before
@@ -601,13 +614,19 @@ cdef class Store:
             raise ValueError("value too large")
         if size != 1 and self.weights is NULL:
             self._weighed()
-        self._room()
         if ceiling < INT64_MAX and expiry_ceilings(&self.x) < 0:
             raise MemoryError
         if self.x.kind != NEVER and self.x.ring is NULL:    # else the thread lets go: a verdict takes microseconds
             self._due(now)
         early = self.x.kind == LEARNED and self._left_early(key, now)
-        s = self._held(key, h, now)
+        while True:
+            # Room first: making it may collect garbage, whose finalizers may store this very key. But then `==` may
+            # have stored something and used it up.
+            self._room()
+            s = self._held(key, h, now)
+            if s != NIL or self._roomy():
+                break
+        crowded = self.crowded if s == NIL else NIL
         if size > self.limit:               # `==` may have called `resize`
             raise ValueError("value too large")
         if self.x.fresh is not NULL:
@@ -662,7 +681,9 @@ cdef class Store:
                 else:
                     expiry_begin(&self.x, slot, now, ceiling, touch, True)
             return 0
-        self._room()                        # `==` may have stored something
+        if crowded != NIL:
+            # Keys that share a whole hash are compared one by one: a cache may forget, and so need not slow down.
+            self._take(crowded, C_CROWDED, now)
         if self.x.kind == LEARNED:
             self._known(touch, h, NULL)
         if self.policy.on_coming is not NULL:
@@ -1486,9 +1507,9 @@ cdef class Store:
                 continue
             n += 1
             total += policy_weight(&self.policy, s)
-            r = table_first(&self.table, tag_of(self.arena.slots[s].hash), &at)
+            r = table_first(&self.table, table_tag(&self.table, self.arena.slots[s].hash), &at)
             while r != NIL and r != s:
-                r = table_next(&self.table, tag_of(self.arena.slots[s].hash), &at)
+                r = table_next(&self.table, table_tag(&self.table, self.arena.slots[s].hash), &at)
             if r != s:
                 raise AssertionError("a held slot cannot be found")
             if self.x.kind != NEVER:
@@ -1519,6 +1540,7 @@ cdef class Store:
                     raise AssertionError("the premature-expiry promise is broken")
 
 MISSING = _MISSING
+ALIKE = MOST_ALIKE
 
 cdef dict _believed(Fresh* f):
     """Reads, stale reads among them as believed, audits and what they came to, and reloads."""
