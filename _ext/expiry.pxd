@@ -18,7 +18,7 @@ from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, _engine_features, engin
                      engine_again, engine_salt, engine_step, engine_threshold, engine_turn, engine_weights, engine_window, mix64)
 from fresh cimport (Fresh, fresh_extends, fresh_free, fresh_loaded, fresh_missed, fresh_find, fresh_init,
                     fresh_review, fresh_take)
-from guard cimport (Guard, _guard_find, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
+from guard cimport (Guard, _guard_find, guard_crowded, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from journal cimport (BY_CAPACITY, Decision, HORIZON, IDLE_HORIZON, Journal, OUT_ASKED, OUT_DELETED, OUT_WRITTEN,
                       journal_begin, journal_find, journal_finish, journal_gone, journal_samples, journal_verdict)
@@ -629,7 +629,7 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     if age <= window:
         bank = expiry_bank(x, l.rec.ns)
         guard_expire(bank, when)
-        if guard_prepare(bank) < 0 or not guard_permits(bank, t.ratio, t.back, l.size):
+        if guard_prepare(bank) < 0 or guard_crowded(bank, hash) or not guard_permits(bank, t.ratio, t.back, l.size):
             l.rec.bound = BY_GUARD
             if x.journal is not NULL:
                 _expiry_note_verdict(x, s, when, t, j < 0, True)

@@ -27,6 +27,7 @@ cdef enum:
     RUNGS = 256             # eight to the octave, from 1/256 of a miss saved per miss risked
     STEPS = 8
     SIZES = 192             # two to the octave
+    GHOSTS_ALIKE = 32       # open windows of keys that share one whole hash
 
 cdef struct Guard:
     double alpha            # 1 = off
@@ -132,6 +133,19 @@ cdef inline bint guard_permits(Guard* g, double ratio, double back, double size)
         return True
     g.refused += 1
     return False
+
+cdef inline bint guard_crowded(Guard* g, int64_t hash) noexcept nogil:
+    """Are as many windows open under one hash as may be? Whoever looks for one walks over all of them, so there is a
+    bound, and what comes on top is held: keys chosen to share a hash must not make a look-up slow."""
+    cdef uint32_t at = 0, tag = table_tag(&g.index, hash), n = 0
+    cdef uint32_t s = table_first(&g.index, tag, &at)
+    while s != NIL:
+        n += g.ghosts.slots[s].hash == hash
+        s = table_next(&g.index, tag, &at)
+    if n < GHOSTS_ALIKE:
+        return False
+    g.refused += 1
+    return True
 
 cdef inline int guard_prepare(Guard* g) noexcept nogil:
     """Memory for one more ghost; -1 when there is none, and then nothing may leave early."""

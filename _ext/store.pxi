@@ -291,11 +291,17 @@ cdef class Store:
     cdef bint _left_early(self, object key, int64_t now) except -1:
         """Did this key leave early, is its window open, and was that not asked yet? Runs user code."""
         cdef int64_t until = -INT64_MAX
+        cdef dict early
+        # A reference of our own: while a hash or `==` runs, somebody may put another dict in this one's place.
         while PyList_GET_SIZE(self._fresh):
-            end = self._fresh.pop()
-            self._early[self._fresh.pop()] = end
-        if PyDict_Size(self._early):
-            until = self._early.pop(key, -INT64_MAX)
+            end, left, early = self._fresh.pop(), self._fresh.pop(), self._early
+            early[left] = end
+            if early is not self._early:
+                self._fresh.append(left)
+                self._fresh.append(end)
+        early = self._early
+        if PyDict_Size(early):
+            until = early.pop(key, -INT64_MAX)
         return until > -INT64_MAX and until >= now
 
     cdef object _lookup(self, object key, const Touch* touch, bint loads=False):
@@ -447,20 +453,23 @@ cdef class Store:
     cdef int _keep_spent(self) except -1:
         """Keep what expired, for a while and so many of them. Runs user code, and drops references."""
         cdef Py_ssize_t i, held
+        cdef dict spare = self._spare       # of our own: while a hash or `==` runs, `clear` may put another in its place
         spent, self._spent = self._spent, []
         for i in range(0, len(spent), 3):
-            self._spare.pop(spent[i], None)     # the oldest stand first
-            self._spare[spent[i]] = (spent[i + 1], spent[i + 2])
-        while self._spare:
-            for key in self._spare:
+            spare.pop(spent[i], None)       # the oldest stand first
+            spare[spent[i]] = (spent[i + 1], spent[i + 2])
+        while spare:
+            for key in spare:
                 break
-            kept = self._spare.get(key)
-            if PyDict_Size(self._spare) <= SPARES and (kept is None or kept[1] > self.clock):
+            kept = spare.get(key)
+            if PyDict_Size(spare) <= SPARES and (kept is None or kept[1] > self.clock):
                 break
-            held = PyDict_Size(self._spare)
-            self._spare.pop(key, None)
-            if PyDict_Size(self._spare) >= held:
-                self._spare = {}        # a key that its own `==` or hash no longer finds: forget, and do not turn for ever
+            held = PyDict_Size(spare)
+            spare.pop(key, None)
+            if PyDict_Size(spare) >= held:
+                if spare is self._spare:
+                    self._spare = {}        # a key that its own `==` or hash no longer finds: forget, and do not turn for ever
+                break
         return 0
 
     cdef int _drop_spare(self, object key) except -1:
@@ -468,7 +477,8 @@ cdef class Store:
         if self.spare_ns > 0:
             if PyList_GET_SIZE(self._spent):
                 self._keep_spent()
-            self._spare.pop(key, None)
+            spare = self._spare
+            spare.pop(key, None)
         return 0
 
     def _last_good(self, key):
@@ -476,11 +486,12 @@ cdef class Store:
         cdef int64_t now = self._maybe_now()
         self._due(now)
         self._flush()
-        kept = self._spare.get(key)
+        spare = self._spare
+        kept = spare.get(key)
         if kept is None:
             return _MISSING
         if kept[1] <= now:
-            self._spare.pop(key, None)
+            spare.pop(key, None)
             return _MISSING
         self.saved += 1
         return kept[0]
@@ -729,6 +740,8 @@ cdef class Store:
         if self.x.kind != NEVER:
             return 0
         now = self._now()
+        if self.x.kind != NEVER:            # the timer is the user's, and another thread was faster
+            return 0
         self.x.wheel.base = now
         self.x.kind = ENTRY
         if expiry_reserve(&self.x, self.arena.cap) < 0:
@@ -1061,7 +1074,7 @@ cdef class Store:
             self._take(s, C_CLEARED, now)
         if self.policy.clear is not NULL:
             self.policy.clear(&self.policy, &self.arena)
-        self._fresh = []
+        fresh, self._fresh = self._fresh, []
         early, self._early = self._early, {}
         spent, self._spent = self._spent, []
         spare, self._spare = self._spare, {}
@@ -1073,6 +1086,7 @@ cdef class Store:
             guard_forgive_all(expiry_nth_bank(&self.x, i))
         if self.x.journal is not NULL:
             journal_finish_all(self.x.journal, OUT_DELETED, now)
+        fresh.clear()
         early.clear()
         spent.clear()
         spare.clear()

@@ -119,6 +119,22 @@ def test_integers_that_share_a_hash_are_bounded_too():
     assert sorted(cache.values()) == list(range(500 - BOUND, 500))
 
 
+def test_open_windows_of_keys_that_share_a_hash_are_bounded():
+    """Each such key is let go early and comes back too late, so that windows would gather without end."""
+    now = [0.0]
+    cache = Cache(10**6, timer=lambda: now[0], expiry=Learned(
+        learner="manual", seed=1, premature=1, memory_price=1e-3, miss_cost=1.0, window=1e5))
+    most = 0
+    for i in range(1500):
+        now[0] += 100.0
+        bound = BOUND + 64 + 2 * cache.stats().in_flight    # keys compared in the table, and in the dict of windows
+        assert cost(lambda i=i: cache.set(Alike(i), i)) <= bound
+        assert cost(lambda i=i: cache.get(Alike(i - 50))) <= bound
+        most = max(most, cache.stats().in_flight)
+    assert most == BOUND, "windows are open at all, and not too many"
+    cache._check()
+
+
 # -- hashes that lie together
 
 
