@@ -1,12 +1,14 @@
 # Everything sets itself up: a bare Python >= 3.11 and a C compiler are enough.
 #   make demo    the main job: a cache that learns its expiry, before your eyes
 #   make test    build and pass the tests
+#   make debug   the core's tests on a build that checks itself after every operation, under AddressSanitizer and UBSan
+#   make coverage   which lines of the core the tests run
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead lint typing clean
+.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead debug coverage lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -28,6 +30,36 @@ test: $(VENV)/installed
 
 test-slow: $(VENV)/installed
 	$(RUN) -P -m pytest -n 2 -m slow
+
+# Other kinds of build lie in folders of their own and see the libraries of $(VENV).
+CORE_TESTS = $(wildcard $(patsubst %,tests/test_%.py,structures policies store reentrancy threads flooding attic compat* functools*))
+TARGET_INSTALL = pip install --quiet --no-deps --upgrade --target
+
+build/debug/installed: $(VENV)/installed
+	rm -rf build/debug
+	ADAPTCACHE_BUILD=build/debug ADAPTCACHE_DEBUG=1 ADAPTCACHE_CHECK=1 ADAPTCACHE_SANITIZE=1 ADAPTCACHE_TESTS=1 \
+		$(RUN) -m $(TARGET_INSTALL) build/debug/site .
+	touch $@
+
+# Python allocates with malloc, so that a read past the end of an object is seen, and keeps much at its end, which is no leak.
+# Where libasan cannot be loaded, `make debug-valgrind` looks for the same faults, more slowly.
+SANITIZED = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONMALLOC=malloc PYTHONFAULTHANDLER=1 PYTHONPATH=build/debug/site
+
+debug: build/debug/installed
+	$(SANITIZED) $(RUN) -P -c 'from adaptcache import _core; assert _core.CHECKED'
+	$(SANITIZED) ADAPTCACHE_EXAMPLES=0.2 $(RUN) -P -m pytest -n 2 -m "not slow" $(CORE_TESTS)
+
+build/coverage/installed: $(VENV)/installed tools/cycov.py
+	rm -rf build/coverage
+	ADAPTCACHE_BUILD=build/coverage ADAPTCACHE_DEBUG=1 ADAPTCACHE_COVERAGE=1 ADAPTCACHE_TESTS=1 \
+		$(RUN) -m $(TARGET_INSTALL) build/coverage/site .
+	touch $@
+
+coverage: build/coverage/installed
+	find build/coverage -name '*.gcda' -delete
+	PYTHONPATH=build/coverage/site $(RUN) -P -m pytest -n 2 -m "not slow"
+	$(RUN) tools/cycov.py build/coverage --html build/coverage/html
 
 bench: $(VENV)/installed
 	$(RUN) -P -m pytest bench -q --benchmark-only --benchmark-quiet

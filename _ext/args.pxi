@@ -175,7 +175,7 @@ ctypedef int (*sameness)(Args*, PyObject*) noexcept
 
 cdef inline int64_t args_find(Store store, Args* a, Py_hash_t h, sameness same) noexcept:
     """The slot of the key of these arguments, NIL, or UNSURE. Runs no user code."""
-    cdef uint32_t at = 0, s = table_first(&store.table, tag_of(h), &at)
+    cdef uint32_t at = 0, s = table_first(&store.table, table_tag(&store.table, h), &at)
     cdef int equal
     while s != NIL:
         if store.arena.slots[s].hash == h:
@@ -184,7 +184,7 @@ cdef inline int64_t args_find(Store store, Args* a, Py_hash_t h, sameness same) 
                 return s
             if equal < 0:
                 return UNSURE
-        s = table_next(&store.table, tag_of(h), &at)
+        s = table_next(&store.table, table_tag(&store.table, h), &at)
     return NIL
 
 cdef bint _formula_holds():

@@ -21,7 +21,7 @@ from libc.string cimport memcpy, memset
 from arena cimport NIL
 from hazard cimport KeyCell
 from record cimport Record, octave
-from table cimport tag_of
+from table cimport Salt, salt_draw, salted
 
 cdef enum:
     SPANNED = 21            # bins of a key's cell that a wait can reach
@@ -60,6 +60,7 @@ cdef struct Attic:
     uint32_t n
     uint32_t most
     uint32_t hand
+    Salt salt
     uint64_t replaced       # memoirs that had to make room
 
 # -- levels --------------------------------------------------------------------------------
@@ -131,6 +132,7 @@ cdef inline int attic_init(Attic* a, uint32_t most) noexcept nogil:
     memset(a, 0, sizeof(Attic))
     a.top = 1
     a.hand = 1
+    salt_draw(&a.salt)
     a.most = most if most < MOST_MEMOIRS else MOST_MEMOIRS
     return _attic_bucket(a)
 
@@ -157,7 +159,7 @@ cdef inline void _set_next(Memoir* m, uint32_t r) noexcept nogil:
     m.link = (m.link & ~<uint64_t>0xFFFFFF) | r
 
 cdef inline uint32_t _bucket_of(Attic* a, int64_t hash) noexcept nogil:
-    cdef uint32_t b = tag_of(hash) & (a.mask * 2 + 1)
+    cdef uint32_t b = salted(hash, &a.salt) & (a.mask * 2 + 1)
     return b if b < a.n_buckets else b & a.mask
 
 cdef inline int _attic_bucket(Attic* a) noexcept nogil:

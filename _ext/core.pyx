@@ -59,7 +59,7 @@ from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, A
                      AC_PREMATURE)
 from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
 from table cimport (Table, TableCell, table_first, table_free, table_init, table_insert, table_next, table_remove,
-                    table_reserve, tag_of)
+                    table_reserve, table_roomy, table_tag)
 from record cimport Record, octave
 from wheel cimport Timer, wheel_schedule, wheel_sound
 cimport fifo
@@ -74,7 +74,16 @@ cdef extern from "time.h" nogil:
     int clock_gettime(int, timespec*) noexcept
     int CLOCK_MONOTONIC_COARSE
 
+cdef extern from *:
+    """
+    #ifndef ADAPTCACHE_CHECK
+    #define ADAPTCACHE_CHECK 0
+    #endif
+    """
+    const int ADAPTCACHE_CHECK      # each operation of a Store ends with `_check()`; see setup.py
+
 _log = logging.getLogger("adaptcache")
+CHECKED = bool(ADAPTCACHE_CHECK)
 
 POLICIES = ("fifo", "lru", "sieve")
 

@@ -15,7 +15,7 @@ from record cimport Record as CRecord, count_bucket as c_count_bucket, count_up 
     record_start, record_touch
 from ring cimport Event, Ring as CRing, ring_free, ring_init, ring_pop, ring_push
 from table cimport (Table as CTable, table_first, table_free, table_init, table_insert, table_next, table_remove,
-                    table_reserve, tag_of as c_tag_of)
+                    table_reserve, table_tag)
 from wheel cimport (Wheel as CWheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
                     wheel_schedule, wheel_sound)
 
@@ -25,7 +25,6 @@ NEVER = INT64_MAX
 
 def edge(int j): return c_edge(j)
 def bin_of(int64_t age): return c_bin_of(age)
-def tag_of(int64_t hash): return c_tag_of(hash)
 def count_up(uint8_t c, uint32_t noise): return c_count_up(c, noise)
 def count_bucket(uint8_t c): return c_count_bucket(c)
 def octave(double x): return c_octave(x)
@@ -90,9 +89,11 @@ cdef class IList:
 cdef class Table:
     cdef CTable t
 
-    def __cinit__(self, uint32_t expected=0):
+    def __cinit__(self, uint32_t expected=0, salt=None):
         if table_init(&self.t, expected) < 0:
             raise MemoryError
+        if salt is not None:
+            self.t.salt.a, self.t.salt.b = salt
 
     def __dealloc__(self):
         table_free(&self.t)
@@ -101,9 +102,15 @@ cdef class Table:
     def insert(self, int64_t hash, uint32_t slot): table_insert(&self.t, hash, slot)
     def remove(self, int64_t hash, uint32_t slot): table_remove(&self.t, hash, slot)
 
+    def tag(self, int64_t hash): return table_tag(&self.t, hash)
+
+    def cells(self):
+        """Of each cell the slot and the tag; NIL where it is empty."""
+        return [(self.t.cells[i].slot, self.t.cells[i].tag) for i in range(<int>(self.t.mask + 1))]
+
     def slots(self, int64_t hash):
         """Every candidate for a hash, in the order of probing."""
-        cdef uint32_t at = 0, tag = c_tag_of(hash), s = table_first(&self.t, tag, &at)
+        cdef uint32_t at = 0, tag = table_tag(&self.t, hash), s = table_first(&self.t, tag, &at)
         out = []
         while s != _NIL:
             out.append(s)

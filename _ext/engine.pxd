@@ -26,7 +26,7 @@ from stack cimport (BUCKETS, Example, ROWS, SIDES, SPAN, Side, Stack, TERMS, sid
                     stack_terms)
 from ring cimport APP, EVICTED, MISSED, REMOVED, STORED, Touch
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
-                    table_reserve, tag_of)
+                    table_reserve, table_tag)
 from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reached, wheel_reserve, wheel_schedule
 
 cdef enum:
@@ -310,7 +310,7 @@ cdef inline void _engine_poke(Engine* g, int64_t hash, int64_t at) noexcept nogi
 # -- which keys are followed ---------------------------------------------------------------
 
 cdef inline uint32_t engine_find(Engine* g, int64_t hash) noexcept nogil:
-    cdef uint32_t at = 0, tag = tag_of(hash)
+    cdef uint32_t at = 0, tag = table_tag(&g.index, hash)
     cdef uint32_t s = table_first(&g.index, tag, &at)
     while s != NIL and g.arena.slots[s].hash != hash:
         s = table_next(&g.index, tag, &at)

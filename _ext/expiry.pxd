@@ -18,13 +18,13 @@ from engine cimport (BELOW, UNFOLLOWED, Engine, Tracker, _engine_features, engin
                      engine_again, engine_salt, engine_step, engine_threshold, engine_turn, engine_weights, engine_window, mix64)
 from fresh cimport (Fresh, fresh_extends, fresh_free, fresh_loaded, fresh_missed, fresh_find, fresh_init,
                     fresh_review, fresh_take)
-from guard cimport (Guard, _guard_find, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
+from guard cimport (Guard, _guard_find, guard_crowded, guard_expire, guard_forgive, guard_hit, guard_init, guard_miss, guard_permits,
                     guard_prepare, guard_record, guard_score, guard_free)
 from journal cimport (BY_CAPACITY, Decision, HORIZON, IDLE_HORIZON, Journal, OUT_ASKED, OUT_DELETED, OUT_WRITTEN,
                       journal_begin, journal_find, journal_finish, journal_gone, journal_samples, journal_verdict)
 from record cimport Record, count_bucket, octave, record_start, record_touch
 from ring cimport EVICTED, GOT, MISSED, REMOVED, STORED, Event, Ring, Touch, ring_pop, ring_push
-from table cimport Table, table_first, table_next, tag_of
+from table cimport Table, table_first, table_next, table_tag
 from wheel cimport (Wheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
                     wheel_schedule, wheel_settle)
 
@@ -270,7 +270,7 @@ cdef inline void _expiry_heard(Expiry* x) noexcept nogil:
         guard_score(expiry_bank(x, x.engine.score_ns), x.engine.score_at_once)
     for i in range(x.engine.n_pokes):
         hash = x.engine.pokes[i].hash
-        tag = tag_of(hash)
+        tag = table_tag(x.index, hash)
         s = table_first(x.index, tag, &at)
         while s != NIL:
             if x.arena.slots[s].hash == hash:
@@ -629,7 +629,7 @@ cdef inline bint _expiry_over(Expiry* x, uint32_t s, int64_t now, int64_t* at) n
     if age <= window:
         bank = expiry_bank(x, l.rec.ns)
         guard_expire(bank, when)
-        if guard_prepare(bank) < 0 or not guard_permits(bank, t.ratio, t.back, l.size):
+        if guard_prepare(bank) < 0 or guard_crowded(bank, hash) or not guard_permits(bank, t.ratio, t.back, l.size):
             l.rec.bound = BY_GUARD
             if x.journal is not NULL:
                 _expiry_note_verdict(x, s, when, t, j < 0, True)

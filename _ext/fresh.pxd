@@ -44,7 +44,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memset
 from arena cimport NIL
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove, table_reserve,
-                    tag_of)
+                    table_tag)
 
 cdef enum:
     GROUPS_ = 4096          # namespaces with a prior of their own
@@ -193,11 +193,11 @@ cdef inline double _fresh_random(Fresh* f) noexcept nogil:
 cdef inline uint32_t fresh_find(Fresh* f, int64_t hash) noexcept nogil:
     """The record of a key, or NIL. Keys that share a hash share it: their values look changed, which is strict."""
     cdef uint32_t at = 0
-    cdef uint32_t r = table_first(&f.index, tag_of(hash), &at)
+    cdef uint32_t r = table_first(&f.index, table_tag(&f.index, hash), &at)
     while r != NIL:
         if f.keys[r].hash == hash:
             return r
-        r = table_next(&f.index, tag_of(hash), &at)
+        r = table_next(&f.index, table_tag(&f.index, hash), &at)
     return NIL
 
 cdef inline uint32_t fresh_take(Fresh* f, int64_t hash) noexcept nogil:

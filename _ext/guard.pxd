@@ -20,13 +20,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
-                    table_reserve, tag_of)
+                    table_reserve, table_tag)
 from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reserve, wheel_schedule
 
 cdef enum:
     RUNGS = 256             # eight to the octave, from 1/256 of a miss saved per miss risked
     STEPS = 8
     SIZES = 192             # two to the octave
+    GHOSTS_ALIKE = 32       # open windows of keys that share one whole hash
 
 cdef struct Guard:
     double alpha            # 1 = off
@@ -133,6 +134,19 @@ cdef inline bint guard_permits(Guard* g, double ratio, double back, double size)
     g.refused += 1
     return False
 
+cdef inline bint guard_crowded(Guard* g, int64_t hash) noexcept nogil:
+    """Are as many windows open under one hash as may be? Whoever looks for one walks over all of them, so there is a
+    bound, and what comes on top is held: keys chosen to share a hash must not make a look-up slow."""
+    cdef uint32_t at = 0, tag = table_tag(&g.index, hash), n = 0
+    cdef uint32_t s = table_first(&g.index, tag, &at)
+    while s != NIL:
+        n += g.ghosts.slots[s].hash == hash
+        s = table_next(&g.index, tag, &at)
+    if n < GHOSTS_ALIKE:
+        return False
+    g.refused += 1
+    return True
+
 cdef inline int guard_prepare(Guard* g) noexcept nogil:
     """Memory for one more ghost; -1 when there is none, and then nothing may leave early."""
     cdef uint32_t cap
@@ -173,7 +187,7 @@ cdef inline void guard_hit(Guard* g) noexcept nogil:
 cdef inline uint32_t _guard_find(Guard* g, int64_t hash) noexcept nogil:
     """The ghost of a hash; of several keys that share it the one whose window ends first, so that
     what stays outstanding stays so for long enough."""
-    cdef uint32_t at = 0, tag = tag_of(hash), first = NIL
+    cdef uint32_t at = 0, tag = table_tag(&g.index, hash), first = NIL
     cdef uint32_t s = table_first(&g.index, tag, &at)
     while s != NIL:
         if g.ghosts.slots[s].hash == hash and (first == NIL or g.wheel.timers[s].when < g.wheel.timers[first].when):

@@ -18,7 +18,7 @@ from flat cimport FEATURES
 from hedge cimport EXPERTS
 from ilist cimport IList, ilist_push_front, ilist_unlink
 from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove,
-                    table_reserve, tag_of)
+                    table_reserve, table_tag)
 from wheel cimport Wheel, wheel_cancel, wheel_free, wheel_init, wheel_pop, wheel_reserve, wheel_schedule
 
 cdef enum Outcome:
@@ -100,7 +100,7 @@ cdef inline bint journal_samples(Journal* j, int64_t hash) noexcept nogil:
 
 cdef inline uint32_t journal_find(Journal* j, int64_t hash) noexcept nogil:
     """The open wait of a key, or NIL."""
-    cdef uint32_t at = 0, tag = tag_of(hash)
+    cdef uint32_t at = 0, tag = table_tag(&j.index, hash)
     cdef uint32_t s = table_first(&j.index, tag, &at)
     while s != NIL and j.arena.slots[s].hash != hash:
         s = table_next(&j.index, tag, &at)

@@ -20,10 +20,13 @@ cdef enum:
     C_REPLACED = 2
     C_DELETED = 3
     C_CLEARED = 4
+    C_CROWDED = 5                   # evicted, not at the policy's word: too many keys share its hash
 
 cdef enum:
     LEAST_FOLLOWED = 256            # keys: a learner that is behind does not thin them further
+    MOST_ALIKE = 32                 # entries whose keys share one whole hash: no look-up compares more keys than that
     SPARES = 1024                   # last good values kept for the time that loads fail
+    CHECKED_EACH_TIME = 512         # slots and memoirs: with more of them, a debug build checks at some operations only
 
 cdef class Store:
     """A bounded mapping with an eviction policy and an expiry; `adaptcache.Cache` is its public face."""
@@ -69,6 +72,8 @@ cdef class Store:
     cdef uint32_t leisure           # looks since the learner was last behind
     cdef object _write_log          # takes finished decisions to disk; None = nobody does
     cdef uint64_t hits, misses, inserts, evictions, expirations
+    cdef uint32_t crowded           # after a look-up that found nothing: the oldest of as many keys of that hash as there may be
+    cdef uint64_t turns             # operations since the last check, in a debug build
     cdef object _digest             # value -> int or None; learned validity only
     cdef bint measured              # costs are measured load times
     cdef bint wanted                # the value just looked up should be reloaded by whoever knows how
@@ -233,23 +238,27 @@ cdef class Store:
     @cython.final
     cdef inline int64_t _find(self, object key, Py_hash_t h) except -1:
         """The slot of a key, or NIL."""
-        cdef uint32_t at = 0, tag = tag_of(h), s = table_first(&self.table, tag, &at)
+        cdef uint32_t at = 0, tag = table_tag(&self.table, h), s = table_first(&self.table, tag, &at)
+        if s == NIL:
+            self.crowded = NIL
+            return s
         AC_PREFETCH(&self.arena.slots[s])
         if self.x.kind != NEVER:
             AC_PREFETCH(&self.x.lives[s])
             AC_PREFETCH(&self.x.wheel.timers[s])
-        if s == NIL or ac_same(AC_ITEM(self._pairs, 2 * <Py_ssize_t>s), <PyObject*>key, DEPTH) == 1:
+        if ac_same(AC_ITEM(self._pairs, 2 * <Py_ssize_t>s), <PyObject*>key, DEPTH) == 1:
             return s
         return self._find_among(key, h)
 
     @cython.final
     cdef int64_t _find_among(self, object key, Py_hash_t h) except -1:
         """Several share a tag, or only `==` can tell. It may run user code: start again when the table moved."""
-        cdef uint32_t at = 0, tag = tag_of(h), s
+        cdef uint32_t at = 0, tag = table_tag(&self.table, h), s, alike, oldest = NIL
         cdef uint64_t version
         cdef int rounds = 0, equal
         while True:
             version = self.table.version
+            alike = 0
             s = table_first(&self.table, tag, &at)
             while s != NIL:
                 if self.arena.slots[s].hash == h:
@@ -261,8 +270,12 @@ cdef class Store:
                             break
                     if equal:
                         return s
+                    alike += 1
+                    if alike == 1:
+                        oldest = s
                 s = table_next(&self.table, tag, &at)
             if s == NIL:
+                self.crowded = oldest if alike >= MOST_ALIKE else NIL
                 return NIL
             rounds += 1
             if rounds > 1000:
@@ -279,6 +292,7 @@ cdef class Store:
 
     @cython.final
     cdef inline int _missed(self, object key, Py_hash_t h, int64_t now, const Touch* touch) except -1:
+        self._whole()
         self.misses += 1
         AC_MISS(h)
         if self.x.kind == LEARNED:
@@ -308,11 +322,17 @@ cdef class Store:
     cdef bint _left_early(self, object key, int64_t now) except -1:
         """Did this key leave early, is its window open, and was that not asked yet? Runs user code."""
         cdef int64_t until = -INT64_MAX
+        cdef dict early
+        # A reference of our own: while a hash or `==` runs, somebody may put another dict in this one's place.
         while PyList_GET_SIZE(self._fresh):
-            end = self._fresh.pop()
-            self._early[self._fresh.pop()] = end
-        if PyDict_Size(self._early):
-            until = self._early.pop(key, -INT64_MAX)
+            end, left, early = self._fresh.pop(), self._fresh.pop(), self._early
+            early[left] = end
+            if early is not self._early:
+                self._fresh.append(left)
+                self._fresh.append(end)
+        early = self._early
+        if PyDict_Size(early):
+            until = early.pop(key, -INT64_MAX)
         return until > -INT64_MAX and until >= now
 
     @cython.final
@@ -365,6 +385,7 @@ cdef class Store:
             expiry_hit(&self.x, s, now, touch)
             if self.x.journal is not NULL:
                 self._log_if_full(h)
+        self._whole()
         return value
 
     @cython.final
@@ -373,6 +394,7 @@ cdef class Store:
         self.policy.on_hit(&self.policy, &self.arena, s)
         self.hits += 1
         AC_HIT(self.arena.slots[s].hash)
+        self._whole()
         return self._value_at(s)
 
     @cython.final
@@ -389,6 +411,7 @@ cdef class Store:
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
         self.hits += 1
         AC_HIT(self.arena.slots[s].hash)
+        self._whole()
         return s
 
     @cython.final
@@ -406,6 +429,7 @@ cdef class Store:
         if s != NIL and self.x.kind != NEVER and now >= expiry_due_at(&self.x, <uint32_t>s) and self._may_go(<uint32_t>s, now):
             if expiry_gone(&self.x, <uint32_t>s, now, &at):
                 self._take(<uint32_t>s, C_EXPIRED, at)
+                self.crowded = NIL
                 return NIL
         return s
 
@@ -428,7 +452,7 @@ cdef class Store:
                     self._fresh.append(self._key_at(s))
                     self._fresh.append(self.x.until)
                     self.x.until = -INT64_MAX
-        elif cause == C_EVICTED:
+        elif cause == C_EVICTED or cause == C_CROWDED:
             self.evictions += 1
             AC_EVICT(h)
             expiry_end(&self.x, s, at, EVICTED)
@@ -436,7 +460,7 @@ cdef class Store:
             if cause == C_REPLACED and self.x.journal is not NULL:
                 expiry_note_written(&self.x, h, at)
             expiry_end(&self.x, s, at, REMOVED)
-        self._bury(s, cause, at)
+        self._bury(s, C_EVICTED if cause == C_CROWDED else cause, at)
         self._hold(s, None, None)
         self._unlink(s, cause == C_EVICTED)
 
@@ -515,6 +539,7 @@ cdef class Store:
     @cython.final
     cdef int _flush(self) except -1:
         """Drop what was removed, and tell. Last in every operation."""
+        self._whole()
         if self._gone_value is not _NEITHER:
             # Into locals, which go when this returns: a finalizer may call in, and flush.
             key, value = self._gone_key, self._gone_value
@@ -532,20 +557,23 @@ cdef class Store:
     cdef int _keep_spent(self) except -1:
         """Keep what expired, for a while and so many of them. Runs user code, and drops references."""
         cdef Py_ssize_t i, held
+        cdef dict spare = self._spare       # of our own: while a hash or `==` runs, `clear` may put another in its place
         spent, self._spent = self._spent, []
         for i in range(0, len(spent), 3):
-            self._spare.pop(spent[i], None)     # the oldest stand first
-            self._spare[spent[i]] = (spent[i + 1], spent[i + 2])
-        while self._spare:
-            for key in self._spare:
+            spare.pop(spent[i], None)       # the oldest stand first
+            spare[spent[i]] = (spent[i + 1], spent[i + 2])
+        while spare:
+            for key in spare:
                 break
-            kept = self._spare.get(key)
-            if PyDict_Size(self._spare) <= SPARES and (kept is None or kept[1] > self.clock):
+            kept = spare.get(key)
+            if PyDict_Size(spare) <= SPARES and (kept is None or kept[1] > self.clock):
                 break
-            held = PyDict_Size(self._spare)
-            self._spare.pop(key, None)
-            if PyDict_Size(self._spare) >= held:
-                self._spare = {}        # a key that its own `==` or hash no longer finds: forget, and do not turn for ever
+            held = PyDict_Size(spare)
+            spare.pop(key, None)
+            if PyDict_Size(spare) >= held:
+                if spare is self._spare:
+                    self._spare = {}        # a key that its own `==` or hash no longer finds: forget, and do not turn for ever
+                break
         return 0
 
     @cython.final
@@ -554,7 +582,8 @@ cdef class Store:
         if self.spare_ns > 0:
             if PyList_GET_SIZE(self._spent):
                 self._keep_spent()
-            self._spare.pop(key, None)
+            spare = self._spare
+            spare.pop(key, None)
         return 0
 
     def _last_good(self, key):
@@ -562,11 +591,12 @@ cdef class Store:
         cdef int64_t now = self._maybe_now()
         self._due(now)
         self._flush()
-        kept = self._spare.get(key)
+        spare = self._spare
+        kept = spare.get(key)
         if kept is None:
             return _MISSING
         if kept[1] <= now:
-            self._spare.pop(key, None)
+            spare.pop(key, None)
             return _MISSING
         self.saved += 1
         return kept[0]
@@ -640,6 +670,11 @@ cdef class Store:
         return 0
 
     @cython.final
+    cdef inline bint _roomy(self) noexcept:
+        """Does one more slot exist in every array?"""
+        return (self.arena.free_head != NIL or self.arena.top < self.arena.cap) and table_roomy(&self.table)
+
+    @cython.final
     cdef int _grow(self) except -1:
         cdef uint32_t had = self.arena.cap
         # By a tenth where there are many: what is not used yet must not cost more than the entries.
@@ -702,7 +737,7 @@ cdef class Store:
         something was stored or deleted under the key since it began. digest: of the value, or None.
         """
         cdef int64_t s
-        cdef uint32_t slot, out, r
+        cdef uint32_t slot, out, r, crowded
         cdef uint64_t evictions = self.evictions
         cdef bint early, renewing = False, known = digest is not None
         cdef uint64_t print_ = digest if known else 0
@@ -710,13 +745,19 @@ cdef class Store:
             raise ValueError("value too large")
         if size != 1 and self.weights is NULL:
             self._weighed()
-        self._room()
         if ceiling < INT64_MAX and expiry_ceilings(&self.x) < 0:
             raise MemoryError
         if self.x.kind != NEVER and self.x.ring is NULL:    # else the thread lets go: a verdict takes microseconds
             self._due(now)
         early = self.x.kind == LEARNED and self._left_early(key, now)
-        s = self._held(key, h, now)
+        while True:
+            # Room first: making it may collect garbage, whose finalizers may store this very key. But then `==` may
+            # have stored something and used it up.
+            self._room()
+            s = self._held(key, h, now)
+            if s != NIL or self._roomy():
+                break
+        crowded = self.crowded if s == NIL else NIL
         if size > self.limit:               # `==` may have called `resize`
             raise ValueError("value too large")
         if self.x.fresh is not NULL:
@@ -766,7 +807,9 @@ cdef class Store:
                 else:
                     expiry_begin(&self.x, slot, now, ceiling, touch, True)
             return 0
-        self._room()                        # `==` may have stored something
+        if crowded != NIL:
+            # Keys that share a whole hash are compared one by one: a cache may forget, and so need not slow down.
+            self._take(crowded, C_CROWDED, now)
         if self.x.kind == LEARNED:
             self._known(touch, h, NULL)
         if self.policy.on_coming is not NULL:
@@ -794,11 +837,15 @@ cdef class Store:
         cdef uint32_t out
         if size > self.limit:
             raise ValueError("value too large")
-        self._room()
-        s = self._find(key, h)
-        if not self.plain or (s != NIL and self.total - policy_weight(&self.policy, <uint32_t>s) + size > self.limit):
-            # `==` gave an entry a ttl, or the entry grows and pushes others out.
-            return self._set(key, value, None, None, size, None, None, False)
+        while True:
+            self._room()                    # in this order, as in `_put`
+            s = self._find(key, h)
+            if s != NIL or self._roomy():
+                break
+        if not self.plain or (s == NIL and self.crowded != NIL) \
+                or (s != NIL and self.total - policy_weight(&self.policy, <uint32_t>s) + size > self.limit):
+            # `==` gave an entry a ttl, too many keys share the hash, or the entry grows and pushes others out.
+            return self._set(key, value, None, None, size if self.float_sizes else int(size), None, None, False)
         if size > self.limit:               # `==` may have called `resize`
             raise ValueError("value too large")
         if s != NIL:
@@ -810,9 +857,9 @@ cdef class Store:
             self.policy.cost = 1
             self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
             self.inserts += 1
+            self._whole()
             Py_DECREF(<object>gone_value)   # last: a finalizer may call in
             return 0
-        self._room()                        # `==` may have stored something
         if self.policy.on_coming is not NULL:
             self.policy.on_coming(&self.policy, &self.arena, h, size)
         while self.arena.n > 0 and self.total + size > self.limit:
@@ -830,7 +877,9 @@ cdef class Store:
             ac_put(self._pairs, at + 1, <PyObject*>None)
             self._unlink(out, True)
         self._link(key, h, value, size, 1)
-        if gone_key is not NULL:
+        if gone_key is NULL:
+            self._whole()
+        else:
             self._flush()                   # of what else was evicted; with no callback this only drops
             Py_DECREF(<object>gone_key)
             Py_DECREF(<object>gone_value)
@@ -857,6 +906,8 @@ cdef class Store:
         if self.x.kind != NEVER:
             return 0
         now = self._now()
+        if self.x.kind != NEVER:            # the timer is the user's, and another thread was faster
+            return 0
         self.x.wheel.base = now
         self.x.kind = ENTRY
         if expiry_reserve(&self.x, self.arena.cap) < 0:
@@ -987,11 +1038,14 @@ cdef class Store:
     def get(self, key, default=None):
         """The value of `key`, or `default` if it is not held. A request: it counts and is learned from."""
         cdef int64_t s
+        cdef Py_hash_t h
         if self.plain:
-            s = self._find(key, ac_hash(<PyObject*>key))
+            h = ac_hash(<PyObject*>key)
+            s = self._find(key, h)
             if s == NIL:
+                self._whole()
                 self.misses += 1
-                AC_MISS(ac_hash(<PyObject*>key))
+                AC_MISS(h)
                 return default
             return self._hit(<uint32_t>s)
         if self.swift:
@@ -1045,12 +1099,15 @@ cdef class Store:
 
     def __getitem__(self, key):
         cdef int64_t s
+        cdef Py_hash_t h
         if self.plain:
-            s = self._find(key, ac_hash(<PyObject*>key))
+            h = ac_hash(<PyObject*>key)
+            s = self._find(key, h)
             if s != NIL:
                 return self._hit(<uint32_t>s)
+            self._whole()
             self.misses += 1
-            AC_MISS(ac_hash(<PyObject*>key))
+            AC_MISS(h)
             return type(self).__missing__(self, key)
         if self.swift:
             s = self._swiftly(key)
@@ -1226,7 +1283,7 @@ cdef class Store:
             self._take(s, C_CLEARED, now)
         if self.policy.clear is not NULL:
             self.policy.clear(&self.policy, &self.arena)
-        self._fresh = []
+        fresh, self._fresh = self._fresh, []
         early, self._early = self._early, {}
         spent, self._spent = self._spent, []
         spare, self._spare = self._spare, {}
@@ -1238,6 +1295,7 @@ cdef class Store:
             guard_forgive_all(expiry_nth_bank(&self.x, i))
         if self.x.journal is not NULL:
             journal_finish_all(self.x.journal, OUT_DELETED, now)
+        fresh.clear()
         early.clear()
         spent.clear()
         spare.clear()
@@ -1281,6 +1339,7 @@ cdef class Store:
                     self._take(s, C_EXPIRED, at)
         if PyList_GET_SIZE(self._spent):
             self._keep_spent()
+        self._whole()
         dead = self._removed()
         self._tell(dead)
         return [(dead[i], dead[i + 1]) for i in range(0, len(dead), 4) if dead[i + 2] == C_EXPIRED]
@@ -1635,6 +1694,28 @@ cdef class Store:
         """Number of a namespace -> its label."""
         return {number: label for label, number in list(self._namespaces.items())}
 
+    @cython.final
+    cdef inline int _whole(self) except -1:
+        """Every operation comes by here when its structures should be whole again; a debug build makes sure."""
+        if ADAPTCACHE_CHECK:
+            self._check_in_turn()
+        return 0
+
+    cdef int _check_in_turn(self) except -1:
+        """Checked each time while there is little to check, else once for every so many slots and memoirs there are."""
+        cdef uint64_t work = self.arena.cap
+        if not self.ready:
+            return 0
+        if self.x.engine is not NULL:
+            work += self.x.engine.arena.cap + self.x.engine.attic.n
+        if self.x.fresh is not NULL:
+            work += self.x.fresh.top
+        self.turns += 1
+        if work <= CHECKED_EACH_TIME or self.turns * (CHECKED_EACH_TIME // 4) >= work:
+            self.turns = 0
+            Store._check(self)
+        return 0
+
     def _check(self):
         """Assert every invariant of every structure; an expensive no-op when all is well."""
         cdef uint32_t s, i, n = 0
@@ -1654,9 +1735,9 @@ cdef class Store:
                 continue
             n += 1
             total += policy_weight(&self.policy, s)
-            r = table_first(&self.table, tag_of(self.arena.slots[s].hash), &at)
+            r = table_first(&self.table, table_tag(&self.table, self.arena.slots[s].hash), &at)
             while r != NIL and r != s:
-                r = table_next(&self.table, tag_of(self.arena.slots[s].hash), &at)
+                r = table_next(&self.table, table_tag(&self.table, self.arena.slots[s].hash), &at)
             if r != s:
                 raise AssertionError("a held slot cannot be found")
             if self.x.kind != NEVER:
@@ -1687,6 +1768,7 @@ cdef class Store:
                     raise AssertionError("the premature-expiry promise is broken")
 
 MISSING = _MISSING
+ALIKE = MOST_ALIKE
 
 cdef dict _believed(Fresh* f):
     """Reads, stale reads among them as believed, audits and what they came to, and reloads."""

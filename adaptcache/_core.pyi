@@ -7,6 +7,8 @@ POLICIES: tuple[str, ...]
 
 def policy_salt(salt: int | None = None) -> int: ...
 MISSING: object
+ALIKE: int
+CHECKED: bool
 EXPERT_COUNT: int
 FEATURE_COUNT: int
 GROUP_COUNT: int

@@ -593,6 +593,81 @@ def test_iteration_pairs_each_key_with_its_own_value_whatever_is_collected_meanw
         assert all(key == value for key, value in pairs) and len(pairs) in (50, 80)
 
 
+def test_finalizer_that_stores_the_key_while_room_is_made_for_it_makes_no_second_entry():
+    """`==` uses up the last free place, so that room is made after the look-up; and that may collect garbage."""
+    stored = []
+    for places in range(3, 9):
+        for allocations in range(12):
+            cache = Cache(None)
+            cache[Key("other")] = 0
+            for i in range(places - 2):
+                cache[i] = i
+
+            def fill(cache=cache):
+                cache["last"] = "last"
+
+            def store(cache=cache):
+                stored.append(allocations)
+                cache[Key("new")] = "the finalizer's"
+
+            Key.hook = fill
+            with collected_after(allocations, store):
+                cache[Key("new")] = "ours"
+            Key.hook = None
+            held = [key.name for key in cache if isinstance(key, Key)]
+            assert sorted(held) == ["new", "other"]
+            cache._check()
+    assert stored
+
+
+def test_timer_that_gives_the_first_ttl_while_the_first_ttl_is_given_loses_none():
+    clock = Clock()
+    cache = Cache(10, timer=clock)
+    cache["before"] = 0
+    clock.hook = lambda: cache.set("inner", 1, ttl=5)
+    cache.set("outer", 2, ttl=10)
+    clock.now = 5.0
+    assert set(cache) == {"before", "outer"}
+    clock.now = 10.0
+    assert set(cache) == {"before"}
+    cache._check()
+
+
+@pytest.mark.parametrize("operation", ["get", "set", "pop"])
+def test_what_is_cleared_while_a_key_that_left_early_is_hashed_is_not_written_to_afterwards(operation):
+    """The dict that the key was on its way into is gone then, and its memory may be somebody else's dict."""
+    clock = Clock()
+    cache = Cache(10, timer=clock, expiry=Learned(learner="manual", seed=1, premature=1, memory_price=1.0, miss_cost=1.0,
+                                                  window=1e5))
+    cache[Key("early")] = 0
+    for _ in range(100):
+        clock.now += 10.0
+        cache.expire()
+    assert cache.stats().in_flight == 1
+    others = []
+
+    def clear():
+        cache.clear()
+        others.extend({} for _ in range(200))
+
+    name = Key("another")
+    Key.hash_hook = None
+    Key.hook = None
+    hash(name)
+    hooks = [None, clear]               # first the key that is asked for, then the one that left early
+
+    def each():
+        hook = hooks.pop(0)
+        Key.hash_hook = each if hooks else None
+        if hook is not None:
+            hook()
+
+    Key.hash_hook = each
+    {"get": lambda: cache.get(name), "set": lambda: cache.set(name, 1), "pop": lambda: cache.pop(name, None)}[operation]()
+    assert others and not any(others), "somebody else's dict was written to"
+    cache._check()
+
+
 # -- references
 
 

@@ -7,6 +7,7 @@ from collections import UserDict
 
 import cachetools
 import pytest
+from budget import share_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -439,7 +440,7 @@ def machine(policy, expiry):
 
 def run(policy, expiry, examples, steps):
     run_state_machine_as_test(machine(policy, expiry), settings=settings(
-        max_examples=examples, stateful_step_count=steps, deadline=None,
+        max_examples=share_of(examples), stateful_step_count=steps, deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much]))
 
 

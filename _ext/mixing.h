@@ -1,0 +1,29 @@
+/* The 128-bit product of two numbers, folded; and random numbers from the system. */
+#ifndef ADAPTCACHE_MIXING_H
+#define ADAPTCACHE_MIXING_H
+#include <stdint.h>
+#include <time.h>
+#include <unistd.h>
+#include <sys/random.h>
+
+static inline uint64_t ac_fold(uint64_t a, uint64_t b) {
+#ifdef __SIZEOF_INT128__
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+#else
+    uint64_t low = (a & 0xFFFFFFFF) * (b & 0xFFFFFFFF);
+    uint64_t one = (a >> 32) * (b & 0xFFFFFFFF), other = (a & 0xFFFFFFFF) * (b >> 32);
+    uint64_t middle = (low >> 32) + (one & 0xFFFFFFFF) + (other & 0xFFFFFFFF);
+    uint64_t high = (a >> 32) * (b >> 32) + (one >> 32) + (other >> 32) + (middle >> 32);
+    return (middle << 32 | (low & 0xFFFFFFFF)) ^ high;
+#endif
+}
+
+/* A system that has no entropy to give is no reason to refuse a cache: the clock and an address then do. */
+static inline uint64_t ac_random(void) {
+    uint64_t drawn;
+    if (getentropy(&drawn, sizeof drawn) != 0)
+        drawn = ac_fold((uint64_t)time(NULL) ^ (uint64_t)clock() << 32, (uint64_t)(uintptr_t)&drawn ^ 0x9E3779B97F4A7C15u);
+    return drawn;
+}
+#endif
