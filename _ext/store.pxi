@@ -52,8 +52,7 @@ cdef class Store:
     cdef object _gone_value         #   makes no list; _NEITHER: none
     cdef list _fresh                # key, end of window, of what left early, until `_early` has it
     cdef dict _early                # key -> end of window: hashes alone would mix up keys that share one
-    cdef double* weights
-    cdef uint32_t weights_cap
+    cdef double* weights            # by slot; NULL while every entry weighs 1
     cdef double limit
     cdef double total
     cdef bint counts_entries        # every size is 1
@@ -103,14 +102,10 @@ cdef class Store:
         self._maxsize = 0
         self._policy_name = "fifo"
         self.counts_entries = True
-        fifo.bind(&self.policy)
+        bind_policy(&self.policy, "fifo", 0, 0)
         if arena_init(&self.arena, 8) < 0 or table_init(&self.table, 8) < 0 \
                 or expiry_init(&self.x, NEVER, 0, &self.arena, &self.table) < 0:
             raise MemoryError
-        self.weights = <double*>calloc(8, sizeof(double))
-        if self.weights is NULL:
-            raise MemoryError
-        self.weights_cap = 8
 
     def __init__(self, maxsize, getsizeof=None, *, policy="sieve", int kind=NEVER, double ttl=0.0, deadline_of=None,
                  Brain brain=None, double alpha=0.01, bint expected=False, double floor=0.0, ceiling=None,
@@ -118,6 +113,7 @@ cdef class Store:
                  stale=None, digest=None, fail_safe=None, seed=0, max_keys=1 << 17):
         cdef double limit
         cdef int64_t now
+        cdef Policy policed
         if self.ready:
             raise TypeError("a cache cannot be initialised twice")
         limit = INFINITY if maxsize is None else _number(maxsize, "maxsize", "zero or more, math.inf or None")
@@ -129,7 +125,9 @@ cdef class Store:
             raise TypeError(f"timer: expected a callable or None, got {type(timer).__name__}")
         if on_removal is not None and not callable(on_removal):
             raise TypeError(f"on_removal: expected a callable or None, got {type(on_removal).__name__}")
-        bind_policy(&self.policy, policy)
+        bind_policy(&policed, policy, limit)
+        free_policy(&self.policy)
+        self.policy = policed
         self._policy_name = policy
         self.limit = limit
         self._maxsize = maxsize if maxsize is not None else INFINITY
@@ -172,6 +170,10 @@ cdef class Store:
                 self.x.ring = &self.ring
         if expiry_reserve(&self.x, self.arena.cap) < 0:
             raise MemoryError
+        if self.policy.reserve is not NULL and self.policy.reserve(&self.policy, self.arena.cap) < 0:
+            raise MemoryError
+        if not self.counts_entries:
+            self._weighed()
         self.ready = True
 
     cdef int _open_banks(self, list shares, int64_t now) except -1:
@@ -186,6 +188,7 @@ cdef class Store:
         return 0
 
     def __dealloc__(self):
+        free_policy(&self.policy)
         arena_free(&self.arena)
         table_free(&self.table)
         self.x.engine = NULL        # the brain's; it goes by itself
@@ -369,9 +372,9 @@ cdef class Store:
             if cause == C_REPLACED and self.x.journal is not NULL:
                 expiry_note_written(&self.x, h, at)
             expiry_end(&self.x, s, at, REMOVED)
-        self.policy.on_remove(&self.policy, &self.arena, s)
+        self.policy.on_remove(&self.policy, &self.arena, s, cause == C_EVICTED)
         table_remove(&self.table, h, s)
-        self.total -= self.weights[s]
+        self.total -= policy_weight(&self.policy, s)
         self._bury(s, cause, at)
         self._keys[s] = None
         self._values[s] = None
@@ -486,9 +489,8 @@ cdef class Store:
         if refused:
             AC_GUARD_TRIPPED(refused)
 
-    cdef int _evict(self, int64_t now) except -1:
+    cdef int _evict(self, uint32_t s, int64_t now) except -1:
         """The policy's victim leaves."""
-        cdef uint32_t s = self.policy.victim(&self.policy, &self.arena)
         if self.x.kind == LEARNED:
             self._pressed(&self.x.lives[s], now)
         self._take(s, C_EVICTED, now)
@@ -531,10 +533,14 @@ cdef class Store:
         if self.arena.free_head == NIL and self.arena.top >= self.arena.cap:
             # By a tenth where there are many: what is not used yet must not cost more than the entries.
             cap = self.arena.cap * 2 if self.arena.cap < 1024 else self.arena.cap + self.arena.cap // 10
-            more = <double*>realloc(self.weights, <size_t>cap * sizeof(double))
-            if more is NULL:
+            if self.weights is not NULL:
+                more = <double*>realloc(self.weights, <size_t>cap * sizeof(double))
+                if more is NULL:
+                    raise MemoryError
+                self.weights = more
+                self.policy.weights = more
+            if self.policy.reserve is not NULL and self.policy.reserve(&self.policy, cap) < 0:
                 raise MemoryError
-            self.weights = more
             if expiry_reserve(&self.x, cap) < 0:
                 raise MemoryError
             if <uint32_t>len(self._keys) < cap:
@@ -543,9 +549,20 @@ cdef class Store:
                 self._values.extend([None] * (cap - len(self._values)))
             if arena_reserve(&self.arena, cap) < 0:
                 raise MemoryError
-            self.weights_cap = cap
         if table_reserve(&self.table) < 0:
             raise MemoryError
+        return 0
+
+    cdef int _weighed(self) except -1:
+        """From here on entries weigh what they are said to; those that are held weigh 1."""
+        cdef uint32_t s
+        cdef double* weights = <double*>malloc(<size_t>self.arena.cap * sizeof(double))
+        if weights is NULL:
+            raise MemoryError
+        for s in range(self.arena.cap):
+            weights[s] = 1
+        self.weights = weights
+        self.policy.weights = weights
         return 0
 
     cdef double _size(self, object value) except? -1:
@@ -570,12 +587,15 @@ cdef class Store:
         something was stored or deleted under the key since it began. digest: of the value, or None.
         """
         cdef int64_t s
-        cdef uint32_t slot, r
+        cdef uint32_t slot, out, r
         cdef uint64_t evictions = self.evictions
         cdef bint early, renewing = False, known = digest is not None
+        cdef double before
         cdef uint64_t print_ = digest if known else 0
         if size > self.limit:
             raise ValueError("value too large")
+        if size != 1 and self.weights is NULL:
+            self._weighed()
         self._room()
         if ceiling < INT64_MAX and expiry_ceilings(&self.x) < 0:
             raise MemoryError
@@ -605,23 +625,29 @@ cdef class Store:
             return 0
         if s != NIL:
             slot = <uint32_t>s
-            while self.total - self.weights[slot] + size > self.limit:
-                if self.policy.victim(&self.policy, &self.arena) == slot:
+            while self.total - policy_weight(&self.policy, slot) + size > self.limit:
+                out = self.policy.victim(&self.policy, &self.arena)
+                if out == slot:
                     # The policy would rather lose this one: it makes room as a new entry does.
                     self._take(slot, C_REPLACED, now)
                     s = NIL
                     break
-                self._evict(now)
+                self._evict(out, now)
         if s != NIL:
-            self.total += size - self.weights[slot]
-            self.weights[slot] = size
+            before = policy_weight(&self.policy, slot)
+            self.total += size - before
+            if self.weights is not NULL:
+                self.weights[slot] = size
+                if size != before and self.policy.weigh is not NULL:
+                    self.policy.weigh(&self.policy, &self.arena, slot, before)
             self._bury(slot, C_REPLACED, now)
             self._values[slot] = value
+            if self.x.kind == LEARNED:
+                self._known(touch, h, &self.x.lives[slot])
+            self.policy.cost = touch.cost if touch.cost >= 0 else 1
             self.policy.on_hit(&self.policy, &self.arena, slot)
             self.inserts += 1
             if self.x.kind != NEVER:
-                if self.x.kind == LEARNED:
-                    self._known(touch, h, &self.x.lives[slot])
                 if self.x.fresh is not NULL:
                     expiry_fresh(&self.x, slot, now, touch.ns, declared, known, print_)
                 if renewing:
@@ -631,22 +657,26 @@ cdef class Store:
                 else:
                     expiry_begin(&self.x, slot, now, ceiling, touch, True)
             return 0
+        self._room()                        # `==` may have stored something
+        if self.x.kind == LEARNED:
+            self._known(touch, h, NULL)
+        if self.policy.on_coming is not NULL:
+            self.policy.on_coming(&self.policy, &self.arena, h, size)
         while self.arena.n > 0 and self.total + size > self.limit:
-            self._evict(now)
-        self._room()
+            self._evict(self.policy.victim(&self.policy, &self.arena), now)
         slot = arena_take(&self.arena)
         self.arena.slots[slot].hash = h
         table_insert(&self.table, h, slot)
+        if self.weights is not NULL:
+            self.weights[slot] = size
+        self.policy.cost = touch.cost if touch.cost >= 0 else 1
         self.policy.on_insert(&self.policy, &self.arena, slot)
-        self.weights[slot] = size
         self.total += size
         self._keys[slot] = key
         self._values[slot] = value
         self.inserts += 1
         AC_INSERT(h)
         if self.x.kind != NEVER:
-            if self.x.kind == LEARNED:
-                self._known(touch, h, NULL)
             if self.x.fresh is not NULL:
                 expiry_fresh(&self.x, slot, now, touch.ns, declared, known, print_)
             expiry_begin(&self.x, slot, now, ceiling, touch, False)
@@ -837,7 +867,7 @@ cdef class Store:
 
     cdef object _peek_size(self, object key):
         cdef int64_t s = self._find(key, PyObject_Hash(key))
-        return None if s == NIL else self.weights[s]
+        return None if s == NIL else policy_weight(&self.policy, <uint32_t>s)
 
     def __getitem__(self, key):
         try:
@@ -975,18 +1005,19 @@ cdef class Store:
 
     def _pairs_held(self):
         """A snapshot of (key, value), in the policy's order from the oldest. Not a request."""
-        cdef uint32_t s
+        cdef uint32_t s = NIL
         cdef Py_ssize_t i
         cdef list held = []
         if self.x.kind != NEVER:
             self._due(self._maybe_now())
             self._flush()
         # References first, tuples after: making these may collect garbage, whose finalizers may call in.
-        s = self.policy.order.tail
-        while s != NIL:
+        while True:
+            s = self.policy.after(&self.policy, &self.arena, s)
+            if s == NIL:
+                break
             held.append(<object>PyList_GET_ITEM(self._keys, s))
             held.append(<object>PyList_GET_ITEM(self._values, s))
-            s = self.arena.slots[s].prev
         return [(held[i], held[i + 1]) for i in range(0, len(held), 2)]
 
     def __iter__(self):
@@ -998,10 +1029,12 @@ cdef class Store:
         cdef int64_t now = self._maybe_now()
         self._due(now)
         while True:
-            s = self.policy.order.tail
+            s = self.policy.after(&self.policy, &self.arena, NIL)
             if s == NIL:
                 break
             self._take(s, C_CLEARED, now)
+        if self.policy.clear is not NULL:
+            self.policy.clear(&self.policy, &self.arena)
         self._fresh = []
         early, self._early = self._early, {}
         spent, self._spent = self._spent, []
@@ -1091,8 +1124,11 @@ cdef class Store:
         self._due(now)
         self.limit = limit
         self._maxsize = maxsize if maxsize is not None else INFINITY
+        self.policy.capacity = limit
+        if self.policy.resize is not NULL:
+            self.policy.resize(&self.policy, &self.arena)
         while self.arena.n > 0 and self.total > self.limit:
-            self._evict(now)
+            self._evict(self.policy.victim(&self.policy, &self.arena), now)
         self._flush()
 
     def getsizeof(self, value):
@@ -1313,7 +1349,7 @@ cdef class Store:
             if s == NIL:
                 raise KeyError(key)
             # Copies first: making Python objects may collect garbage, whose finalizers may call in.
-            size = self.weights[s]
+            size = policy_weight(&self.policy, <uint32_t>s)
             if self.x.kind != NEVER:
                 l = self.x.lives[s]
                 ceiling = expiry_valid(&self.x, <uint32_t>s)
@@ -1412,8 +1448,8 @@ cdef class Store:
         cdef Guard* g
         if not self.policy.check(&self.policy, &self.arena):
             raise AssertionError("the policy's order is damaged")
-        if self.policy.order.n != self.arena.n or self.table.n != self.arena.n:
-            raise AssertionError("policy, table and arena count differently")
+        if self.table.n != self.arena.n:
+            raise AssertionError("table and arena count differently")
         if PyList_GET_SIZE(self._keys) < <Py_ssize_t>self.arena.cap or PyList_GET_SIZE(self._values) < <Py_ssize_t>self.arena.cap:
             raise AssertionError("fewer references than slots")
         for s in range(1, self.arena.cap):
@@ -1422,7 +1458,7 @@ cdef class Store:
                     raise AssertionError("a free slot holds a reference")
                 continue
             n += 1
-            total += self.weights[s]
+            total += policy_weight(&self.policy, s)
             r = table_first(&self.table, tag_of(self.arena.slots[s].hash), &at)
             while r != NIL and r != s:
                 r = table_next(&self.table, tag_of(self.arena.slots[s].hash), &at)
