@@ -120,6 +120,10 @@ cdef class Classic(Store):
         cls = type(self)
         self.sized_by_method = getsizeof is None and cls.getsizeof is not one
         self.counts_entries = getsizeof is None and not self.sized_by_method
+        if self.counts_entries:             # which Store could not know
+            free(self.weights)
+            self.weights = NULL
+            self.policy.weights = NULL
         self.rewrites = rewrites
         self.generic = generic
         self._clock = clock
@@ -132,7 +136,7 @@ cdef class Classic(Store):
         self.hooked_del = cls.__delitem__ is not Classic.__delitem__
         self.hooked_missing = cls.__missing__ is not Store.__missing__
         self.hooked_expire = cls.expire is not Classic.expire
-        self.by_popitem = cls.popitem is not Classic.popitem or self.hooked_del or choice is not None \
+        self.by_popitem = cls.popitem is not Classic.popitem or self.hooked_del or self.hooked_expire or choice is not None \
             or (generic and self.hooked_get)
 
     def __dealloc__(self):
@@ -327,6 +331,8 @@ cdef class Classic(Store):
         cdef int64_t s
         cdef uint32_t slot
         cdef uint64_t version
+        cdef double before
+        cdef bint coming = False
         if size > self.limit:
             raise ValueError("value too large")
         due = self._due_of(until) if self._ttu is not None else until
@@ -337,6 +343,9 @@ cdef class Classic(Store):
                 s = self._find(key, h)
                 if self.table.version != version:
                     continue        # user code came between: there may be no room now
+                if s == NIL and not coming and self.policy.on_coming is not NULL:
+                    coming = True
+                    self.policy.on_coming(&self.policy, &self.arena, h, size)
                 while not self.by_popitem and self._excess(s, size):
                     slot = self.policy.victim(&self.policy, &self.arena)
                     if slot == NIL:
@@ -349,11 +358,16 @@ cdef class Classic(Store):
                 self.popitem()
             if s != NIL:
                 slot = <uint32_t>s
-                self.total += size - self.weights[slot]
+                before = policy_weight(&self.policy, slot)
+                self.total += size - before
+                if self.weights is not NULL:
+                    self.weights[slot] = size
+                    if size != before and self.policy.weigh is not NULL:
+                        self.policy.weigh(&self.policy, &self.arena, slot, before)
                 self._bury(slot, C_REPLACED, 0)
                 self._values[slot] = value
                 if self.rewrites:
-                    self.policy.on_remove(&self.policy, &self.arena, slot)
+                    self.policy.on_remove(&self.policy, &self.arena, slot, False)
                     self.policy.on_insert(&self.policy, &self.arena, slot)
                 else:
                     self.policy.on_hit(&self.policy, &self.arena, slot)
@@ -363,7 +377,6 @@ cdef class Classic(Store):
                     self._queue(slot)
             else:
                 slot = self._seat(key, h, value, size)
-            self.weights[slot] = size
             self.inserts += 1
             if self._clock is not None:
                 self._until[slot] = due
@@ -375,16 +388,17 @@ cdef class Classic(Store):
         return 0
 
     cdef inline bint _excess(self, int64_t s, double size) noexcept:
-        return self.total + size - (self.weights[s] if s != NIL else 0) > self.limit
+        return self.total + size - (policy_weight(&self.policy, <uint32_t>s) if s != NIL else 0) > self.limit
 
     cdef uint32_t _seat(self, object key, Py_hash_t h, object value, double size):
         """A slot for a new entry, in every structure; there is room. Runs no user code."""
         cdef uint32_t slot = arena_take(&self.arena)
         self.arena.slots[slot].hash = h
         table_insert(&self.table, h, slot)
+        if self.weights is not NULL:
+            self.weights[slot] = size
         self.policy.on_insert(&self.policy, &self.arena, slot)
         self._queue(slot)
-        self.weights[slot] = size
         self.total += size
         self._keys[slot] = key
         self._values[slot] = value
@@ -606,6 +620,9 @@ cdef class Classic(Store):
         limit = _number(maxsize, "maxsize", "zero or more, or math.inf")
         self.limit = limit
         self._maxsize = maxsize
+        self.policy.capacity = limit
+        if self.policy.resize is not NULL:
+            self.policy.resize(&self.policy, &self.arena)
         while self.arena.n > 0 and self.total > self.limit:
             self.popitem()
 
@@ -658,13 +675,13 @@ cdef class Classic(Store):
         i = 0
         while s != NIL:
             number[s] = i
-            sizes.append(self.weights[s])
+            sizes.append(policy_weight(&self.policy, s))
             i += 1
             s = self.turns[s].after
-        s = self.policy.order.tail
+        s = self.policy.after(&self.policy, &self.arena, NIL)
         while s != NIL:
             ranks.append(number[s])
-            s = self.arena.slots[s].prev
+            s = self.policy.after(&self.policy, &self.arena, s)
         return {
             "options": {"policy": self._policy_name, "rewrites": self.rewrites, "generic": self.generic,
                         "clock": self._clock, "ttl": self._ttl, "ttu": self._ttu, "choice": self._choice,
@@ -697,7 +714,7 @@ cdef class Classic(Store):
                     _heappush(self._heap, due)
         for i in state["ranks"]:
             slot = slots[i]
-            self.policy.on_remove(&self.policy, &self.arena, slot)
+            self.policy.on_remove(&self.policy, &self.arena, slot, False)
             self.policy.on_insert(&self.policy, &self.arena, slot)
 
     def _check(self):

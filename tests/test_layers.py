@@ -11,8 +11,8 @@ LAYERS = [
     {"errors", "checks", "keys", "removal", "expiry", "stats", "digests"},
     {"learn"},
     {"flights", "background"},
-    {"cache", "decisionlog", "explain", "refresh", "state", "decorators"},
-    {"simulate", "demo", "doctor", "cli", "__main__", "__init__"},
+    {"cache", "copying", "decisionlog", "explain", "refresh", "state", "decorators"},
+    {"compat", "simulate", "demo", "doctor", "cli", "__main__", "__init__"},
 ]
 # Third parties that only these rooms may know.
 ROOMS = {

@@ -155,6 +155,10 @@ class TLRUCache(Cache):
         return self._ttu
 
 
+# cachetools loads its wrappers when they are first wanted, by a name that may be ours by then: load them now.
+cached({})(len)
+cachedmethod(id)(len)
+
 # To whoever asks, these are cachetools' own: its decorators do, for `cache_info`.
 for _ours in (Cache, FIFOCache, LFUCache, LRUCache, RRCache, TLRUCache, TTLCache):
     getattr(cachetools, _ours.__name__).register(_ours)
