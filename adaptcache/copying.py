@@ -44,6 +44,10 @@ def _try(name: str, given: Any, protocol: Any) -> None:
         raise TypeError(f"{name}: {given!r:.200} cannot be pickled, and so neither can the cache: {error}") from error
 
 
+def _blank(cls: Any) -> Any:
+    return cls.__new__(cls)
+
+
 def become(cache: Any, states: tuple[dict[str, Any], Any]) -> None:
     """Make a cache that was only allocated one of this state."""
     state, own = states
@@ -53,7 +57,7 @@ def become(cache: Any, states: tuple[dict[str, Any], Any]) -> None:
 
 def copied(cache: Any) -> Any:
     """A cache of its own with the same keys, values and attributes."""
-    new = type(cache).__new__(type(cache))
+    new = _blank(type(cache))
     state = cache._portrait(lasting=False)
     spec = state["expiry"]
     if isinstance(spec, Learned) and expiries.models(spec):
@@ -64,6 +68,6 @@ def copied(cache: Any) -> Any:
 
 def deepcopied(cache: Any, memo: dict[int, Any]) -> Any:
     """A cache of its own with copies of the keys, values, arguments and attributes."""
-    memo[id(cache)] = new = type(cache).__new__(type(cache))
+    memo[id(cache)] = new = _blank(type(cache))
     become(new, deepcopy((cache._portrait(lasting=False), cache.__getstate__()), memo))
     return new

@@ -19,7 +19,7 @@ __all__ = ("fifo_cache", "lfu_cache", "lru_cache", "rr_cache", "ttl_cache")
 Make = Callable[[Any], MutableMapping[Any, Any]]
 
 
-class _Endless(TTLCache):  # type: ignore[type-arg]
+class _Endless(TTLCache):
     """Without a bound, which `cache_info` calls None."""
 
     @property
