@@ -138,6 +138,7 @@ cdef class Classic(Store):
         self.hooked_expire = cls.expire is not Classic.expire
         self.by_popitem = cls.popitem is not Classic.popitem or self.hooked_del or self.hooked_expire or choice is not None \
             or (generic and self.hooked_get)
+        self.plain = clock is None and not self.by_popitem
 
     def __dealloc__(self):
         free(self.turns)
@@ -226,11 +227,11 @@ cdef class Classic(Store):
     # -- looking up ----------------------------------------------------------------------
 
     def __getitem__(self, key):
-        cdef int64_t s = self._find(key, PyObject_Hash(key))
+        cdef int64_t s = self._find(key, ac_hash(<PyObject*>key))
         if s == NIL:
             self.misses += 1
             return self._instead(key)
-        value = <object>PyList_GET_ITEM(self._values, s)
+        value = self._value_at(<uint32_t>s)
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
         if self._clock is not None:
             until = self._deadline(<uint32_t>s)
@@ -245,18 +246,18 @@ cdef class Classic(Store):
         cdef int64_t s
         value = type(self).__missing__(self, key)
         if self.hooked_missing and self._clock is None:
-            s = self._find(key, PyObject_Hash(key))
+            s = self._find(key, ac_hash(<PyObject*>key))
             if s != NIL:
                 self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
         return value
 
     cdef object _ask(self, key):
         """The value of a key that is held and has not expired, or _MISSING. A use of it."""
-        cdef int64_t s = self._find(key, PyObject_Hash(key))
+        cdef int64_t s = self._find(key, ac_hash(<PyObject*>key))
         if s == NIL:
             self.misses += 1
             return _MISSING
-        value = <object>PyList_GET_ITEM(self._values, s)
+        value = self._value_at(<uint32_t>s)
         if self._clock is not None:
             until = self._deadline(<uint32_t>s)
             self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
@@ -268,6 +269,7 @@ cdef class Classic(Store):
         self.hits += 1
         return value
 
+    @cython.binding(False)
     def get(self, key, default=None):
         """The value of `key`, or `default` if it is not held."""
         if not self.hooked_get:
@@ -281,7 +283,7 @@ cdef class Classic(Store):
 
     def __contains__(self, key):
         """Is the key held? Not a use of it."""
-        cdef int64_t s = self._find(key, PyObject_Hash(key))
+        cdef int64_t s = self._find(key, ac_hash(<PyObject*>key))
         if s == NIL:
             return False
         if self._clock is None:
@@ -297,13 +299,67 @@ cdef class Classic(Store):
     # -- storing -------------------------------------------------------------------------
 
     def __setitem__(self, key, value):
-        if self._clock is None:
-            self._keep(key, PyObject_Hash(key), value, None)
+        if self.plain:
+            self._keep_plain(key, value)
+        elif self._clock is None:
+            self._keep(key, ac_hash(<PyObject*>key), value, None)
         else:
             self._keep_until(key, value)
 
+    cdef int _keep_plain(self, object key, object value) except -1:
+        """`cache[key] = value` where nothing expires and nobody listens."""
+        cdef Py_hash_t h = ac_hash(<PyObject*>key)
+        cdef double size = 1 if self.counts_entries else self._size(value)
+        cdef PyObject* gone_key = NULL
+        cdef PyObject* gone_value = NULL
+        cdef Py_ssize_t at
+        cdef int64_t s
+        cdef uint32_t out
+        cdef uint64_t version
+        while True:
+            if size > self.limit:
+                raise ValueError("value too large")
+            self._room()
+            version = self.table.version
+            s = self._find(key, h)
+            if self.table.version == version:
+                break               # else user code came between: there may be no room now
+        if size > self.limit:       # `==` may have called `resize`
+            raise ValueError("value too large")
+        if s == NIL and self.policy.on_coming is not NULL:
+            self.policy.on_coming(&self.policy, &self.arena, h, size)
+        while self.arena.n > 0 and self._excess(s, size):
+            out = self.policy.victim(&self.policy, &self.arena)
+            if out == s:
+                s = NIL
+            if gone_key is not NULL:
+                self._take(out, C_EVICTED, 0)
+                continue
+            self.evictions += 1
+            AC_EVICT(self.arena.slots[out].hash)
+            at = 2 * <Py_ssize_t>out
+            gone_key, gone_value = AC_ITEM(self._pairs, at), AC_ITEM(self._pairs, at + 1)
+            Py_INCREF(None)
+            Py_INCREF(None)
+            ac_put(self._pairs, at, <PyObject*>None)
+            ac_put(self._pairs, at + 1, <PyObject*>None)
+            self._unqueue(out)
+            self._unlink(out, True)
+        if s == NIL:
+            self._queue(self._link(key, h, value, size, 1))
+        else:
+            self._weigh(<uint32_t>s, size)
+            self._bury(<uint32_t>s, C_REPLACED, 0)
+            self._pairs[2 * s + 1] = value
+            self._rewritten(<uint32_t>s)
+        self._flush()
+        if gone_key is not NULL:
+            Py_DECREF(<object>gone_key)
+            Py_DECREF(<object>gone_value)
+        return 0
+
     cdef int _keep_until(self, object key, object value) except -1:
-        cdef Py_hash_t h = PyObject_Hash(key)
+        cdef Py_hash_t h = ac_hash(<PyObject*>key)
         cdef int64_t s
         time = self._clock.freeze()
         try:
@@ -331,7 +387,6 @@ cdef class Classic(Store):
         cdef int64_t s
         cdef uint32_t slot
         cdef uint64_t version
-        cdef double before
         cdef bint coming = False
         if size > self.limit:
             raise ValueError("value too large")
@@ -358,26 +413,16 @@ cdef class Classic(Store):
                 self.popitem()
             if s != NIL:
                 slot = <uint32_t>s
-                before = policy_weight(&self.policy, slot)
-                self.total += size - before
-                if self.weights is not NULL:
-                    self.weights[slot] = size
-                    if size != before and self.policy.weigh is not NULL:
-                        self.policy.weigh(&self.policy, &self.arena, slot, before)
+                self._weigh(slot, size)
                 self._bury(slot, C_REPLACED, 0)
-                self._values[slot] = value
-                if self.rewrites:
-                    self.policy.on_remove(&self.policy, &self.arena, slot, False)
-                    self.policy.on_insert(&self.policy, &self.arena, slot)
-                else:
-                    self.policy.on_hit(&self.policy, &self.arena, slot)
+                self._pairs[2 * <Py_ssize_t>slot + 1] = value
+                self._rewritten(slot)
                 if self._clock is not None:
                     self._undate(slot)
                     self._unqueue(slot)
                     self._queue(slot)
             else:
                 slot = self._seat(key, h, value, size)
-            self.inserts += 1
             if self._clock is not None:
                 self._until[slot] = due
                 if self._ttu is not None:
@@ -392,22 +437,22 @@ cdef class Classic(Store):
 
     cdef uint32_t _seat(self, object key, Py_hash_t h, object value, double size):
         """A slot for a new entry, in every structure; there is room. Runs no user code."""
-        cdef uint32_t slot = arena_take(&self.arena)
-        self.arena.slots[slot].hash = h
-        table_insert(&self.table, h, slot)
-        if self.weights is not NULL:
-            self.weights[slot] = size
-        self.policy.on_insert(&self.policy, &self.arena, slot)
+        cdef uint32_t slot = self._link(key, h, value, size, 1)
         self._queue(slot)
-        self.total += size
-        self._keys[slot] = key
-        self._values[slot] = value
         if self._choice is not None:
             self.place[slot] = <uint32_t>PyList_GET_SIZE(self._eligible)
             self.seated[self.place[slot]] = slot
             self._eligible.append(key)
-        AC_INSERT(h)
         return slot
+
+    cdef inline void _rewritten(self, uint32_t s) noexcept:
+        """What is held was stored again."""
+        self.inserts += 1
+        if self.rewrites:
+            self.policy.on_remove(&self.policy, &self.arena, s, False)
+            self.policy.on_insert(&self.policy, &self.arena, s)
+        else:
+            self.policy.on_hit(&self.policy, &self.arena, s)
 
     cdef Due _due_of(self, object until):
         cdef Due due = Due()
@@ -427,7 +472,7 @@ cdef class Classic(Store):
         if self._clock is None and not self.hooked_get and not self.hooked_set:
             value = self._ask(key)
             if value is _MISSING:
-                self._keep(key, PyObject_Hash(key), default, None)
+                self._keep(key, ac_hash(<PyObject*>key), default, None)
                 value = default
             return value
         self._freeze()
@@ -442,7 +487,7 @@ cdef class Classic(Store):
     # -- removing ------------------------------------------------------------------------
 
     def __delitem__(self, key):
-        cdef int64_t s = self._find(key, PyObject_Hash(key))
+        cdef int64_t s = self._find(key, ac_hash(<PyObject*>key))
         if s == NIL:
             raise KeyError(key)
         until = None if self._clock is None else self._deadline(<uint32_t>s)
@@ -455,9 +500,9 @@ cdef class Classic(Store):
         """Remove a key and return its value, or `default` if it is not held; KeyError without one."""
         cdef int64_t s
         if self._clock is None and not self.hooked_get and not self.hooked_del:
-            s = self._find(key, PyObject_Hash(key))
+            s = self._find(key, ac_hash(<PyObject*>key))
             if s != NIL:
-                value = <object>PyList_GET_ITEM(self._values, s)
+                value = self._value_at(<uint32_t>s)
                 self._take(<uint32_t>s, C_DELETED, 0)
                 self._flush()
                 return value
@@ -490,8 +535,8 @@ cdef class Classic(Store):
         if self.arena.n == 0:
             raise KeyError(f"{type(self).__name__} is empty") from None
         s = self.policy.victim(&self.policy, &self.arena) if self._choice is None else self._chosen()
-        key = <object>PyList_GET_ITEM(self._keys, s)
-        value = <object>PyList_GET_ITEM(self._values, s)
+        key = self._key_at(<uint32_t>s)
+        value = self._value_at(<uint32_t>s)
         if self.generic and self.hooked_get:
             value = self[key]
             del self[key]
@@ -511,7 +556,7 @@ cdef class Classic(Store):
             if s < PyList_GET_SIZE(self._eligible):     # nobody came between
                 return self.seated[s]
         key = self._choice(self._eligible)
-        s = self._find(key, PyObject_Hash(key))
+        s = self._find(key, ac_hash(<PyObject*>key))
         if s == NIL:
             raise KeyError(key)
         return s
@@ -601,7 +646,7 @@ cdef class Classic(Store):
 
     def expires_in(self, key):
         """The deadline less the time, whatever they are; inf where nothing expires; KeyError if not held."""
-        cdef int64_t s = self._find(key, PyObject_Hash(key))
+        cdef int64_t s = self._find(key, ac_hash(<PyObject*>key))
         if s == NIL:
             raise KeyError(key)
         if self._clock is None:
@@ -636,8 +681,8 @@ cdef class Classic(Store):
         cdef uint32_t s = self.oldest
         cdef list held = []
         while s != NIL:
-            held.append(<object>PyList_GET_ITEM(self._keys, s))
-            held.append(<object>PyList_GET_ITEM(self._values, s))
+            held.append(self._key_at(<uint32_t>s))
+            held.append(self._value_at(<uint32_t>s))
             held.append(None if self._clock is None else self._deadline(s))
             s = self.turns[s].after
         return held
@@ -723,7 +768,7 @@ cdef class Classic(Store):
         while s != NIL:
             if not self.arena.slots[s].used or self.turns[s].before != before or n >= self.arena.n:
                 raise AssertionError("the order of arrival is damaged")
-            if self._choice is not None and (self.seated[self.place[s]] != s or self._eligible[self.place[s]] is not self._keys[s]):
+            if self._choice is not None and (self.seated[self.place[s]] != s or self._eligible[self.place[s]] is not self._key_at(s)):
                 raise AssertionError("what may be chosen is not what is held")
             if self._clock is not None and self._ttu is not None and ((<Due>self._until[s]).gone or (<Due>self._until[s]).slot != s):
                 raise AssertionError("a deadline is of another entry")

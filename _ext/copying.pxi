@@ -23,8 +23,8 @@ def entries_of(Store c):
             break
         if s == c.policy.hand:
             out["hand"] = PyList_GET_SIZE(keys)
-        keys.append(<object>PyList_GET_ITEM(c._keys, s))
-        values.append(<object>PyList_GET_ITEM(c._values, s))
+        keys.append(c._key_at(s))
+        values.append(c._value_at(s))
         marks.append(c.arena.slots[s].visited)
         if c.weights is not NULL:
             sizes.append(c.weights[s])

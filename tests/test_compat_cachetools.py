@@ -5,8 +5,6 @@ import copy
 import hashlib
 import json
 import os
-import pickle
-import random
 import re
 import subprocess
 import sys
