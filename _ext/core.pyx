@@ -5,6 +5,8 @@ store.pxi    Store, the cache itself: keys, values, and their removal
 args.pxi     the arguments of a call as a key, without making it
 call.pxi     Call, a decorated function over a Store
 lru_call.pxi LruCall, the same with the keys and the manners of functools.lru_cache
+compat.pxi   Classic, a Store with cachetools' manners
+copying.pxi  entries on their way into a copy or a pickle
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
 state.pxi    what of an engine outlives a process, as bytes with their layout
 replay.pxi   the simulator's loops over the same policies and the same expiry
@@ -43,7 +45,7 @@ from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, MOST_SELDOM, Expiry, expir
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
                      expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew,
                      expiry_ceilings, expiry_due_at, expiry_threaded, expiry_reserve, expiry_review, expiry_valid, later,
-                     life_ceiling, life_floor, life_fresh, life_window, _expiry_detach)
+                     life_ceiling, life_floor, life_fresh, life_window, _expiry_detach, _expiry_set)
 from flat cimport FEATURES, Fork, GROUPS, LEAVES, Line, Rule, Tree, TreeNode, rule_free, rule_seconds
 from fresh cimport (AUDIT, CLASSES, GROUPS_, RATES, REFRESH, RISKS, SERVE, Fresh, Fresher, Prior, fresh_bias, fresh_find, fresh_read,
                     fresh_refused, fresh_sent, fresh_share, fresh_sound, fresh_stale, fresh_take)
@@ -163,4 +165,6 @@ include "store.pxi"
 include "args.pxi"
 include "call.pxi"
 include "lru_call.pxi"
+include "compat.pxi"
+include "copying.pxi"
 include "replay.pxi"

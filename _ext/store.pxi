@@ -49,10 +49,10 @@ cdef class Store:
     cdef bint ready
     cdef object _maxsize
     cdef object _policy_name
-    cdef object _sizer              # None: every entry counts 1
+    cdef readonly object _sizer     # None: every entry counts 1
     cdef bint sized_by_method
     cdef object _timer
-    cdef object _on_removal
+    cdef readonly object _on_removal
     cdef object _deadline_of        # ENTRY: fn(key, value, now) -> deadline
     cdef tuple _causes
     cdef readonly Brain brain       # None unless the expiry is learned

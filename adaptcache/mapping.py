@@ -25,14 +25,14 @@ from collections.abc import (
 from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
-from adaptcache import _core, checks, decisionlog, state
+from adaptcache import _core, checks, copying, decisionlog, state
 from adaptcache import expiry as expiries
 from adaptcache.decisionlog import DecisionLog
 from adaptcache.errors import StateError
 from adaptcache.expiry import Fixed, Idle, Learned, PerEntry
 from adaptcache.explain import Explanation, explanation
 from adaptcache.flights import MISSING, Flights
-from adaptcache.learn import experts
+from adaptcache.learn import experts, knowledge
 from adaptcache.learn.knowledge import Knowledge, gather
 from adaptcache.learn.trainer import ROUND, SHORT, Trainer
 from adaptcache.learn.worker import WORKER
@@ -131,9 +131,6 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({dict(self._pairs_held())!r}, maxsize={self.maxsize!r}, currsize={self.currsize!r})"
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        raise TypeError(f"a {type(self).__name__} cannot be pickled or copied yet; save what you need of it as a dict")
 
     def pop(self, key: Any, default: Any = _RAISE) -> Any:
         """Remove a key and return its value, or `default` if it is not held; KeyError without one."""
@@ -371,6 +368,46 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         except ValueError as error:
             raise StateError(f"{path}: {error}") from error
 
+    # -- copies (copying.py)
+
+    def __copy__(self) -> Any:
+        """A cache of its own, with the same keys and values."""
+        return copying.copied(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return copying.deepcopied(self, memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return copying.reduced(self, protocol)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes that a subclass or a user added."""
+        return {name: value for name, value in self.__dict__.items() if name not in _OURS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def _portrait(self, *, lasting: bool) -> dict[str, Any]:
+        """Options, entries and what was learned, for `_revive`. lasting: for another time, when values may have changed."""
+        learned = self._knowledge()
+        entries = _core.entries_of(self)
+        if lasting and self._watching:
+            entries = _declared(entries)
+        return {"maxsize": self.maxsize, "getsizeof": self._sizer, "policy": self.policy_name, "expiry": self._spec,
+                "timer": self.timer, "on_removal": self._on_removal, "entries": entries,
+                "learned": None if learned is None else learned.document()}
+
+    def _revive(self, state: dict[str, Any]) -> None:
+        """In place of `__init__`: be what `_portrait` showed."""
+        Cache.__init__(self, state["maxsize"], state["getsizeof"],
+                       **{name: state[name] for name in ("policy", "expiry", "timer", "on_removal")})
+        if self._trainer is not None and state["learned"] is not None:
+            try:
+                knowledge.read(state["learned"]).fitted(self._configuration()).install(self, self._trainer)
+            except (ValueError, KeyError, TypeError) as error:
+                raise StateError(f"a pickled {type(self).__name__}: {error}") from error
+        _core.put_entries(self, state["entries"])
+
     # -- looking at it
 
     def stats(self) -> Stats:
@@ -454,6 +491,18 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         return {"time": _core.monotonic() if self.timer is None else float(self.timer()), **{name: c[name] for name in named},
                 # Of the bank that has used most of what it may lose.
                 "used": max((lost + flying) / (share * protected + 1) for _, share, protected, lost, flying, _ in c["banks"])}
+
+
+# What `__init__` puts beside what subclasses do.
+_OURS = frozenset({"_spec", "_flights", "_trainer", "_refresher", "_decisions"})
+
+
+def _declared(entries: dict[str, Any]) -> dict[str, Any]:
+    """Those whose validity the user stated: of the others nobody knows what has changed by then."""
+    kept = [at for at, stated in enumerate(entries["declared"]) if stated]
+    hand = entries["hand"]
+    return {**{name: [column[at] for at in kept] if isinstance(column, list) else column for name, column in entries.items()},
+            "hand": kept.index(hand) if hand in kept else None}
 
 
 def _vet(loader: Any, ttl: Any, cost: Any, size: Any) -> None:

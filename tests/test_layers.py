@@ -11,8 +11,8 @@ LAYERS = [
     {"errors", "checks", "keys", "removal", "expiry", "stats", "digests"},
     {"learn"},
     {"flights", "background"},
-    {"mapping", "decisionlog", "explain", "refresh", "state", "decorators", "lru"},
-    {"simulate", "demo", "doctor", "cli", "__main__", "__init__"},
+    {"mapping", "copying", "decisionlog", "explain", "refresh", "state", "decorators", "lru"},
+    {"compat", "simulate", "demo", "doctor", "cli", "__main__", "__init__"},
 ]
 # Third parties that only these rooms may know.
 ROOMS = {

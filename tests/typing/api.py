@@ -3,6 +3,9 @@ from collections.abc import Coroutine, Hashable
 from typing import Any, assert_type
 
 from adaptcache import cache, lru_cache
+from adaptcache.compat import cachetools as compat
+from adaptcache.compat.cachetools import LRUCache, TTLCache
+from adaptcache.compat.cachetools.func import lru_cache as func_lru_cache
 from adaptcache.decorators import Cached, cached
 from adaptcache.flights import MISSING, Flights, Missing
 from adaptcache.keys import methodkey
@@ -114,3 +117,31 @@ bare.invalidate("1")  # type: ignore[arg-type]
 service.method()  # type: ignore[call-overload]
 service.method("1")  # type: ignore[call-overload]
 cached(policy=1)  # type: ignore[call-overload]
+
+
+recent: LRUCache[str, int] = LRUCache(maxsize=2)
+timed: TTLCache[str, list[int]] = TTLCache(maxsize=2, ttl=5.0)
+assert_type(recent["a"], int)
+assert_type(timed.expire(), list[tuple[str, list[int]]])
+
+
+class Listening(LRUCache[str, int]):
+    def popitem(self) -> tuple[str, int]:
+        return super().popitem()
+
+
+@compat.cached(recent, info=True)
+def looked_up(name: str) -> int:
+    return len(name)
+
+
+assert_type(looked_up("a"), int)
+assert_type(looked_up.cache_info().hits, int)
+
+
+@func_lru_cache(maxsize=4)
+def remembered(number: int) -> str:
+    return str(number)
+
+
+assert_type(remembered(1), str)
