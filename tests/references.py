@@ -12,13 +12,18 @@ class Reference:
     """A cache without expiry: sizes, and a policy that names who leaves.
 
     A policy is a subclass: it is told of insertions, hits and removals, and answers `victim`.
-    `order` lists what is held from the oldest to the newest.
+    `order` lists what is held from the oldest to the newest. `sizes` has the newcomer when it is inserted, the new
+    size when an entry is weighed or hit, and still has what is removed. Keys stand for their hashes.
     """
 
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
         self.sizes: dict[Hashable, float] = {}
         self.order: list[Hashable] = []
+        self.cost: float | None = None      # of the entry that is being stored, where it was told
+
+    def coming(self, key: Hashable, size: float) -> None:
+        """This key is not held, and will be inserted once victims have made room."""
 
     def insert(self, key: Hashable) -> None:
         self.order.append(key)
@@ -26,11 +31,21 @@ class Reference:
     def hit(self, key: Hashable) -> None:
         raise NotImplementedError
 
-    def remove(self, key: Hashable) -> None:
+    def weigh(self, key: Hashable, before: float) -> None:
+        """Overwritten with another size; `hit` follows."""
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        """evicted: as the victim that makes room; else deleted, popped or over."""
         self.order.remove(key)
 
     def victim(self) -> Hashable:
         raise NotImplementedError
+
+    def resized(self) -> None:
+        """`capacity` has changed; victims are asked for afterwards."""
+
+    def forget(self) -> None:
+        """Cleared: nothing is held, and nothing is remembered either."""
 
     # -- what a cache does with it
 
@@ -44,9 +59,9 @@ class Reference:
         self.hit(key)
         return True
 
-    def delete(self, key: Hashable) -> None:
+    def delete(self, key: Hashable, evicted: bool = False) -> None:
         if key in self.sizes:
-            self.remove(key)
+            self.remove(key, evicted)
             del self.sizes[key]
 
     def popitem(self) -> Hashable:
@@ -54,29 +69,47 @@ class Reference:
         self.delete(key)
         return key
 
-    def set(self, key: Hashable, size: float = 1) -> list[Hashable]:
+    def evict(self) -> Hashable:
+        key = self.victim()
+        self.delete(key, evicted=True)
+        return key
+
+    def set(self, key: Hashable, size: float = 1, cost: float | None = None) -> list[Hashable]:
         """Store, and say who was evicted for it. ValueError when it can never fit."""
         if size > self.capacity:
             raise ValueError("value too large")
         evicted = []
         while key in self.sizes and self.total - self.sizes[key] + size > self.capacity:
             # An entry that grows pushes others out; when it is the victim itself, it starts anew.
-            victim = self.popitem()
+            victim = self.victim()
+            self.delete(victim, evicted=victim != key)
             if victim != key:
                 evicted.append(victim)
+        self.cost = cost
         if key in self.sizes:
+            before, self.sizes[key] = self.sizes[key], size
+            if size != before:
+                self.weigh(key, before)
             self.hit(key)
         else:
+            self.coming(key, size)
             while self.total + size > self.capacity:
-                evicted.append(self.popitem())
+                evicted.append(self.evict())
+            self.sizes[key] = size
             self.insert(key)
-        self.sizes[key] = size
+        self.cost = None
         return evicted
+
+    def clear(self) -> None:
+        for key in list(self.order):
+            self.delete(key)
+        self.forget()
 
     def resize(self, capacity: float) -> None:
         self.capacity = capacity
+        self.resized()
         while self.total > capacity:
-            self.popitem()
+            self.evict()
 
 
 class FIFO(Reference):
@@ -115,11 +148,11 @@ class SIEVE(Reference):
         after = self.order.index(key) + 1
         return self.order[after] if after < len(self.order) else None
 
-    def remove(self, key: Hashable) -> None:
+    def remove(self, key: Hashable, evicted: bool) -> None:
         if key == self.hand:
             self.hand = self.newer(key)
         self.visited.discard(key)
-        super().remove(key)
+        super().remove(key, evicted)
 
     def victim(self) -> Hashable:
         key = self.order[0] if self.hand is None else self.hand

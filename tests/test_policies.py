@@ -14,7 +14,7 @@ from adaptcache import Cache, _core
 every_policy = pytest.mark.parametrize("policy", adaptcache.policies())
 keys = st.integers(0, 7)
 requests = st.lists(keys, max_size=60)
-verbs = st.sampled_from(["get", "get", "get", "set", "set", "delete", "popitem", "in"])
+verbs = st.sampled_from(["get", "get", "get", "get", "set", "set", "set", "delete", "popitem", "in", "clear"])
 operations = st.lists(st.tuples(verbs, keys, st.integers(0, 4)), max_size=60)
 
 
@@ -64,6 +64,9 @@ def compare(cache, reference, ops):
             else:
                 with pytest.raises(KeyError):
                     cache.popitem()
+        elif verb == "clear":
+            cache.clear()
+            reference.clear()
         elif size > reference.capacity:
             with pytest.raises(ValueError, match="value too large"):
                 cache[key] = size
