@@ -7,8 +7,9 @@ The keys of cold entries that left are remembered, so that this holds for them t
 
 The paper has a stack of all keys in the order of their last use, cut off below the last hot one. Nothing is cut off
 here: every key has the moment of its last use, and is on that stack if it is newer than the last hot entry's. So the
-hot entries alone need an order, and a key takes eight bytes instead of a place on a list. Remembered are at most twice
-as many keys as are held; what is too old to count is forgotten first, if it is the oldest to have left.
+hot entries alone need an order, and a key takes eight bytes instead of a place on a list. Remembered are at most as
+many keys as are held. Cold entries leave in the order of their last use, so that what is too old to count is what was
+remembered first.
 """
 from libc.stdint cimport uint32_t, int64_t
 from libc.stdlib cimport calloc, free, realloc
@@ -99,7 +100,7 @@ cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexce
     ilist_unlink(a, &l.cold, s)
     if evicted and _on_stack(p, l.used[s]):
         while ghosts_n(&l.ghosts) and (not _on_stack(p, l.ghosts.weights[ghosts_oldest(&l.ghosts, 0)])
-                                       or ghosts_n(&l.ghosts) >= 2 * <size_t>a.n or ghosts_full(&l.ghosts)):
+                                       or ghosts_n(&l.ghosts) >= a.n or ghosts_full(&l.ghosts)):
             ghosts_pop(&l.ghosts, 0)
         ghosts_push(&l.ghosts, a.slots[s].hash, 0, l.used[s])
 
@@ -133,6 +134,13 @@ cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
         if a.slots[s].visited or l.used[s] > l.now:
             return False
         s = a.slots[s].next
+    newer = l.now + 1
+    s = l.ghosts.lists[0].head
+    while s != NIL:
+        if not l.ghosts.weights[s] < newer:
+            return False
+        newer = l.ghosts.weights[s]
+        s = l.ghosts.arena.slots[s].next
     return -1e-9 * (1 + hot) <= l.hot - hot <= 1e-9 * (1 + hot) and l.hot <= p.capacity * 99 / 100 * (1 + 1e-9) \
         and ghosts_sound(&l.ghosts)
 
@@ -145,7 +153,7 @@ cdef inline int reserve(Policy* p, uint32_t cap) noexcept nogil:
             return -1
         l.used = more
         l.cap = cap
-    return ghosts_reserve(&l.ghosts, 2 * cap if cap < 0x20000000 else cap)
+    return ghosts_reserve(&l.ghosts, cap)
 
 cdef inline void release(Policy* p) noexcept nogil:
     cdef Lirs* l = <Lirs*>p.own

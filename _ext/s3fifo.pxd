@@ -4,7 +4,9 @@ A newcomer enters the small queue, which is to weigh a tenth of the capacity. Wh
 queue if it was hit twice or more, else it leaves and its hash is remembered. Who comes back while remembered enters
 the main queue at once. What reaches the end of the main queue, and was hit, goes round once more for each hit, up to
 three. The small queue loses entries while it has its tenth, the main queue otherwise: at capacities below ten entries
-the small queue has its tenth as soon as there is one entry in it.
+the small queue has its tenth as soon as there is one entry in it. While the cache fills for the first time, those whom
+the small queue has no room for enter the main queue too, as in the authors' own implementation: else a loop that is
+longer than the cache would never leave anything there.
 
 Remembered are as many as the main queue may hold: nine tenths of the capacity, and no more ghosts than entries.
 """
@@ -25,6 +27,7 @@ cdef struct Queues:
     double small            # weight of it
     Ghosts ghosts
     bint known              # the newcomer was remembered
+    bint full               # something was evicted since nothing was held
 
 cdef inline void on_coming(Policy* p, Arena* a, int64_t hash, double weight) noexcept nogil:
     cdef Queues* q = <Queues*>p.own
@@ -35,7 +38,7 @@ cdef inline void on_coming(Policy* p, Arena* a, int64_t hash, double weight) noe
 
 cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     cdef Queues* q = <Queues*>p.own
-    if q.known:
+    if q.known or (not q.full and q.small >= p.capacity / 10):
         a.slots[s].visited = MAIN
         ilist_push_front(a, &q.main, s)
     else:
@@ -60,6 +63,7 @@ cdef inline void _leave_small(Policy* p, Arena* a, uint32_t s) noexcept nogil:
 cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexcept nogil:
     cdef Queues* q = <Queues*>p.own
     cdef double weight
+    q.full = a.n > 1 and (q.full or evicted)
     if a.slots[s].visited & MAIN:
         ilist_unlink(a, &q.main, s)
         return

@@ -240,10 +240,14 @@ class S3FIFO(Reference):
         self.hits: dict[Hashable, int] = {}
         self.ghosts: dict[Hashable, float] = {}     # key -> its size; the oldest stands first
         self.known = False
+        self.full = False                           # something was evicted since nothing was held
 
     @property
     def order(self) -> list[Hashable]:  # type: ignore[override]
         return self.small + self.main
+
+    def weight_of_small(self) -> float:
+        return sum(self.sizes[key] for key in self.small)
 
     @order.setter
     def order(self, nothing: list[Hashable]) -> None:
@@ -254,13 +258,15 @@ class S3FIFO(Reference):
 
     def insert(self, key: Hashable) -> None:
         self.hits[key] = 0
-        (self.main if self.known else self.small).append(key)
+        filling = not self.full and self.weight_of_small() >= self.capacity / 10
+        (self.main if self.known or filling else self.small).append(key)
 
     def hit(self, key: Hashable) -> None:
         self.hits[key] = min(3, self.hits[key] + 1)
 
     def remove(self, key: Hashable, evicted: bool) -> None:
         del self.hits[key]
+        self.full = bool(self.hits) and (self.full or evicted)
         if key in self.main:
             self.main.remove(key)
             return
@@ -278,7 +284,7 @@ class S3FIFO(Reference):
 
     def victim(self) -> Hashable:
         while True:
-            if self.small and (sum(self.sizes[key] for key in self.small) >= self.capacity / 10 or not self.main):
+            if self.small and (self.weight_of_small() >= self.capacity / 10 or not self.main):
                 key = self.small[0]
                 if self.hits[key] < 2:
                     return key
@@ -354,8 +360,8 @@ class LIRS(Reference):
         if key in self.hot:
             self.stack.remove(key)
             self.stack.append(key)
-            self.resized()
             self.prune()
+            self.resized()
         else:
             self.cold.remove(key)
             self.settle(key, key in self.stack)
@@ -367,7 +373,7 @@ class LIRS(Reference):
         else:
             self.cold.remove(key)
             if evicted and key in self.stack:
-                while len(self.ghosts) >= 2 * len(self.sizes):
+                while len(self.ghosts) >= len(self.sizes):
                     self.stack.remove(self.ghosts.pop(0))
                 self.ghosts.append(key)
             elif key in self.stack:
