@@ -60,6 +60,7 @@ from wheel cimport Timer, wheel_schedule, wheel_sound
 cimport fifo
 cimport lru
 cimport sieve
+cimport wtinylfu
 
 cdef extern from "time.h" nogil:
     ctypedef long time_t
@@ -71,7 +72,7 @@ cdef extern from "time.h" nogil:
 
 _log = logging.getLogger("adaptcache")
 
-POLICIES = ("fifo", "lru", "sieve")
+POLICIES = ("fifo", "lru", "sieve", "wtinylfu")
 
 cdef uint64_t _salt = 0
 
@@ -104,6 +105,8 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         bound = fifo.bind(p)
     elif name == "lru":
         bound = lru.bind(p)
+    elif name == "wtinylfu":
+        bound = wtinylfu.bind(p)
     else:
         bound = sieve.bind(p)
     if bound < 0:
