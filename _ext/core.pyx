@@ -58,8 +58,13 @@ from table cimport (Table, TableCell, table_first, table_free, table_init, table
 from record cimport Record, octave
 from wheel cimport Timer, wheel_schedule, wheel_sound
 cimport fifo
+cimport gdsf
+cimport lfu
+cimport lirs
 cimport lru
+cimport s3fifo
 cimport sieve
+cimport slru
 cimport wtinylfu
 
 cdef extern from "time.h" nogil:
@@ -72,7 +77,7 @@ cdef extern from "time.h" nogil:
 
 _log = logging.getLogger("adaptcache")
 
-POLICIES = ("fifo", "lru", "sieve", "wtinylfu")
+POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "lirs", "wtinylfu", "gdsf")
 
 cdef uint64_t _salt = 0
 
@@ -95,7 +100,7 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         raise ValueError(f"policy: unknown policy {name!r}; known are {', '.join(POLICIES)}")
     memset(p, 0, sizeof(Policy))
     p.capacity = capacity
-    p.cost = 1
+    p.cost = -1
     if salt is None:
         _salt = mix64(_salt + 1)
         p.salt = _salt
@@ -105,6 +110,16 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         bound = fifo.bind(p)
     elif name == "lru":
         bound = lru.bind(p)
+    elif name == "slru":
+        bound = slru.bind(p)
+    elif name == "lfu":
+        bound = lfu.bind(p)
+    elif name == "s3fifo":
+        bound = s3fifo.bind(p)
+    elif name == "lirs":
+        bound = lirs.bind(p)
+    elif name == "gdsf":
+        bound = gdsf.bind(p)
     elif name == "wtinylfu":
         bound = wtinylfu.bind(p)
     else:

@@ -26,8 +26,8 @@ cdef extern from *:
     int adaptcache_ones(uint64_t) noexcept nogil
 
 cdef enum:
-    SKETCH_LEAST = 8        # blocks
-    SKETCH_KEYS = 8         # keys to a block: sixteen counters each
+    SKETCH_LEAST = 16       # blocks
+    SKETCH_KEYS = 4         # keys to a block: 32 counters each
     SKETCH_STRIDE = 8       # blocks that are halved at an addition
     SKETCH_SAMPLE = 10      # additions to a key, between halvings
 

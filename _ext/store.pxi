@@ -644,8 +644,9 @@ cdef class Store:
             self._values[slot] = value
             if self.x.kind == LEARNED:
                 self._known(touch, h, &self.x.lives[slot])
-            self.policy.cost = touch.cost if touch.cost >= 0 else 1
+            self.policy.cost = touch.cost
             self.policy.on_hit(&self.policy, &self.arena, slot)
+            self.policy.cost = -1
             self.inserts += 1
             if self.x.kind != NEVER:
                 if self.x.fresh is not NULL:
@@ -669,8 +670,9 @@ cdef class Store:
         table_insert(&self.table, h, slot)
         if self.weights is not NULL:
             self.weights[slot] = size
-        self.policy.cost = touch.cost if touch.cost >= 0 else 1
+        self.policy.cost = touch.cost
         self.policy.on_insert(&self.policy, &self.arena, slot)
+        self.policy.cost = -1
         self.total += size
         self._keys[slot] = key
         self._values[slot] = value
@@ -1130,6 +1132,16 @@ cdef class Store:
         while self.arena.n > 0 and self.total > self.limit:
             self._evict(self.policy.victim(&self.policy, &self.arena), now)
         self._flush()
+
+    def age_counts(self):
+        """Halve what the policy has counted of every entry's uses, in one pass over all of them.
+
+        For policies that count for ever, as "lfu" does: when what was popular once should weigh less than what is now.
+        ValueError for a policy that has no such counts.
+        """
+        if self.policy.age is NULL:
+            raise ValueError(f"age_counts: the policy {self._policy_name!r} keeps no counts that would have to age")
+        self.policy.age(&self.policy, &self.arena)
 
     def getsizeof(self, value):
         """The size of a value, in the unit of `maxsize`."""

@@ -104,6 +104,40 @@ def compare_some(cache, reference, ops):
 
 
 @every_policy
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), capacity=st.sampled_from([0, 0.5, 1, 3, 7.25, 12, 20, 40, float("inf")]), sized=st.booleans())
+def test_survivors_match_the_reference_over_a_long_life(policy, seed, capacity, sized):
+    """Hundreds of skewed requests for dozens of keys: sizes in quarters, zero included, costs, and another capacity now and then."""
+    rng = np.random.default_rng(seed)
+    cache, reference = Cache(capacity, policy=policy), POLICIES[policy](capacity)
+    for turn in range(300):
+        key = int(48 * rng.random() ** 3)
+        size = int(rng.integers(0, 9)) / 4 if sized else 1
+        cost = None if rng.random() < 0.5 else float(rng.integers(0, 4))
+        verb = rng.choice(["get", "set", "delete", "popitem", "resize", "clear"], p=[0.4, 0.54, 0.03, 0.01, 0.017, 0.003])
+        if verb == "get" and reference.get(key):
+            assert cache.get(key) is not None
+        elif verb in ("get", "set") and size <= reference.capacity:
+            cache.set(key, turn, size=size, cost=cost)
+            reference.set(key, size, cost)
+        elif verb == "delete":
+            cache.pop(key, None)
+            reference.delete(key)
+        elif verb == "popitem" and reference.sizes:
+            assert cache.popitem()[0] == reference.popitem()
+        elif verb == "resize":
+            capacity = float(rng.choice([1, 2.5, 5, 11, 24, 48]))
+            cache.resize(capacity)
+            reference.resize(capacity)
+        elif verb == "clear":
+            cache.clear()
+            reference.clear()
+        assert list(cache) == reference.order
+        assert cache.currsize == reference.total
+        cache._check()
+
+
+@every_policy
 @settings(max_examples=150, deadline=None)
 @given(requests=requests, capacity=st.integers(1, 6))
 def test_replay_hits_exactly_where_the_reference_does(policy, requests, capacity):
@@ -159,6 +193,22 @@ def test_replay_in_one_go_counts_what_it_counts_row_by_row(policy, requests, cap
     replay.run(np.array(requests, np.uint32), None, None, None, 0, len(requests))
     assert replay.requests == len(requests)
     assert replay.hits == sum(replayed(policy, requests, capacity))
+
+
+@every_policy
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), capacity=st.integers(1, 40))
+def test_replay_of_many_keys_hits_as_often_as_the_reference(policy, seed, capacity):
+    rng = np.random.default_rng(seed)
+    key = (64 * rng.random(600) ** rng.integers(1, 5)).astype(np.uint32)
+    reference, replay, hits = POLICIES[policy](capacity), _core.PolicyReplay(policy, capacity, 64), 0
+    for row, asked in enumerate(key.tolist()):
+        if reference.get(asked):
+            hits += 1
+        else:
+            reference.set(asked)
+        replay.run(key, None, None, None, row, row + 1)
+        assert replay.hits == hits, f"row {row}"
 
 
 # -- the bound
