@@ -72,6 +72,7 @@ cimport lru
 cimport s3fifo
 cimport sieve
 cimport slru
+cimport wtinylfu
 
 cdef extern from "time.h" nogil:
     ctypedef long time_t
@@ -92,7 +93,7 @@ cdef extern from *:
 _log = logging.getLogger("adaptcache")
 CHECKED = bool(ADAPTCACHE_CHECK)
 
-POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "lirs", "gdsf")
+POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "lirs", "wtinylfu", "gdsf")
 
 cdef uint64_t _salt = 0
 
@@ -135,6 +136,8 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         bound = lirs.bind(p)
     elif name == "gdsf":
         bound = gdsf.bind(p)
+    elif name == "wtinylfu":
+        bound = wtinylfu.bind(p)
     else:
         bound = sieve.bind(p)
     if bound < 0:
