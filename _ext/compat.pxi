@@ -346,7 +346,7 @@ cdef class Classic(Store):
             self._unqueue(out)
             self._unlink(out, True)
         if s == NIL:
-            self._queue(self._link(key, h, value, size, 1))
+            self._queue(self._link(key, h, value, size, -1))
         else:
             self._weigh(<uint32_t>s, size)
             self._bury(<uint32_t>s, C_REPLACED, 0)
@@ -437,7 +437,7 @@ cdef class Classic(Store):
 
     cdef uint32_t _seat(self, object key, Py_hash_t h, object value, double size):
         """A slot for a new entry, in every structure; there is room. Runs no user code."""
-        cdef uint32_t slot = self._link(key, h, value, size, 1)
+        cdef uint32_t slot = self._link(key, h, value, size, -1)
         self._queue(slot)
         if self._choice is not None:
             self.place[slot] = <uint32_t>PyList_GET_SIZE(self._eligible)

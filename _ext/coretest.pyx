@@ -134,8 +134,8 @@ cdef class Table:
 cdef class Ghosts:
     cdef CGhosts g
 
-    def __cinit__(self, uint64_t salt=0):
-        if ghosts_init(&self.g, salt) < 0:
+    def __cinit__(self):
+        if ghosts_init(&self.g) < 0:
             raise MemoryError
 
     def __dealloc__(self):
@@ -153,7 +153,6 @@ cdef class Ghosts:
     def sound(self): return bool(ghosts_sound(&self.g))
     def weight(self, uint32_t s): return self.g.weights[s]
     def total(self, int which): return self.g.total[which]
-    def stored_hash(self, uint32_t s): return self.g.arena.slots[s].hash
 
     @property
     def n(self): return ghosts_n(&self.g)

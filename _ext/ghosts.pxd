@@ -1,8 +1,7 @@
 """What is remembered of keys that are no longer held: their hashes, in a few lists, each with a weight.
 
 For policies that learn from what they let go. Ghosts have numbers of their own, on an arena and a table of their own;
-a policy's slots know nothing of them. Two keys that share a hash are one ghost. The table is keyed by a salted hash,
-so that whoever chooses keys cannot choose collisions.
+a policy's slots know nothing of them. Two keys that share a hash are one ghost.
 
 Memory is taken by `ghosts_reserve` alone, so that remembering cannot fail: who has no room left forgets the oldest of
 some list first. A ghost takes 32 bytes and 12 to 24 of the table.
@@ -12,30 +11,21 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memset
 from arena cimport Arena, NIL, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from ilist cimport IList, ilist_push_front, ilist_sound, ilist_unlink
-from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove, tag_of)
+from table cimport (Table, table_first, table_free, table_init, table_insert, table_next, table_remove, table_tag)
 
 cdef enum:
     GHOST_LISTS = 4
 
 cdef struct Ghosts:
-    Arena arena                     # a slot's `hash` is salted here, its `visited` the number of its list
+    Arena arena                     # a slot's `visited` is the number of its list
     Table table
     double* weights                 # by ghost: its weight, or whatever one number the policy wants to know again
     IList lists[GHOST_LISTS]        # newest first
     double total[GHOST_LISTS]       # of the weights on each list
-    uint64_t salt
 
-cdef inline int64_t _ghosts_salted(const Ghosts* g, int64_t hash) noexcept nogil:
-    # One to one, so that equal here is equal there.
-    cdef uint64_t h = <uint64_t>hash ^ g.salt
-    h = (h ^ (h >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    h = (h ^ (h >> 27)) * <uint64_t>0x94D049BB133111EB
-    return <int64_t>(h ^ (h >> 31))
-
-cdef inline int ghosts_init(Ghosts* g, uint64_t salt) noexcept nogil:
+cdef inline int ghosts_init(Ghosts* g) noexcept nogil:
     """No ghosts, and room for one; -1 when memory is out, and then there is nothing to free."""
     memset(g, 0, sizeof(Ghosts))
-    g.salt = salt
     if arena_init(&g.arena, 2) == 0 and table_init(&g.table, 1) == 0:
         g.weights = <double*>malloc(2 * sizeof(double))
     if g.weights is NULL:
@@ -79,10 +69,9 @@ cdef inline uint32_t ghosts_n(const Ghosts* g) noexcept nogil:
 
 cdef inline uint32_t ghosts_find(const Ghosts* g, int64_t hash) noexcept nogil:
     """The ghost of a hash, or NIL."""
-    cdef int64_t h = _ghosts_salted(g, hash)
-    cdef uint32_t at = 0, tag = tag_of(h)
+    cdef uint32_t at = 0, tag = table_tag(&g.table, hash)
     cdef uint32_t s = table_first(<Table*>&g.table, tag, &at)
-    while s != NIL and g.arena.slots[s].hash != h:
+    while s != NIL and g.arena.slots[s].hash != hash:
         s = table_next(<Table*>&g.table, tag, &at)
     return s
 
@@ -93,12 +82,12 @@ cdef inline int ghosts_list(const Ghosts* g, uint32_t s) noexcept nogil:
 cdef inline uint32_t ghosts_push(Ghosts* g, int64_t hash, int which, double weight) noexcept nogil:
     """Remember a hash that is not remembered yet, as the newest of a list. There must be room."""
     cdef uint32_t s = arena_take(&g.arena)
-    g.arena.slots[s].hash = _ghosts_salted(g, hash)
+    g.arena.slots[s].hash = hash
     g.arena.slots[s].visited = <unsigned char>which
     g.weights[s] = weight
     g.total[which] += weight
     ilist_push_front(&g.arena, &g.lists[which], s)
-    table_insert(&g.table, g.arena.slots[s].hash, s)
+    table_insert(&g.table, hash, s)
     return s
 
 cdef inline void ghosts_remove(Ghosts* g, uint32_t s) noexcept nogil:
@@ -142,9 +131,9 @@ cdef inline bint ghosts_sound(Ghosts* g) noexcept nogil:
             size += g.weights[s] if g.weights[s] >= 0 else -g.weights[s]
             if g.arena.slots[s].visited != which:
                 return False
-            r = table_first(&g.table, tag_of(g.arena.slots[s].hash), &at)
+            r = table_first(&g.table, table_tag(&g.table, g.arena.slots[s].hash), &at)
             while r != NIL and r != s:
-                r = table_next(&g.table, tag_of(g.arena.slots[s].hash), &at)
+                r = table_next(&g.table, table_tag(&g.table, g.arena.slots[s].hash), &at)
             if r != s:
                 return False
             s = g.arena.slots[s].next

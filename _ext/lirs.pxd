@@ -165,7 +165,7 @@ cdef inline int bind(Policy* p) noexcept nogil:
     cdef Lirs* l = <Lirs*>calloc(1, sizeof(Lirs))
     if l is NULL:
         return -1
-    if ghosts_init(&l.ghosts, p.salt) < 0:
+    if ghosts_init(&l.ghosts) < 0:
         free(l)
         return -1
     p.own = l

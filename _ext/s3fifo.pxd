@@ -139,7 +139,7 @@ cdef inline int bind(Policy* p) noexcept nogil:
     cdef Queues* q = <Queues*>calloc(1, sizeof(Queues))
     if q is NULL:
         return -1
-    if ghosts_init(&q.ghosts, p.salt) < 0:
+    if ghosts_init(&q.ghosts) < 0:
         free(q)
         return -1
     p.own = q

@@ -435,7 +435,6 @@ cdef class Store:
 
     # -- removal -------------------------------------------------------------------------
 
-    @cython.final
     cdef void _take(self, uint32_t s, int cause, int64_t at):
         """Unlink a slot from every structure; its references wait in `_dead`. Runs no user code."""
         cdef int64_t h = self.arena.slots[s].hash
@@ -537,7 +536,6 @@ cdef class Store:
                 raise
         return 0
 
-    @cython.final
     cdef int _flush(self) except -1:
         """Drop what was removed, and tell. Last in every operation."""
         self._whole()
@@ -661,7 +659,6 @@ cdef class Store:
 
     # -- storing -------------------------------------------------------------------------
 
-    @cython.final
     cdef int _room(self) except -1:
         """One more slot exists in every array, or MemoryError and nothing changed."""
         if self.arena.free_head == NIL and self.arena.top >= self.arena.cap:
@@ -729,7 +726,6 @@ cdef class Store:
             self.float_sizes = True
         return d
 
-    @cython.final
     cdef int _put(self, object key, Py_hash_t h, object value, double size, int64_t now, int64_t ceiling,
                   Touch* touch, bint declared, bint renew, object digest) except -1:
         """Store, at the user's word. The caller flushes, also when this raises.

@@ -267,7 +267,7 @@ cdef inline int bind(Policy* p) noexcept nogil:
     if sketch_init(&t.sketch, p.salt) < 0:
         free(t)
         return -1
-    if ghosts_init(&t.ghosts, p.salt) < 0:
+    if ghosts_init(&t.ghosts) < 0:
         sketch_free(&t.sketch)
         free(t)
         return -1
