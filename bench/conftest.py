@@ -68,8 +68,8 @@ def contest(benchmark: Any, request: pytest.FixtureRequest) -> Callable[..., Con
 
         def before() -> tuple[tuple[Any, ...], dict[str, Any]]:
             arguments = () if prepare is None else (prepare(),)
-            for argument in arguments:
-                set(argument)       # whoever comes first must not be the one who fetches them from memory
+            if arguments and isinstance(arguments[0], list):
+                set(arguments[0])   # whoever comes first must not be the one who fetches them from memory
             for peer, call in peers.items():
                 began = perf_counter()
                 call(*arguments)

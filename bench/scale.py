@@ -6,7 +6,7 @@ hit     `cache.get(key)` of keys that are held, at random, against `dict.get`
 set     `cache[key] = value` of a key that is not held, into a full cache, against a dict that stores one and drops one
 
 A dict gets slower as well, since what is asked for lies ever further from the processor; so the ratio is what should not
-grow. Keys are ints. Ours and the dict take turns in rounds of one thousand operations; medians of the rounds. The largest
+grow. Keys are ints, far apart. Ours and the dict take turns in rounds of one thousand operations; medians of the rounds. The largest
 size takes 3 GB.
 
 Prints markdown.
@@ -17,8 +17,8 @@ import argparse
 import gc
 import platform
 import time
-from collections.abc import Callable
-from itertools import count
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from statistics import median
 from typing import Any
 
@@ -30,50 +30,63 @@ BATCH = 1000
 ROUNDS = 301
 
 
-def hits(held: Any) -> Callable[[list[int]], None]:
+Work = Callable[[list[int], list[int]], None]
+
+
+def scattered(number: int) -> int:
+    """A dict lays consecutive ints side by side, which no real keys are."""
+    return (number * 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFF
+
+
+def hits(held: Any) -> Work:
     get = held.get
 
-    def run(keys: list[int]) -> None:
+    def run(keys: list[int], _: list[int]) -> None:
         for key in keys:
             get(key)
     return run
 
 
-def sets(cache: Any) -> Callable[[list[int]], None]:
-    def run(keys: list[int]) -> None:
+def sets(cache: Any) -> Work:
+    def run(keys: list[int], _: list[int]) -> None:
         for key in keys:
             cache[key] = key
     return run
 
 
-def swaps(held: dict[int, int], size: int) -> Callable[[list[int]], None]:
-    """Of a dict that holds the last `size` of consecutive keys: one in, one out."""
-    def run(keys: list[int]) -> None:
-        for key in keys:
+def swaps(held: dict[int, int]) -> Work:
+    """Of a dict: one in, the oldest out."""
+    def run(keys: list[int], oldest: list[int]) -> None:
+        for key, old in zip(keys, oldest, strict=True):
             held[key] = key
-            del held[key - size]
+            del held[old]
     return run
 
 
-def turns(calls: dict[str, Callable[[list[int]], None]], batches: Callable[[], list[int]]) -> dict[str, float]:
+def turns(calls: dict[str, Work], batches: Callable[[], tuple[list[int], list[int]]]) -> dict[str, float]:
     """Nanoseconds an operation, by name, and the ratio of each to the dict's."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     for at in range(ROUNDS + 20):
-        keys = batches()
+        keys, oldest = batches()
         for name in names[at % len(names):] + names[:at % len(names)]:
             began = time.perf_counter()
-            calls[name](keys)
+            calls[name](keys, oldest)
             if at >= 20:
                 times[name].append((time.perf_counter() - began) / BATCH * 1e9)
     return {name: median(one / floor for one, floor in zip(taken, times["dict"], strict=True))
             for name, taken in times.items() if name != "dict"} | {"dict": median(times["dict"])}
 
 
+def _swap(first: int, fresh: Iterator[int], size: int) -> tuple[list[int], list[int]]:
+    numbers = [first, *islice(fresh, BATCH - 1)]
+    return list(map(scattered, numbers)), [scattered(number - size) for number in numbers]
+
+
 def measured(size: int, policies: list[str]) -> dict[str, tuple[float, float]]:
     """Ratios of a hit and of a set, by policy; under "dict" its own nanoseconds."""
     rng = np.random.default_rng(1)
-    keys = list(range(size))
+    keys = list(map(scattered, range(size)))
     plain = dict(zip(keys, keys, strict=True))
     found: dict[str, tuple[float, float]] = {}
     for policy in policies:
@@ -82,10 +95,10 @@ def measured(size: int, policies: list[str]) -> dict[str, tuple[float, float]]:
             cache[key] = key
         gc.collect()
         gc.freeze()                         # tens of millions of references: the collector is not what is measured
-        hit = turns({"ours": hits(cache), "dict": hits(plain)}, lambda: rng.integers(0, size, BATCH).tolist())
-        fresh = iter(count(size))
-        swapped = dict(plain)
-        stored = turns({"ours": sets(cache), "dict": swaps(swapped, size)}, lambda fresh=fresh: [next(fresh) for _ in range(BATCH)])
+        hit = turns({"ours": hits(cache), "dict": hits(plain)},
+                    lambda: ([keys[at] for at in rng.integers(0, size, BATCH).tolist()], []))
+        swapped, fresh = dict(plain), count(size)
+        stored = turns({"ours": sets(cache), "dict": swaps(swapped)}, lambda fresh=fresh: _swap(next(fresh), fresh, size))
         assert len(cache) == size
         found[policy] = hit["ours"], stored["ours"]
         found["dict"] = hit["dict"], stored["dict"]
