@@ -2,9 +2,8 @@
 #
 # A hit needs no key, only the slot of one that is equal. Its hash follows from the hashes of the
 # arguments, by the formula of CPython's tuples; then the arguments are compared with the items of the
-# keys held. Only what cannot run user code is compared here: the same objects, and numbers and strings
-# of the very same type. Where nothing but `==` can tell, the answer is UNSURE, and the caller makes the
-# key and asks `Store._find`, which knows how to run user code.
+# keys held. Only what cannot run user code is compared here (`ac_same`). Where nothing but `==` can tell,
+# the answer is UNSURE, and the caller makes the key and asks `Store._find`, which knows how to run user code.
 #
 # The formula (xxHash, as CPython 3.8 has it) is no promise of Python's. So it is tried when the module
 # loads, and where it does not hold, every answer is UNSURE.
@@ -30,24 +29,6 @@ cdef extern from *:
         acc += n ^ (AC_P5 ^ (Py_uhash_t)3527539UL);
         return acc == (Py_uhash_t)-1 ? 1546275796 : (Py_hash_t)acc;
     }
-    /* A string knows its hash, most often. */
-    static inline Py_hash_t ac_hash(PyObject *o) {
-    #ifndef Py_GIL_DISABLED
-        if (PyUnicode_CheckExact(o) && ((PyASCIIObject*)o)->hash != -1)
-            return ((PyASCIIObject*)o)->hash;
-    #endif
-        return PyObject_Hash(o);
-    }
-    /* 1: equal, 0: different, -1: only `==` can say. Runs no user code. */
-    static inline int ac_same(PyObject *a, PyObject *b) {
-        if (a == b)
-            return 1;
-        if (Py_TYPE(a) != Py_TYPE(b))
-            return -1;
-        if (PyLong_CheckExact(a) || PyUnicode_CheckExact(a) || PyFloat_CheckExact(a) || PyBytes_CheckExact(a))
-            return PyObject_RichCompareBool(a, b, Py_EQ);
-        return -1;
-    }
     """
     ctypedef size_t Py_uhash_t
     ctypedef struct PyTupleObject:
@@ -55,14 +36,11 @@ cdef extern from *:
     const Py_uhash_t EMPTY "AC_P5"
     Py_uhash_t ac_mix(Py_uhash_t, Py_hash_t) noexcept
     Py_hash_t ac_mixed(Py_uhash_t, size_t) noexcept
-    Py_hash_t ac_hash(PyObject*) except -1
-    int ac_same(PyObject*, PyObject*) noexcept
     bint is_str "PyUnicode_CheckExact"(PyObject*) noexcept
     bint is_int "PyLong_CheckExact"(PyObject*) noexcept
     bint is_tuple "PyTuple_CheckExact"(PyObject*) noexcept
     size_t size_of "PyTuple_GET_SIZE"(PyObject*) noexcept
     PyObject* item_of "PyTuple_GET_ITEM"(PyObject*, size_t) noexcept
-    PyObject* held_at "PyList_GET_ITEM"(PyObject*, size_t) noexcept
     int compare_str "PyUnicode_Compare"(PyObject*, PyObject*) noexcept
 
 cdef enum:
@@ -126,7 +104,7 @@ cdef inline int pairs_same(Args* a, PyObject* key) noexcept:
     if size_of(key) != (a.n + 1 + a.named if a.named else a.n):
         return 0
     for i in range(a.n):
-        same = ac_same(item_of(key, i), a.args[i])
+        same = ac_same(item_of(key, i), a.args[i], DEPTH)
         if same != 1:
             return same
     if a.named == 0:
@@ -137,9 +115,9 @@ cdef inline int pairs_same(Args* a, PyObject* key) noexcept:
         pair = item_of(key, a.n + 1 + i)
         if not is_tuple(pair) or size_of(pair) != 2:
             return -1
-        same = ac_same(item_of(pair, 0), item_of(a.names, a.order[i]))
+        same = ac_same(item_of(pair, 0), item_of(a.names, a.order[i]), DEPTH)
         if same == 1:
-            same = ac_same(item_of(pair, 1), a.args[a.n + a.order[i]])
+            same = ac_same(item_of(pair, 1), a.args[a.n + a.order[i]], DEPTH)
         if same != 1:
             return same
     return 1
@@ -170,13 +148,13 @@ cdef inline int flat_same(Args* a, PyObject* key) noexcept:
     cdef size_t i
     cdef int same
     if flat_alone(a):
-        return ac_same(key, a.args[0])
+        return ac_same(key, a.args[0], DEPTH)
     if not is_tuple(key):
         return -1
     if size_of(key) != (a.n + 1 + 2 * a.named if a.named else a.n):
         return 0
     for i in range(a.n):
-        same = ac_same(item_of(key, i), a.args[i])
+        same = ac_same(item_of(key, i), a.args[i], DEPTH)
         if same != 1:
             return same
     if a.named == 0:
@@ -184,9 +162,9 @@ cdef inline int flat_same(Args* a, PyObject* key) noexcept:
     if item_of(key, a.n) != a.mark:
         return -1
     for i in range(a.named):
-        same = ac_same(item_of(key, a.n + 1 + 2 * i), item_of(a.names, i))
+        same = ac_same(item_of(key, a.n + 1 + 2 * i), item_of(a.names, i), DEPTH)
         if same == 1:
-            same = ac_same(item_of(key, a.n + 2 + 2 * i), a.args[a.n + i])
+            same = ac_same(item_of(key, a.n + 2 + 2 * i), a.args[a.n + i], DEPTH)
         if same != 1:
             return same
     return 1
@@ -201,7 +179,7 @@ cdef inline int64_t args_find(Store store, Args* a, Py_hash_t h, sameness same) 
     cdef int equal
     while s != NIL:
         if store.arena.slots[s].hash == h:
-            equal = same(a, held_at(<PyObject*>store._keys, s))
+            equal = same(a, AC_ITEM(store._pairs, 2 * <Py_ssize_t>s))
             if equal > 0:
                 return s
             if equal < 0:

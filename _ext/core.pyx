@@ -12,15 +12,17 @@ log.pxi      decisions on their way to a log
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
 """
 import logging
+from os import urandom
 
 import numpy as np
 
-from cython cimport final
+cimport cython
+
 from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport Py_EQ, Py_TYPE, PyObject, PyObject_Hash, PyObject_RichCompareBool
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport (PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New,
                             PyTuple_SET_ITEM)
 from libc.math cimport INFINITY, exp, expm1, isfinite, isnan, log
@@ -52,7 +54,8 @@ from hedge cimport EXPERTS, Hedge, hedge_close
 from journal cimport (Decision, Journal, OUT_DELETED, OUT_OPEN, journal_finish_all, journal_free, journal_give,
                       journal_init, journal_samples, journal_sweep)
 from stack cimport BUCKETS, CHAIN_TERMS, ROWS, SIDE_LIMIT, SIDES, SPAN, STAGES, Side, Stack, TERMS
-from policy cimport Policy
+from objects cimport AC_ITEM, DEPTH, ac_hash, ac_put, ac_same
+from policy cimport Policy, policy_weight
 from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
                      AC_PREMATURE)
 from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
@@ -76,19 +79,49 @@ _log = logging.getLogger("adaptcache")
 
 POLICIES = ("fifo", "lru", "sieve")
 
-cdef int bind_policy(Policy* p, object name) except -1:
+cdef uint64_t _salt = 0
+
+def policy_salt(salt=None):
+    """A number for the next policy's salt: drawn once a process, then counted on. Tests and simulations set it."""
+    global _salt
+    if salt is not None:
+        _salt = <uint64_t>(salt & 0xFFFFFFFFFFFFFFFF)
+    return _salt
+
+policy_salt(int.from_bytes(urandom(8), "little"))
+
+cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) except -1:
+    """Make `p` the policy of that name. It is freed with `free_policy`."""
+    global _salt
+    cdef int bound
     if not isinstance(name, str):
         raise TypeError(f"policy: expected one of {', '.join(POLICIES)}, got {type(name).__name__}")
-    memset(p, 0, sizeof(Policy))
-    if name == "fifo":
-        fifo.bind(p)
-    elif name == "lru":
-        lru.bind(p)
-    elif name == "sieve":
-        sieve.bind(p)
-    else:
+    if name not in POLICIES:
         raise ValueError(f"policy: unknown policy {name!r}; known are {', '.join(POLICIES)}")
+    memset(p, 0, sizeof(Policy))
+    p.capacity = capacity
+    p.cost = 1
+    if salt is None:
+        _salt = mix64(_salt + 1)
+        p.salt = _salt
+    else:
+        p.salt = <uint64_t>(salt & 0xFFFFFFFFFFFFFFFF)
+    if name == "fifo":
+        bound = fifo.bind(p)
+    elif name == "lru":
+        bound = lru.bind(p)
+    else:
+        bound = sieve.bind(p)
+    if bound < 0:
+        free_policy(p)
+        raise MemoryError
     return 0
+
+cdef inline void free_policy(Policy* p) noexcept nogil:
+    if p.free is not NULL:
+        p.free(p)
+    p.own = NULL
+    p.free = NULL
 
 cdef inline int64_t coarse_now() noexcept nogil:
     cdef timespec t

@@ -1,6 +1,6 @@
 """FIFO: the oldest insertion leaves, whatever was hit."""
 from libc.stdint cimport uint32_t
-from arena cimport Arena
+from arena cimport Arena, NIL
 from ilist cimport ilist_push_front, ilist_sound, ilist_unlink
 from policy cimport Policy
 
@@ -10,18 +10,23 @@ cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
 cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     pass
 
-cdef inline void on_remove(Policy* p, Arena* a, uint32_t s) noexcept nogil:
+cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexcept nogil:
     ilist_unlink(a, &p.order, s)
 
 cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     return p.order.tail
 
-cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
-    return ilist_sound(a, &p.order)
+cdef inline uint32_t after(Policy* p, Arena* a, uint32_t s) noexcept nogil:
+    return p.order.tail if s == NIL else a.slots[s].prev    # from the oldest
 
-cdef inline void bind(Policy* p) noexcept nogil:
+cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
+    return ilist_sound(a, &p.order) and p.order.n == a.n
+
+cdef inline int bind(Policy* p) noexcept nogil:
     p.on_insert = on_insert
     p.on_hit = on_hit
     p.on_remove = on_remove
     p.victim = victim
+    p.after = after
     p.check = check
+    return 0

@@ -1,17 +1,43 @@
-"""The five questions that an eviction policy answers. Each policy is one file that binds them.
+"""The questions that an eviction policy answers. Each policy is one file that binds them.
 
-A policy sees slot numbers and never an object, so the live cache and the simulator run the
-same compiled policy. `victim` only names a slot; the caller removes it and so calls `on_remove`.
+A policy sees slot numbers and never an object, so the live cache and the simulator run the same compiled
+policy. The owner of the entries asks in this order when a key comes in that is not held:
+
+    on_coming   once; then, while there is no room,
+    victim      names a slot, and
+    on_remove   it has left, `evicted`; then
+    on_insert   the newcomer is held, its hash and weight are known
+
+An entry that is held and overwritten: `weigh` if its weight changes, then `on_hit`. A policy that remembers keys
+which it no longer holds knows them by hash: two keys that share one are one key to it. Every newcomer is let in; a
+policy that would refuse it makes it the next victim instead.
+
+What is marked optional may be NULL.
 """
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from arena cimport Arena
 from ilist cimport IList
 
 cdef struct Policy:
-    IList order
+    IList order             # of the policies that need but one list
     uint32_t hand
+    double capacity         # what may be held, in the unit of weights; INFINITY = no bound
+    const double* weights   # the owner's, by slot; NULL: every entry weighs 1
+    double cost             # of a miss of the entry that is inserted or overwritten at this moment; 1 where nobody knows
+    uint64_t salt           # so that nobody outside can tell hash collisions in what the policy remembers
+    void* own               # what else the policy keeps
+    int (*reserve)(Policy*, uint32_t) noexcept nogil     # optional: room for slots below; -1 = memory is out, nothing changed
+    void (*on_coming)(Policy*, Arena*, int64_t, double) noexcept nogil   # optional: hash and weight of the newcomer
     void (*on_insert)(Policy*, Arena*, uint32_t) noexcept nogil
     void (*on_hit)(Policy*, Arena*, uint32_t) noexcept nogil
-    void (*on_remove)(Policy*, Arena*, uint32_t) noexcept nogil
+    void (*weigh)(Policy*, Arena*, uint32_t, double) noexcept nogil      # optional: its weight was, until now, so much
+    void (*on_remove)(Policy*, Arena*, uint32_t, bint) noexcept nogil    # evicted: by `victim`'s word; else the user's, or it expired
     uint32_t (*victim)(Policy*, Arena*) noexcept nogil   # NIL when nothing is held
-    bint (*check)(Policy*, Arena*) noexcept nogil        # every invariant holds
+    uint32_t (*after)(Policy*, Arena*, uint32_t) noexcept nogil          # a walk over all that is held: NIL begins and ends it
+    void (*resize)(Policy*, Arena*) noexcept nogil       # optional: `capacity` has changed; victims are asked for afterwards
+    void (*clear)(Policy*, Arena*) noexcept nogil        # optional: nothing is held; forget what was remembered
+    bint (*check)(Policy*, Arena*) noexcept nogil        # every invariant holds, and all of the arena's slots are on the lists
+    void (*free)(Policy*) noexcept nogil                 # optional
+
+cdef inline double policy_weight(const Policy* p, uint32_t s) noexcept nogil:
+    return p.weights[s] if p.weights is not NULL else 1

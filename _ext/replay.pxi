@@ -2,7 +2,7 @@
 # keys differ, dense numbers here, so that no Python object is touched in the loop.
 
 cdef class PolicyReplay:
-    """Hit counts of one policy at one capacity (entries) on a trace of dense key numbers."""
+    """Hit counts of one policy at one capacity (entries) on a trace of dense key numbers. salt: of the policy."""
     cdef Arena arena
     cdef Policy policy
     cdef Belady belady
@@ -16,7 +16,7 @@ cdef class PolicyReplay:
     cdef readonly double bytes_requested
     cdef readonly double bytes_hit
 
-    def __cinit__(self, str policy, double capacity, uint32_t n_keys):
+    def __cinit__(self, str policy, double capacity, uint32_t n_keys, salt=0):
         if not capacity >= 1:
             raise ValueError(f"capacity: {capacity!r} is not accepted; the accepted range is one entry or more")
         self.capacity = <uint32_t>capacity if capacity < n_keys + 1.0 else n_keys + 1
@@ -27,11 +27,14 @@ cdef class PolicyReplay:
         if self.slot_of is NULL or self.key_of is NULL or arena_init(&self.arena, self.capacity + 1) < 0:
             raise MemoryError
         if not self.offline:
-            bind_policy(&self.policy, policy)
+            bind_policy(&self.policy, policy, self.capacity, salt)
+            if self.policy.reserve is not NULL and self.policy.reserve(&self.policy, self.capacity + 2) < 0:
+                raise MemoryError
         elif belady_init(&self.belady, self.capacity + 2) < 0:
             raise MemoryError
 
     def __dealloc__(self):
+        free_policy(&self.policy)
         arena_free(&self.arena)
         belady_free(&self.belady)
         free(self.slot_of)
@@ -64,7 +67,7 @@ cdef class PolicyReplay:
                 s = self.slot_of[k]
                 if what == 2:
                     if s != NIL:
-                        self._remove(s)
+                        self._remove(s, False)
                     continue
                 if what == 0:
                     self.requests += 1
@@ -78,25 +81,28 @@ cdef class PolicyReplay:
                     else:
                         self.policy.on_hit(&self.policy, &self.arena, s)
                     continue
+                if self.policy.on_coming is not NULL:
+                    self.policy.on_coming(&self.policy, &self.arena, k, 1)
                 if self.arena.n >= self.capacity:
                     if self.offline:
                         s = belady_victim(&self.belady)
                     else:
                         s = self.policy.victim(&self.policy, &self.arena)
-                    self._remove(s)
+                    self._remove(s, True)
                 s = arena_take(&self.arena)
                 self.slot_of[k] = s
                 self.key_of[s] = k
+                self.arena.slots[s].hash = k
                 if self.offline:
                     belady_insert(&self.belady, s, next_use[i])
                 else:
                     self.policy.on_insert(&self.policy, &self.arena, s)
 
-    cdef void _remove(self, uint32_t s) noexcept nogil:
+    cdef inline void _remove(self, uint32_t s, bint evicted) noexcept nogil:
         if self.offline:
             belady_remove(&self.belady, s)
         else:
-            self.policy.on_remove(&self.policy, &self.arena, s)
+            self.policy.on_remove(&self.policy, &self.arena, s, evicted)
         self.slot_of[self.key_of[s]] = NIL
         arena_give(&self.arena, s)
 

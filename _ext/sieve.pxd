@@ -14,7 +14,7 @@ cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
 cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     a.slots[s].visited = 1
 
-cdef inline void on_remove(Policy* p, Arena* a, uint32_t s) noexcept nogil:
+cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexcept nogil:
     if p.hand == s:                     # the hand never rests on a slot that left
         p.hand = a.slots[s].prev
     ilist_unlink(a, &p.order, s)
@@ -27,17 +27,22 @@ cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     p.hand = s
     return s
 
+cdef inline uint32_t after(Policy* p, Arena* a, uint32_t s) noexcept nogil:
+    return p.order.tail if s == NIL else a.slots[s].prev    # from the oldest
+
 cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
     cdef uint32_t s = p.order.head
-    if not ilist_sound(a, &p.order):
+    if not ilist_sound(a, &p.order) or p.order.n != a.n:
         return False
     while s != NIL and s != p.hand:
         s = a.slots[s].next
     return s == p.hand                  # the hand is NIL or rests on a held slot
 
-cdef inline void bind(Policy* p) noexcept nogil:
+cdef inline int bind(Policy* p) noexcept nogil:
     p.on_insert = on_insert
     p.on_hit = on_hit
     p.on_remove = on_remove
     p.victim = victim
+    p.after = after
     p.check = check
+    return 0

@@ -4,6 +4,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 POLICIES: tuple[str, ...]
+
+def policy_salt(salt: int | None = None) -> int: ...
 MISSING: object
 EXPERT_COUNT: int
 FEATURE_COUNT: int
@@ -185,7 +187,7 @@ class PolicyReplay:
     hits: int
     bytes_requested: float
     bytes_hit: float
-    def __init__(self, policy: str, capacity: float, n_keys: int) -> None: ...
+    def __init__(self, policy: str, capacity: float, n_keys: int, salt: int = 0) -> None: ...
     def run(
         self, key: NDArray[Any], size: NDArray[Any] | None, op: NDArray[Any] | None, next_use: NDArray[Any] | None,
         start: int, stop: int,
