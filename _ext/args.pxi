@@ -2,8 +2,8 @@
 #
 # A hit needs no key, only the slot of one that is equal. Its hash follows from the hashes of the
 # arguments, by the formula of CPython's tuples; then the arguments are compared with the items of the
-# keys held. Only what cannot run user code is compared here (`ac_same`). Where nothing but `==` can tell, the answer is UNSURE, and the caller makes the
-# key and asks `Store._find`, which knows how to run user code.
+# keys held. Only what cannot run user code is compared here (`ac_same`). Where nothing but `==` can tell,
+# the answer is UNSURE, and the caller makes the key and asks `Store._find`, which knows how to run user code.
 #
 # The formula (xxHash, as CPython 3.8 has it) is no promise of Python's. So it is tried when the module
 # loads, and where it does not hold, every answer is UNSURE.

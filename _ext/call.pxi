@@ -129,11 +129,11 @@ cdef object _call(object self, PyObject** args, size_t flags, PyObject* names):
         now = _time(store)
     s = args_find(store, &a, h, pairs_same)
     if s != NIL and s != UNSURE:
-        if store.x.kind == NEVER:
-            return store._serve(<uint32_t>s, h, now, NULL)
+        if store.plain:
+            return store._hit(<uint32_t>s)
         # A store that learns by hand does what is due first, and one that learns freshness may want a reload.
-        if now < expiry_due_at(&store.x, <uint32_t>s) and store.x.fresh is NULL \
-                and (store.x.kind != LEARNED or store.x.ring is not NULL):
+        if store.x.kind == NEVER or (now < expiry_due_at(&store.x, <uint32_t>s) and store.x.fresh is NULL
+                                     and (store.x.kind != LEARNED or store.x.ring is not NULL)):
             return store._serve(<uint32_t>s, h, now, NULL)
     return _looked_up(call, &a, h, now)
 

@@ -19,6 +19,7 @@ from os import urandom
 import numpy as np
 
 cimport cython
+
 from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.number cimport PyNumber_AsSsize_t

@@ -99,21 +99,16 @@ cdef object _lru_call(object self, PyObject** args, size_t flags, PyObject* name
         elif s == NIL:
             key = _lru_key(call, &a)
     if s != NIL:
-        return store._serve(<uint32_t>s, h, 0, NULL)
+        return store._hit(<uint32_t>s)
     store.misses += 1
     return _lru_miss(call, store, &a, key, h)
 
 cdef object _lru_miss(LruCall call, Store store, Args* a, object key, Py_hash_t h):
-    cdef Touch touch
     cdef object value = PyObject_Vectorcall(<PyObject*>call.function, a.args, a.n, a.names)
     # While it ran, another call may have stored the same key; functools keeps the older result where there is a bound.
     if call.bounded and store._find(key, h) != NIL:
         return value
-    memset(&touch, 0, sizeof(Touch))
-    try:
-        store._put(key, h, value, 1, 0, INT64_MAX, &touch, False, False, None)
-    finally:
-        store._flush()
+    store._put_plain(key, h, value)
     return value
 
 cdef object _lru_key(LruCall call, Args* a):

@@ -824,9 +824,8 @@ cdef class Store:
         return 0
 
     @cython.final
-    cdef int _put_plain(self, object key, object value) except -1:
+    cdef int _put_plain(self, object key, Py_hash_t h, object value) except -1:
         """`cache[key] = value` of a plain cache."""
-        cdef Py_hash_t h = ac_hash(<PyObject*>key)
         cdef double size = 1 if self.counts_entries else self._size(value)
         cdef PyObject* gone_key = NULL
         cdef PyObject* gone_value = NULL
@@ -1124,7 +1123,7 @@ cdef class Store:
 
     def __setitem__(self, key, value):
         if self.plain:
-            self._put_plain(key, value)
+            self._put_plain(key, ac_hash(<PyObject*>key), value)
         else:
             self._set(key, value, None, None, None, None, None, False)
 

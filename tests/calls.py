@@ -43,7 +43,7 @@ def call_lists(draw, pauses=False):
     pool = [argument for family in families for argument in family]
     argument = st.sampled_from(pool)
     call = st.tuples(
-        st.lists(argument, max_size=2),
+        st.one_of(st.lists(argument, max_size=2), st.lists(argument, min_size=1, max_size=1)),
         st.one_of(st.just([]), st.lists(st.tuples(st.sampled_from(["a", "b", Text("a")]), argument), max_size=2)),
     )
-    return draw(st.lists(st.one_of(*[call] * 6, st.none()) if pauses else call, max_size=50))
+    return draw(st.lists(st.one_of(*[call] * 6, st.none()) if pauses else call, min_size=8, max_size=50))

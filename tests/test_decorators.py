@@ -279,6 +279,14 @@ def test_every_call_finds_what_a_dict_of_hashkeys_holds(calls, expiry):
     assert list(function.cache.items()) == list(held.items())
 
 
+def test_a_hit_under_a_removal_callback():
+    told = []
+    function = cached(1, on_removal=lambda key, value, cause, at: told.append(key))(lambda number: [number])
+    assert function(1) is function(1)
+    function(2)
+    assert told == [hashkey(1)]
+
+
 def test_more_names_than_one_call_site_has():
     function = cached(lambda **kwargs: [])
     many = {f"name{number}": number for number in range(40)}
