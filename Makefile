@@ -89,7 +89,7 @@ bench-overhead: $(VENV)/installed
 	$(RUN) -P bench/overhead.py
 
 lint: $(VENV)/installed
-	$(RUN) -m ruff check adaptcache tests bench
+	$(RUN) -m ruff check adaptcache tests bench tools
 
 typing: $(VENV)/installed
 	$(RUN) -m mypy adaptcache
