@@ -8,7 +8,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead debug coverage lint typing clean
+.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead soak debug coverage lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -42,7 +42,6 @@ build/debug/installed: $(VENV)/installed
 	touch $@
 
 # Python allocates with malloc, so that a read past the end of an object is seen, and keeps much at its end, which is no leak.
-# Where libasan cannot be loaded, `make debug-valgrind` looks for the same faults, more slowly.
 SANITIZED = LD_PRELOAD="$$($(CC) -print-file-name=libasan.so)" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	PYTHONMALLOC=malloc PYTHONFAULTHANDLER=1 PYTHONPATH=build/debug/site
 
@@ -63,6 +62,10 @@ coverage: build/coverage/installed
 
 bench: $(VENV)/installed
 	$(RUN) -P -m pytest bench -q --benchmark-only --benchmark-quiet
+
+# A hundred million operations of each policy, with and without an expiry: memory flat, structures sound.
+soak: $(VENV)/installed
+	$(RUN) -P bench/soak.py
 
 bench-expiry: $(VENV)/installed
 	$(RUN) -P bench/expiry.py
@@ -86,7 +89,7 @@ bench-overhead: $(VENV)/installed
 	$(RUN) -P bench/overhead.py
 
 lint: $(VENV)/installed
-	$(RUN) -m ruff check adaptcache tests bench
+	$(RUN) -m ruff check adaptcache tests bench tools
 
 typing: $(VENV)/installed
 	$(RUN) -m mypy adaptcache

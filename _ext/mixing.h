@@ -1,4 +1,4 @@
-/* The 128-bit product of two numbers, folded; and random numbers from the system. */
+/* The 128-bit product of two numbers, folded; and numbers that nobody outside can guess. */
 #ifndef ADAPTCACHE_MIXING_H
 #define ADAPTCACHE_MIXING_H
 #include <stdint.h>
@@ -19,11 +19,15 @@ static inline uint64_t ac_fold(uint64_t a, uint64_t b) {
 #endif
 }
 
-/* A system that has no entropy to give is no reason to refuse a cache: the clock and an address then do. */
+/* The system is asked once a process, for a secret; then it is counted. A system that has no entropy to give is no
+   reason to refuse a cache: the clock and an address then do. */
 static inline uint64_t ac_random(void) {
-    uint64_t drawn;
-    if (getentropy(&drawn, sizeof drawn) != 0)
-        drawn = ac_fold((uint64_t)time(NULL) ^ (uint64_t)clock() << 32, (uint64_t)(uintptr_t)&drawn ^ 0x9E3779B97F4A7C15u);
-    return drawn;
+    static uint64_t secret[2], turn;
+    uint64_t n = __atomic_add_fetch(&turn, 1, __ATOMIC_RELAXED);
+    if (secret[1] == 0 && getentropy(secret, sizeof secret) != 0) {
+        secret[0] = (uint64_t)time(NULL) ^ (uint64_t)clock() << 32;
+        secret[1] = (uint64_t)(uintptr_t)&secret ^ 0x9E3779B97F4A7C15u;
+    }
+    return ac_fold(secret[0] ^ n, secret[1] ^ n * 0x9E3779B97F4A7C15u);
 }
 #endif

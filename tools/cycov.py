@@ -39,15 +39,14 @@ Counts = dict[str, dict[int, int]]              # file -> line -> how often it r
 def origins(c_file: Path) -> Iterator[tuple[str, int] | None]:
     """For each line of C, in order: the file and line that it was made from, or None."""
     origin: tuple[str, int] | None = None
-    inside = False
+    comment = False
     for line in c_file.read_text().splitlines():
         if found := MARK.match(line):
-            origin, inside = (found[1], int(found[2])), True
-        elif inside:
-            inside = "*/" not in line
+            origin, comment = (found[1], int(found[2])), True
         elif EXIT in line:
             origin = None                       # clean-up that every way out of the function passes
-        yield None if inside else origin
+        yield None if comment else origin
+        comment = comment and "*/" not in line
 
 
 def carried_over(c_file: Path, counted: Iterable[tuple[int, int]]) -> Counts:
