@@ -455,14 +455,14 @@ cdef class Classic(Store):
 
     def setdefault(self, key, default=None):
         """The value of a key; `default` is stored first if it is not held."""
-        if self._clock is None and not self.hooked_get and not self.hooked_set:
-            value = self._ask(key)
-            if value is _MISSING:
-                self._keep(key, ac_hash(<PyObject*>key), default, None)
-                value = default
-            return value
         self._freeze()
         try:
+            if not self.hooked_get and not self.hooked_set:
+                value = self._ask(key)
+                if value is not _MISSING:
+                    return value
+                Classic.__setitem__(self, key, default)
+                return default
             if key in self:
                 return self[key]
             self[key] = default
@@ -484,26 +484,42 @@ cdef class Classic(Store):
 
     def pop(self, key, default=_NEITHER):
         """Remove a key and return its value, or `default` if it is not held; KeyError without one."""
-        cdef int64_t s
-        if self._clock is None and not self.hooked_get and not self.hooked_del:
-            s = self._find(key, ac_hash(<PyObject*>key))
-            if s != NIL:
-                value = self._value_at(<uint32_t>s)
-                self._take(<uint32_t>s, C_DELETED, 0)
-                self._flush()
-                return value
-        else:
-            self._freeze()
-            try:
-                if key in self:
-                    value = self[key]
-                    del self[key]
+        self._freeze()
+        try:
+            if not self.hooked_get and not self.hooked_del:
+                value = self._pop_alive(key)
+                if value is not _MISSING:
                     return value
-            finally:
-                self._thaw()
+            elif key in self:
+                value = self[key]
+                del self[key]
+                return value
+        finally:
+            self._thaw()
         if default is _NEITHER:
             raise KeyError(key)
         return default
+
+    cdef object _pop_alive(self, object key):
+        """Remove what is held and has not expired, and return its value; or _MISSING."""
+        cdef Py_hash_t h = ac_hash(<PyObject*>key)
+        cdef int64_t s
+        cdef uint64_t version
+        while True:
+            s = self._find(key, h)
+            if s == NIL:
+                return _MISSING
+            value = self._value_at(<uint32_t>s)
+            if self._clock is not None:
+                version = self.table.version
+                mark = <object>PyList_GET_ITEM(self._until, s)
+                if not _before(self._clock.read(), self._deadline(<uint32_t>s)):
+                    return _MISSING
+                if self.table.version != version or <object>PyList_GET_ITEM(self._until, s) is not mark:
+                    continue        # the comparison, or another thread meanwhile, changed something
+            self._take(<uint32_t>s, C_DELETED, 0)
+            self._flush()
+            return value
 
     def popitem(self):
         """Remove an entry, the next one that would have to make room, and return it as (key, value)."""

@@ -184,7 +184,7 @@ def compare(make, operations, maxsize, sized, libraries=(theirs, ours)):
 
 
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(operations=OPERATIONS, maxsize=st.sampled_from([0, 1, 2, 3, 5, 5.5, 8]), sized=st.booleans())
 def test_every_operation_comes_to_what_it_comes_to_there(make, operations, maxsize, sized):
     compare(make, operations, maxsize, sized)
@@ -194,7 +194,7 @@ HOOKS = ["popitem", "__getitem__", "__setitem__", "__delitem__", "__contains__",
 
 
 @pytest.mark.parametrize("make", MADE.values(), ids=MADE)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(operations=OPERATIONS, maxsize=st.sampled_from([1, 2, 3, 5]), sized=st.booleans(),
        overridden=st.lists(st.sampled_from(HOOKS), unique=True, min_size=1))
 def test_a_subclass_hears_what_it_would_hear_there(make, operations, maxsize, sized, overridden):
@@ -284,7 +284,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("make", AWKWARD.values(), ids=AWKWARD)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(operations=OPERATIONS, draws=st.lists(st.integers(0, 40), min_size=1, max_size=30))
 def test_user_code_that_calls_in_leaves_the_cache_sound(make, operations, draws):
     now = [0]
@@ -374,6 +374,40 @@ def test_a_timer_that_goes_back_brings_back_what_was_not_removed():
     assert cache["a"] == 1
 
 
+@pytest.mark.parametrize("name", ["LRUCache", "LFUCache", "RRCache", "TTLCache", "TLRUCache"])
+def test_single_operations_are_safe_from_several_threads(name):
+    timer = Ticker()
+    cache = {"TTLCache": lambda: ours.TTLCache(8, 50, timer), "TLRUCache": lambda: ours.TLRUCache(8, lambda k, v, now: now + 50, timer)} \
+        .get(name, lambda: getattr(ours, name)(8))()
+    failures = []
+
+    def work(seed):
+        draw = random.Random(seed)
+        try:
+            for step in range(3000):
+                key = draw.randrange(12)
+                draw.choice([
+                    lambda key=key: cache.__setitem__(key, key), lambda key=key: cache.get(key), lambda key=key: cache.pop(key, None),
+                    lambda key=key: cache.setdefault(key, key), lambda key=key: key in cache, lambda: list(cache), lambda: len(cache),
+                ])()
+                timer.now += step % 3 == 0
+        except BaseException as error:
+            failures.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failures == []
+    cache._check()
+
+
 # -- copies
 
 
@@ -393,7 +427,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(before=OPERATIONS, after=OPERATIONS,
        way=st.sampled_from([copy.copy, copy.deepcopy, *(lambda cache, n=n: pickle.loads(pickle.dumps(cache, n)) for n in range(2, 6))]))
 def test_a_copy_goes_on_as_a_copy_does_there(make, before, after, way):
