@@ -3,7 +3,7 @@
 #
 # - Subclasses see what happens: evictions call an overridden `popitem`, `popitem` an overridden `__delitem__`,
 #   and so on. What is overridden is looked up once, at construction; a class that overrides nothing never asks.
-# - Entries are iterated in the order in which they came, whatever the policy makes of them (`turns`).
+# - Entries are iterated in the order in which their keys came, whatever the policy makes of them (`came`).
 # - Time is whatever the timer returns, and is only added to and compared: floats, integers, datetimes. So
 #   deadlines are objects, beside the values, and neither the wheel nor the kinds of expiry take part.
 # - A look-up never removes what has expired; it is there until something that expires entries comes by.
@@ -14,6 +14,7 @@
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from cpython.object cimport Py_LT
 
+from copy import deepcopy as _deepcopy
 import heapq as _heapq
 
 cdef object _heappush = _heapq.heappush, _heappop = _heapq.heappop, _heapify = _heapq.heapify
@@ -64,6 +65,9 @@ cdef class Clock:
     def __copy__(self):
         return Clock(self.raw)
 
+    def __deepcopy__(self, memo):
+        return Clock(_deepcopy(self.raw, memo))
+
     def __reduce__(self):
         return Clock, (self.raw,)
 
@@ -76,16 +80,11 @@ cdef class Due:
     def __lt__(self, other):
         return (<Due>self).until < (<Due>other).until
 
-cdef struct Turn:               # of an entry, in the order in which they came
-    uint32_t before
-    uint32_t after
-
 cdef class Classic(Store):
     """A cache with cachetools' semantics; `adaptcache.compat.cachetools` gives it names and signatures."""
-    cdef Turn* turns
+    cdef Turns came                 # in the order in which keys came
+    cdef Turns due                  # with a `_ttl`: in the order in which they were stored, and so expire
     cdef uint32_t turns_cap
-    cdef uint32_t oldest
-    cdef uint32_t newest
     cdef bint rewrites              # an overwritten entry is as good as new to the policy
     cdef bint generic               # the plain `Cache`: `popitem` is made of the other methods
     cdef bint by_popitem            # evictions are calls of `popitem`
@@ -141,7 +140,8 @@ cdef class Classic(Store):
         self.plain = clock is None and not self.by_popitem
 
     def __dealloc__(self):
-        free(self.turns)
+        turns_free(&self.came)
+        turns_free(&self.due)
         free(self.place)
         free(self.seated)
 
@@ -156,10 +156,8 @@ cdef class Classic(Store):
             return 0
         if self._clock is not None and <uint32_t>len(self._until) < cap:
             self._until.extend([None] * (cap - len(self._until)))
-        more = realloc(self.turns, <size_t>cap * sizeof(Turn))
-        if more is NULL:
+        if turns_reserve(&self.came, cap) < 0 or (self._clock is not None and self._ttu is None and turns_reserve(&self.due, cap) < 0):
             raise MemoryError
-        self.turns = <Turn*>more
         if self._choice is not None:
             more = realloc(self.place, <size_t>cap * sizeof(uint32_t))
             if more is NULL:
@@ -172,29 +170,9 @@ cdef class Classic(Store):
         self.turns_cap = cap
         return 0
 
-    cdef inline void _queue(self, uint32_t s) noexcept:
-        self.turns[s].before = self.newest
-        self.turns[s].after = NIL
-        if self.newest != NIL:
-            self.turns[self.newest].after = s
-        else:
-            self.oldest = s
-        self.newest = s
-
-    cdef inline void _unqueue(self, uint32_t s) noexcept:
-        cdef uint32_t p = self.turns[s].before, q = self.turns[s].after
-        if p != NIL:
-            self.turns[p].after = q
-        else:
-            self.oldest = q
-        if q != NIL:
-            self.turns[q].before = p
-        else:
-            self.newest = p
-
     cdef void _take(self, uint32_t s, int cause, int64_t at):
         cdef uint32_t here, last
-        self._unqueue(s)
+        turns_leave(&self.came, s)
         if self._clock is not None:
             self._undate(s)
         if self._choice is not None:
@@ -207,11 +185,14 @@ cdef class Classic(Store):
         Store._take(self, s, cause, at)
 
     cdef void _undate(self, uint32_t s):
+        """Its deadline is over, or another one is coming."""
         until = <object>PyList_GET_ITEM(self._until, s)
-        if isinstance(until, Due):
+        if self._ttu is not None:
             (<Due>until).gone = True
-        elif not PyFloat_CheckExact(until):
-            self._past.append(until)
+        else:
+            turns_leave(&self.due, s)
+            if not PyFloat_CheckExact(until):
+                self._past.append(until)
         self._until[s] = None
 
     cdef int _flush(self) except -1:
@@ -343,10 +324,10 @@ cdef class Classic(Store):
             Py_INCREF(None)
             ac_put(self._pairs, at, <PyObject*>None)
             ac_put(self._pairs, at + 1, <PyObject*>None)
-            self._unqueue(out)
+            turns_leave(&self.came, out)
             self._unlink(out, True)
         if s == NIL:
-            self._queue(self._link(key, h, value, size, -1))
+            turns_join(&self.came, self._link(key, h, value, size, -1))
         else:
             self._weigh(<uint32_t>s, size)
             self._bury(<uint32_t>s, C_REPLACED, 0)
@@ -419,17 +400,22 @@ cdef class Classic(Store):
                 self._rewritten(slot)
                 if self._clock is not None:
                     self._undate(slot)
-                    self._unqueue(slot)
-                    self._queue(slot)
             else:
                 slot = self._seat(key, h, value, size)
             if self._clock is not None:
-                self._until[slot] = due
-                if self._ttu is not None:
-                    (<Due>due).slot = slot
-                    _heappush(self._heap, due)
+                self._date(slot, due)
         finally:
             self._flush()
+        return 0
+
+    cdef int _date(self, uint32_t s, object due) except -1:
+        """The deadline of an entry; the last thing to be done, since a heap compares."""
+        self._until[s] = due
+        if self._ttu is None:
+            turns_join(&self.due, s)
+        else:
+            (<Due>due).slot = s
+            _heappush(self._heap, due)
         return 0
 
     cdef inline bint _excess(self, int64_t s, double size) noexcept:
@@ -438,7 +424,7 @@ cdef class Classic(Store):
     cdef uint32_t _seat(self, object key, Py_hash_t h, object value, double size):
         """A slot for a new entry, in every structure; there is room. Runs no user code."""
         cdef uint32_t slot = self._link(key, h, value, size, -1)
-        self._queue(slot)
+        turns_join(&self.came, slot)
         if self._choice is not None:
             self.place[slot] = <uint32_t>PyList_GET_SIZE(self._eligible)
             self.seated[self.place[slot]] = slot
@@ -469,14 +455,14 @@ cdef class Classic(Store):
 
     def setdefault(self, key, default=None):
         """The value of a key; `default` is stored first if it is not held."""
-        if self._clock is None and not self.hooked_get and not self.hooked_set:
-            value = self._ask(key)
-            if value is _MISSING:
-                self._keep(key, ac_hash(<PyObject*>key), default, None)
-                value = default
-            return value
         self._freeze()
         try:
+            if not self.hooked_get and not self.hooked_set:
+                value = self._ask(key)
+                if value is not _MISSING:
+                    return value
+                Classic.__setitem__(self, key, default)
+                return default
             if key in self:
                 return self[key]
             self[key] = default
@@ -498,26 +484,42 @@ cdef class Classic(Store):
 
     def pop(self, key, default=_NEITHER):
         """Remove a key and return its value, or `default` if it is not held; KeyError without one."""
-        cdef int64_t s
-        if self._clock is None and not self.hooked_get and not self.hooked_del:
-            s = self._find(key, ac_hash(<PyObject*>key))
-            if s != NIL:
-                value = self._value_at(<uint32_t>s)
-                self._take(<uint32_t>s, C_DELETED, 0)
-                self._flush()
-                return value
-        else:
-            self._freeze()
-            try:
-                if key in self:
-                    value = self[key]
-                    del self[key]
+        self._freeze()
+        try:
+            if not self.hooked_get and not self.hooked_del:
+                value = self._pop_alive(key)
+                if value is not _MISSING:
                     return value
-            finally:
-                self._thaw()
+            elif key in self:
+                value = self[key]
+                del self[key]
+                return value
+        finally:
+            self._thaw()
         if default is _NEITHER:
             raise KeyError(key)
         return default
+
+    cdef object _pop_alive(self, object key):
+        """Remove what is held and has not expired, and return its value; or _MISSING."""
+        cdef Py_hash_t h = ac_hash(<PyObject*>key)
+        cdef int64_t s
+        cdef uint64_t version
+        while True:
+            s = self._find(key, h)
+            if s == NIL:
+                return _MISSING
+            value = self._value_at(<uint32_t>s)
+            if self._clock is not None:
+                version = self.table.version
+                mark = <object>PyList_GET_ITEM(self._until, s)
+                if not _before(self._clock.read(), self._deadline(<uint32_t>s)):
+                    return _MISSING
+                if self.table.version != version or <object>PyList_GET_ITEM(self._until, s) is not mark:
+                    continue        # the comparison, or another thread meanwhile, changed something
+            self._take(<uint32_t>s, C_DELETED, 0)
+            self._flush()
+            return value
 
     def popitem(self):
         """Remove an entry, the next one that would have to make room, and return it as (key, value)."""
@@ -612,12 +614,12 @@ cdef class Classic(Store):
         cdef uint32_t s
         cdef Due due
         if self._ttu is None:
-            while self.oldest != NIL:
-                s = self.oldest
+            while self.due.oldest != NIL:
+                s = self.due.oldest
                 until = <object>PyList_GET_ITEM(self._until, s)
                 if _before(time, until):
                     break
-                if self.oldest == s and <object>PyList_GET_ITEM(self._until, s) is until:
+                if self.due.oldest == s and <object>PyList_GET_ITEM(self._until, s) is until:
                     self._take(s, C_EXPIRED, 0)
             return 0
         if PyList_GET_SIZE(self._heap) > 2 * <Py_ssize_t>self.arena.n:
@@ -678,13 +680,13 @@ cdef class Classic(Store):
 
         References first, tuples after: making these may collect garbage, whose finalizers may call in.
         """
-        cdef uint32_t s = self.oldest
+        cdef uint32_t s = self.came.oldest
         cdef list held = []
         while s != NIL:
             held.append(self._key_at(<uint32_t>s))
             held.append(self._value_at(<uint32_t>s))
             held.append(None if self._clock is None else self._deadline(s))
-            s = self.turns[s].after
+            s = self.came.turns[s].after
         return held
 
     def _keys_held(self):
@@ -700,40 +702,39 @@ cdef class Classic(Store):
         return iter(self._keys_held()) if self._clock is None else self._alive()
 
     def _alive(self):
-        """The keys that have not expired when their turn comes. Time stands still while one is looked at."""
-        held = self._all()
-        for key, until in zip(held[::3], held[2::3]):
-            with self._clock as time:
-                if time < until:
+        """The keys of now that are still there when their turn comes. Time stands still while one is looked at."""
+        for key in self._keys_held():
+            with self._clock:
+                if Classic.__contains__(self, key):
                     yield key
 
     # -- copies --------------------------------------------------------------------------
 
     def _state(self):
         """All there is to know, as a dict, for `_revive`. What it holds is shared."""
-        cdef uint32_t s
-        cdef Py_ssize_t i
+        cdef uint32_t s = self.came.oldest
         cdef dict number = {}
-        cdef list sizes = [], ranks = []
+        cdef list sizes = [], ranks = [], dues = []
         held = self._all()
-        s = self.oldest
-        i = 0
         while s != NIL:
-            number[s] = i
+            number[s] = len(number)
             sizes.append(policy_weight(&self.policy, s))
-            i += 1
-            s = self.turns[s].after
+            s = self.came.turns[s].after
         s = self.policy.after(&self.policy, &self.arena, NIL)
         while s != NIL:
             ranks.append(number[s])
             s = self.policy.after(&self.policy, &self.arena, s)
+        s = self.due.oldest
+        while s != NIL:
+            dues.append(number[s])
+            s = self.due.turns[s].after
         return {
             "options": {"policy": self._policy_name, "rewrites": self.rewrites, "generic": self.generic,
                         "clock": self._clock, "ttl": self._ttl, "ttu": self._ttu, "choice": self._choice,
                         "choice_by_number": self.choice_by_number},
             "maxsize": self._maxsize, "getsizeof": self._sizer, "float_sizes": self.float_sizes,
             "keys": held[::3], "values": held[1::3], "deadlines": None if self._clock is None else held[2::3],
-            "sizes": None if self.counts_entries else sizes, "ranks": ranks,
+            "sizes": None if self.counts_entries else sizes, "ranks": ranks, "dues": dues,
         }
 
     def _revive(self, dict state):
@@ -747,35 +748,31 @@ cdef class Classic(Store):
         for i in range(len(keys)):
             h = PyObject_Hash(keys[i])
             self._room()
-            due = None if self._clock is None else state["deadlines"][i]
-            if self._ttu is not None:
-                due = self._due_of(due)
+            due = None if self._ttu is None else self._due_of(state["deadlines"][i])
             slot = self._seat(keys[i], h, state["values"][i], 1 if state["sizes"] is None else state["sizes"][i])
             slots.append(slot)
-            if self._clock is not None:
-                self._until[slot] = due
-                if self._ttu is not None:
-                    (<Due>due).slot = slot
-                    _heappush(self._heap, due)
+            if self._ttu is not None:
+                self._date(slot, due)
+        for i in state["dues"]:
+            self._date(slots[i], state["deadlines"][i])
         for i in state["ranks"]:
             slot = slots[i]
             self.policy.on_remove(&self.policy, &self.arena, slot, False)
             self.policy.on_insert(&self.policy, &self.arena, slot)
 
     def _check(self):
-        cdef uint32_t s = self.oldest, before = NIL, n = 0
+        cdef uint32_t s
         Store._check(self)
+        if not turns_sound(&self.came, &self.arena):
+            raise AssertionError("the order of arrival is damaged")
+        if self._clock is not None and self._ttu is None and not turns_sound(&self.due, &self.arena):
+            raise AssertionError("the order of deadlines is damaged")
+        if self._choice is not None and len(self._eligible) != self.arena.n:
+            raise AssertionError("what may be chosen is not what is held")
+        s = self.came.oldest
         while s != NIL:
-            if not self.arena.slots[s].used or self.turns[s].before != before or n >= self.arena.n:
-                raise AssertionError("the order of arrival is damaged")
             if self._choice is not None and (self.seated[self.place[s]] != s or self._eligible[self.place[s]] is not self._key_at(s)):
                 raise AssertionError("what may be chosen is not what is held")
             if self._clock is not None and self._ttu is not None and ((<Due>self._until[s]).gone or (<Due>self._until[s]).slot != s):
                 raise AssertionError("a deadline is of another entry")
-            n += 1
-            before = s
-            s = self.turns[s].after
-        if n != self.arena.n or before != self.newest:
-            raise AssertionError("the order of arrival is not that of what is held")
-        if self._choice is not None and len(self._eligible) != n:
-            raise AssertionError("what may be chosen is not what is held")
+            s = self.came.turns[s].after

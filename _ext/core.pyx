@@ -64,6 +64,7 @@ from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
 from table cimport (Table, TableCell, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, table_roomy, table_tag)
 from record cimport Record, octave
+from turns cimport Turns, turns_free, turns_join, turns_leave, turns_reserve, turns_sound
 from wheel cimport Timer, wheel_schedule, wheel_sound
 cimport fifo
 cimport gdsf

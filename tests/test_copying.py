@@ -101,6 +101,17 @@ def test_a_copy_evicts_as_its_source_would(policy, before, after, sized, way):
 
 
 @every_way
+def test_sieves_hand_stays_where_it_was(way):
+    cache = Cache(4, policy="sieve")
+    cache.update({key: key for key in range(4)})
+    cache.get(0)
+    cache.get(1)
+    assert cache.popitem() == (2, 2)        # the hand has passed 0 and 1, and rests on 3
+    new = way(cache)
+    assert [new.popitem()[0] for _ in range(3)] == [cache.popitem()[0] for _ in range(3)] == [3, 0, 1]
+
+
+@every_way
 @pytest.mark.parametrize("expiry", [None, Fixed(10), Idle(10), PerEntry(deadline), 10.5])
 def test_entries_keep_the_time_they_have_left(way, expiry):
     cache = Cache(None, expiry=expiry, timer=Clock())
