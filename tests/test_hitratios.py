@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -116,4 +117,4 @@ def test_tiny_caches_hit(policy: str, name: str, trace_path: Trail) -> None:
         if policy in ("s3fifo", "lirs"):
             assert ratios[-1] >= fifo.hits / fifo.requests - 0.001, f"{capacity} entries"
     assert ratios[0] > 0
-    assert all(more > less - 0.01 for less, more in zip(ratios, ratios[1:], strict=False)), ratios
+    assert all(more > less - 0.01 for less, more in pairwise(ratios)), ratios
