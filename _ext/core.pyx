@@ -57,6 +57,7 @@ from table cimport (Table, TableCell, table_first, table_free, table_init, table
                     table_reserve, tag_of)
 from record cimport Record, octave
 from wheel cimport Timer, wheel_schedule, wheel_sound
+cimport arc
 cimport fifo
 cimport gdsf
 cimport lfu
@@ -77,7 +78,7 @@ cdef extern from "time.h" nogil:
 
 _log = logging.getLogger("adaptcache")
 
-POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "lirs", "wtinylfu", "gdsf")
+POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "arc", "lirs", "wtinylfu", "gdsf")
 
 cdef uint64_t _salt = 0
 
@@ -120,6 +121,8 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         bound = lirs.bind(p)
     elif name == "gdsf":
         bound = gdsf.bind(p)
+    elif name == "arc":
+        bound = arc.bind(p)
     elif name == "wtinylfu":
         bound = wtinylfu.bind(p)
     else:

@@ -442,6 +442,98 @@ class GDSF(Reference):
         return min(self.priority, key=lambda key: self.priority[key])
 
 
+class ARC(Reference):
+    """Used once, used again, and the ghosts of both: T1, T2, B1 and B2 of the paper; p is what T1 may weigh."""
+
+    def __init__(self, capacity: float) -> None:
+        super().__init__(capacity)
+        self.t1: list[Hashable] = []
+        self.t2: list[Hashable] = []
+        self.forget()
+        self.unsung: Hashable | None = None     # the victim that leaves no ghost
+
+    def forget(self) -> None:
+        self.b1: dict[Hashable, float] = {}     # key -> its size; the oldest first
+        self.b2: dict[Hashable, float] = {}
+        self.p: float = 0
+        self.room: float = 0                    # for the newcomer
+        self.known: str = ""                    # the ghosts among which it was
+
+    @property
+    def order(self) -> list[Hashable]:  # type: ignore[override]
+        return self.t1 + self.t2
+
+    @order.setter
+    def order(self, nothing: list[Hashable]) -> None:
+        pass
+
+    def weight(self, keys: list[Hashable]) -> float:
+        return sum(self.sizes[key] for key in keys)
+
+    def trim_one(self, more: float = 0) -> None:
+        """|T1| + |B1| is at most c."""
+        while self.b1 and self.weight(self.t1) + sum(self.b1.values()) + more > self.capacity:
+            del self.b1[next(iter(self.b1))]
+
+    def trim_all(self, more: float = 0) -> None:
+        """All four lists together are at most 2 c."""
+        while self.b2 and self.weight(self.order) + sum(self.b1.values()) + sum(self.b2.values()) + more > 2 * self.capacity:
+            del self.b2[next(iter(self.b2))]
+
+    def trim(self) -> None:
+        self.trim_one()
+        self.trim_all()
+
+    def coming(self, key: Hashable, size: float) -> None:
+        self.room = size
+        self.known = "b1" if key in self.b1 else "b2" if key in self.b2 else ""
+        one, two = sum(self.b1.values()), sum(self.b2.values())
+        if self.known == "b1":
+            self.p = min(self.p + max(1, two / one if one else 1) * self.b1.pop(key), self.capacity)
+        elif self.known == "b2":
+            self.p = max(self.p - max(1, one / two if two else 1) * self.b2.pop(key), 0)
+
+    def insert(self, key: Hashable) -> None:
+        (self.t2 if self.known else self.t1).append(key)
+        self.trim()
+        self.room, self.known = 0, ""
+
+    def hit(self, key: Hashable) -> None:
+        (self.t1 if key in self.t1 else self.t2).remove(key)
+        self.t2.append(key)
+
+    def weigh(self, key: Hashable, before: float) -> None:
+        self.trim()
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        held, ghosts = (self.t1, self.b1) if key in self.t1 else (self.t2, self.b2)
+        if evicted and key != self.unsung:
+            while len(self.b1) + len(self.b2) >= len(self.order):
+                longer = self.b2 if len(self.b2) > len(self.b1) else self.b1
+                del longer[next(iter(longer))]
+            ghosts[key] = self.sizes[key]
+        held.remove(key)
+        self.trim()
+
+    def victim(self) -> Hashable:
+        self.unsung = None
+        if not self.known:
+            self.trim_one(self.room)
+            if self.t1 and self.weight(self.t1) + self.room > self.capacity:
+                self.unsung = self.t1[0]
+                return self.unsung
+            self.trim_all(self.room)
+        # The paper's REPLACE.
+        once = self.weight(self.t1)
+        if self.t1 and (not self.t2 or once > self.p or (once == self.p and self.known == "b2")):
+            return self.t1[0]
+        return self.t2[0]
+
+    def resized(self) -> None:
+        self.p = min(self.p, self.capacity)
+        self.trim()
+
+
 MASK = 2**64 - 1
 
 
@@ -651,7 +743,7 @@ class WTinyLFU(Reference):
 
 # Every policy of the core, by name: listing one here is all it takes to have it checked everywhere.
 POLICIES: dict[str, type[Reference]] = {
-    "fifo": FIFO, "lru": LRU, "slru": SLRU, "lfu": LFU, "sieve": SIEVE, "s3fifo": S3FIFO, "lirs": LIRS, "wtinylfu": WTinyLFU,
+    "fifo": FIFO, "lru": LRU, "slru": SLRU, "lfu": LFU, "sieve": SIEVE, "s3fifo": S3FIFO, "arc": ARC, "lirs": LIRS, "wtinylfu": WTinyLFU,
     "gdsf": GDSF,
 }
 
