@@ -66,6 +66,7 @@ from table cimport (Table, TableCell, table_first, table_free, table_init, table
 from record cimport Record, octave
 from turns cimport Turns, turns_free, turns_join, turns_leave, turns_reserve, turns_sound
 from wheel cimport Timer, wheel_schedule, wheel_sound
+cimport arc
 cimport fifo
 cimport gdsf
 cimport lfu
@@ -95,7 +96,7 @@ cdef extern from *:
 _log = logging.getLogger("adaptcache")
 CHECKED = bool(ADAPTCACHE_CHECK)
 
-POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "lirs", "wtinylfu", "gdsf")
+POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "arc", "lirs", "wtinylfu", "gdsf")
 
 cdef uint64_t _salt = 0
 
@@ -138,6 +139,8 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         bound = lirs.bind(p)
     elif name == "gdsf":
         bound = gdsf.bind(p)
+    elif name == "arc":
+        bound = arc.bind(p)
     elif name == "wtinylfu":
         bound = wtinylfu.bind(p)
     else:

@@ -78,6 +78,17 @@ cdef inline void _tiny_demote(Policy* p, Arena* a, TinyLfu* t) noexcept nogil:
         _tiny_unlink(p, a, t, s)
         _tiny_push(p, a, t, PROBATION, s)
 
+cdef inline void _tiny_overflow(Policy* p, Arena* a, TinyLfu* t) noexcept nogil:
+    """The window's oldest move on until it has room for the newcomer."""
+    cdef double room = t.coming if t.coming <= t.window else 0
+    cdef uint32_t s
+    while t.lists[WINDOW].n and t.held[WINDOW] + room > t.window:
+        s = t.lists[WINDOW].tail
+        _tiny_unlink(p, a, t, s)
+        _tiny_push(p, a, t, PROBATION, s)
+        if t.candidate == NIL:
+            t.candidate = s
+
 cdef inline void _tiny_start(Policy* p, TinyLfu* t) noexcept nogil:
     t.whole = p.capacity
     t.window = p.capacity * 0.01
@@ -122,14 +133,12 @@ cdef inline void on_coming(Policy* p, Arena* a, int64_t hash, double weight) noe
 
 cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     cdef TinyLfu* t = <TinyLfu*>p.own
-    cdef uint32_t out
+    if not t.contested:                     # there was room, and nobody has moved up for the newcomer yet
+        t.coming = policy_weight(p, s)
+        _tiny_overflow(p, a, t)
     _tiny_push(p, a, t, WINDOW, s)
     if policy_weight(p, s) > t.window:
         _tiny_last(a, &t.lists[WINDOW], s)
-    while not t.contested and t.held[WINDOW] > t.window and t.lists[WINDOW].tail != s:
-        out = t.lists[WINDOW].tail
-        _tiny_unlink(p, a, t, out)
-        _tiny_push(p, a, t, PROBATION, out)
     sketch_fit(&t.sketch, a.n)
     t.coming = 0
     t.candidate = NIL
@@ -144,10 +153,11 @@ cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     if where == PROBATION and policy_weight(p, s) <= _tiny_protected(t):
         _tiny_unlink(p, a, t, s)
         _tiny_push(p, a, t, PROTECTED, s)
-        _tiny_demote(p, a, t)
     elif t.lists[where].head != s and (where != WINDOW or policy_weight(p, s) <= t.window):
         ilist_unlink(a, &t.lists[where], s)
         ilist_push_front(a, &t.lists[where], s)
+    if where != WINDOW:
+        _tiny_demote(p, a, t)
 
 cdef inline void weigh(Policy* p, Arena* a, uint32_t s, double before) noexcept nogil:
     cdef TinyLfu* t = <TinyLfu*>p.own
@@ -175,15 +185,9 @@ cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexce
 
 cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     cdef TinyLfu* t = <TinyLfu*>p.own
-    cdef double room = t.coming if t.coming <= t.window else 0
     cdef uint32_t s
     t.contested = True
-    while t.lists[WINDOW].n and t.held[WINDOW] + room > t.window:
-        s = t.lists[WINDOW].tail
-        _tiny_unlink(p, a, t, s)
-        _tiny_push(p, a, t, PROBATION, s)
-        if t.candidate == NIL:
-            t.candidate = s
+    _tiny_overflow(p, a, t)
     s = t.lists[PROBATION].tail
     if s == NIL:
         s = t.lists[PROTECTED].tail
@@ -216,6 +220,8 @@ cdef inline void resize(Policy* p, Arena* a) noexcept nogil:
     else:
         t.window = p.capacity * 0.01
     t.whole = p.capacity
+    t.candidate = NIL
+    t.contested = False
     _tiny_demote(p, a, t)
 
 cdef inline void clear(Policy* p, Arena* a) noexcept nogil:

@@ -4,6 +4,7 @@ Lists and dicts only, as slow as they like. What the core does is right when it 
 """
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 
@@ -441,9 +442,309 @@ class GDSF(Reference):
         return min(self.priority, key=lambda key: self.priority[key])
 
 
+class ARC(Reference):
+    """Used once, used again, and the ghosts of both: T1, T2, B1 and B2 of the paper; p is what T1 may weigh."""
+
+    def __init__(self, capacity: float) -> None:
+        super().__init__(capacity)
+        self.t1: list[Hashable] = []
+        self.t2: list[Hashable] = []
+        self.forget()
+        self.unsung: Hashable | None = None     # the victim that leaves no ghost
+
+    def forget(self) -> None:
+        self.b1: dict[Hashable, float] = {}     # key -> its size; the oldest first
+        self.b2: dict[Hashable, float] = {}
+        self.p: float = 0
+        self.room: float = 0                    # for the newcomer
+        self.known: str = ""                    # the ghosts among which it was
+
+    @property
+    def order(self) -> list[Hashable]:  # type: ignore[override]
+        return self.t1 + self.t2
+
+    @order.setter
+    def order(self, nothing: list[Hashable]) -> None:
+        pass
+
+    def weight(self, keys: list[Hashable]) -> float:
+        return sum(self.sizes[key] for key in keys)
+
+    def trim_one(self, more: float = 0) -> None:
+        """|T1| + |B1| is at most c."""
+        while self.b1 and self.weight(self.t1) + sum(self.b1.values()) + more > self.capacity:
+            del self.b1[next(iter(self.b1))]
+
+    def trim_all(self, more: float = 0) -> None:
+        """All four lists together are at most 2 c."""
+        while self.b2 and self.weight(self.order) + sum(self.b1.values()) + sum(self.b2.values()) + more > 2 * self.capacity:
+            del self.b2[next(iter(self.b2))]
+
+    def trim(self) -> None:
+        self.trim_one()
+        self.trim_all()
+
+    def coming(self, key: Hashable, size: float) -> None:
+        self.room = size
+        self.known = "b1" if key in self.b1 else "b2" if key in self.b2 else ""
+        one, two = sum(self.b1.values()), sum(self.b2.values())
+        if self.known == "b1":
+            self.p = min(self.p + max(1, two / one if one else 1) * self.b1.pop(key), self.capacity)
+        elif self.known == "b2":
+            self.p = max(self.p - max(1, one / two if two else 1) * self.b2.pop(key), 0)
+
+    def insert(self, key: Hashable) -> None:
+        (self.t2 if self.known else self.t1).append(key)
+        self.trim()
+        self.room, self.known = 0, ""
+
+    def hit(self, key: Hashable) -> None:
+        (self.t1 if key in self.t1 else self.t2).remove(key)
+        self.t2.append(key)
+
+    def weigh(self, key: Hashable, before: float) -> None:
+        self.trim()
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        held, ghosts = (self.t1, self.b1) if key in self.t1 else (self.t2, self.b2)
+        if evicted and key != self.unsung:
+            while len(self.b1) + len(self.b2) >= len(self.order):
+                longer = self.b2 if len(self.b2) > len(self.b1) else self.b1
+                del longer[next(iter(longer))]
+            ghosts[key] = self.sizes[key]
+        held.remove(key)
+        self.trim()
+
+    def victim(self) -> Hashable:
+        self.unsung = None
+        if not self.known:
+            self.trim_one(self.room)
+            if self.t1 and self.weight(self.t1) + self.room > self.capacity:
+                self.unsung = self.t1[0]
+                return self.unsung
+            self.trim_all(self.room)
+        # The paper's REPLACE.
+        once = self.weight(self.t1)
+        if self.t1 and (not self.t2 or once > self.p or (once == self.p and self.known == "b2")):
+            return self.t1[0]
+        return self.t2[0]
+
+    def resized(self) -> None:
+        self.p = min(self.p, self.capacity)
+        self.trim()
+
+
+MASK = 2**64 - 1
+
+
+class Sketch:
+    """A count of each key, in four of the counters of one block; see `_ext/sketch.pxd` for which. The least of them is right.
+
+    Counts end at 15. After ten additions a key they are halved, eight blocks at each addition from there on.
+    """
+
+    KEYS, LEAST, STRIDE = 4, 16, 8      # keys to a block, blocks at first, blocks halved at an addition
+
+    def __init__(self, salt: int = 0) -> None:
+        self.salt = salt
+        self.blocks: list[dict[tuple[int, int], int]] = [{} for _ in range(self.LEAST)]    # (row, counter) -> count
+        self.additions = 0
+        self.to_halve: list[dict[tuple[int, int], int]] = []
+        self.odd = 0
+
+    def counters(self, key: int) -> tuple[dict[tuple[int, int], int], list[tuple[int, int]]]:
+        h = (hash(key) ^ self.salt) & MASK
+        h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+        h = (h ^ (h >> 27)) * 0x94D049BB133111EB & MASK
+        h ^= h >> 31
+        return self.blocks[h % len(self.blocks)], [(row, (h >> 44 + 5 * row) % 32) for row in range(4)]
+
+    def count(self, key: int) -> int:
+        block, counters = self.counters(key)
+        return min(block.get(counter, 0) for counter in counters)
+
+    def add(self, key: int) -> None:
+        block, counters = self.counters(key)
+        self.additions += any(block.get(counter, 0) < 15 for counter in counters)
+        for counter in counters:
+            block[counter] = min(15, block.get(counter, 0) + 1)
+        if not self.to_halve and self.additions >= 10 * self.KEYS * len(self.blocks):
+            self.to_halve = list(self.blocks)
+        self.halve(self.STRIDE)
+
+    def halve(self, blocks: int) -> None:
+        if not self.to_halve:
+            return
+        for block in self.to_halve[:blocks]:
+            self.odd += sum(n % 2 for n in block.values())
+            for counter in block:
+                block[counter] //= 2
+        del self.to_halve[:blocks]
+        if not self.to_halve:
+            self.additions = max(0, self.additions - self.odd // 4) // 2
+            self.odd = 0
+
+    def fit(self, keys: int) -> None:
+        """Twice as many blocks until they suffice; what a block knows, the new one that shares its keys knows too."""
+        while len(self.blocks) * self.KEYS < keys:
+            self.halve(len(self.blocks))
+            self.blocks += [dict(block) for block in self.blocks]
+
+
+class WTinyLFU(Reference):
+    """Newcomers wait in a window; who falls out of it stays if asked for more often than the one who would go.
+
+    Behind the window: SLRU. The window grows when a key comes back that was refused lately, and shrinks, twice as fast,
+    when one comes back that was lost from behind it.
+    """
+
+    def __init__(self, capacity: float, salt: int = 0) -> None:
+        super().__init__(capacity)
+        self.salt = salt
+        self.parts: dict[str, list[Hashable]] = {"probation": [], "protected": [], "window": []}
+        self.start()
+
+    def start(self) -> None:
+        self.sketch = Sketch(self.salt)
+        self.ghosts: dict[str, dict[Hashable, float]] = {"refused": {}, "lost": {}}     # key -> its size; the oldest first
+        self.bound = self.capacity * 0.01       # of the window
+        self.room: float = 0                    # that the window is to have for the newcomer
+        self.candidates: list[Hashable] = []    # who fell out of the window in this round
+        self.contested = False
+        self.noise = (self.salt ^ 0x9E3779B97F4A7C15) | 1
+
+    @property
+    def order(self) -> list[Hashable]:  # type: ignore[override]
+        return [key for part in self.parts.values() for key in part]
+
+    @order.setter
+    def order(self, nothing: list[Hashable]) -> None:
+        pass
+
+    def weight(self, part: str) -> float:
+        return sum(self.sizes[key] for key in self.parts[part])
+
+    def most_protected(self) -> float:
+        return 0.8 * (self.capacity - self.bound) if self.capacity < math.inf else 0
+
+    def demote(self) -> None:
+        while self.weight("protected") > self.most_protected() and self.parts["protected"]:
+            self.parts["probation"].append(self.parts["protected"].pop(0))
+
+    def new_round(self) -> None:
+        self.candidates = []
+        self.contested = False
+
+    def enter_window(self, key: Hashable) -> None:
+        """As the newest; but who is more than all of it would displace the others, and is the next to leave."""
+        at = 0 if self.sizes[key] > self.bound else len(self.parts["window"])
+        self.parts["window"].insert(at, key)
+
+    def coming(self, key: Hashable, size: float) -> None:
+        self.sketch.add(key)  # type: ignore[arg-type]
+        self.new_round()
+        if key in self.ghosts["refused"]:
+            step = min(self.ghosts["refused"].pop(key), self.capacity * 0.02)
+            self.bound = min(self.bound + step / 2, self.capacity * 0.9)
+        elif key in self.ghosts["lost"]:
+            step = min(self.ghosts["lost"].pop(key), self.capacity * 0.02)
+            self.bound = max(self.bound - step, self.capacity * 0.01)
+        self.room = size
+
+    def overflow(self, size: float) -> None:
+        room = size if size <= self.bound else 0
+        while self.parts["window"] and self.weight("window") + room > self.bound:
+            key = self.parts["window"].pop(0)
+            self.parts["probation"].append(key)
+            self.candidates.append(key)
+
+    def insert(self, key: Hashable) -> None:
+        if not self.contested:
+            self.overflow(self.sizes[key])
+        self.enter_window(key)
+        self.sketch.fit(len(self.order))
+        self.room = 0
+        self.new_round()
+
+    def hit(self, key: Hashable) -> None:
+        self.sketch.add(key)  # type: ignore[arg-type]
+        self.new_round()
+        part = next(part for part in self.parts if key in self.parts[part])
+        if part == "window" and self.sizes[key] > self.bound:
+            return
+        self.parts[part].remove(key)
+        if part == "window":
+            self.enter_window(key)
+        elif part == "protected" or self.sizes[key] <= self.most_protected():
+            self.parts["protected"].append(key)
+        else:
+            self.parts["probation"].append(key)
+        if part != "window":
+            self.demote()
+
+    def weigh(self, key: Hashable, before: float) -> None:
+        if key in self.parts["window"] and self.sizes[key] > self.bound:
+            self.parts["window"].remove(key)
+            self.enter_window(key)
+        self.demote()
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        ghosts = self.ghosts["refused" if key in self.candidates or key in self.parts["window"] else "lost"]
+        most = len(self.order) // 4 + 1
+        if key in self.candidates:
+            self.candidates.remove(key)
+        for part in self.parts.values():
+            if key in part:
+                part.remove(key)
+        if evicted:
+            while len(ghosts) >= most:
+                del ghosts[next(iter(ghosts))]
+            ghosts[key] = self.sizes[key]
+
+    def victim(self) -> Hashable:
+        self.contested = True
+        self.overflow(self.room)
+        if not self.parts["probation"]:
+            return self.order[0]
+        oldest = self.parts["probation"][0]
+        if not self.candidates or self.candidates[0] == oldest:
+            return oldest
+        if self.admits(self.candidates[0], oldest):
+            self.candidates.pop(0)
+            return oldest
+        return self.candidates[0]
+
+    def admits(self, candidate: Hashable, oldest: Hashable) -> bool:
+        seen = self.sketch.count(candidate)  # type: ignore[arg-type]
+        if seen > self.sketch.count(oldest):  # type: ignore[arg-type]
+            return True
+        if seen < 6:
+            return False
+        self.noise ^= self.noise << 13 & MASK       # xorshift, Marsaglia 2003
+        self.noise ^= self.noise >> 7
+        self.noise ^= self.noise << 17 & MASK
+        return self.noise >> 57 == 0                # once in 128 times
+
+    def resized(self) -> None:
+        if 0 < self.resized_from < math.inf and self.capacity < math.inf:
+            self.bound *= self.capacity / self.resized_from
+        else:
+            self.bound = self.capacity * 0.01
+        self.new_round()
+        self.demote()
+
+    def resize(self, capacity: float) -> None:
+        self.resized_from = self.capacity
+        super().resize(capacity)
+
+    def forget(self) -> None:
+        self.start()
+
+
 # Every policy of the core, by name: listing one here is all it takes to have it checked everywhere.
 POLICIES: dict[str, type[Reference]] = {
-    "fifo": FIFO, "lru": LRU, "slru": SLRU, "lfu": LFU, "sieve": SIEVE, "s3fifo": S3FIFO, "lirs": LIRS, "gdsf": GDSF,
+    "fifo": FIFO, "lru": LRU, "slru": SLRU, "lfu": LFU, "sieve": SIEVE, "s3fifo": S3FIFO, "arc": ARC, "lirs": LIRS, "wtinylfu": WTinyLFU,
+    "gdsf": GDSF,
 }
 
 
