@@ -189,7 +189,7 @@ cdef inline int bind(Policy* p) noexcept nogil:
     cdef Arc* t = <Arc*>calloc(1, sizeof(Arc))
     if t is NULL:
         return -1
-    if ghosts_init(&t.ghosts, p.salt) < 0:
+    if ghosts_init(&t.ghosts) < 0:
         free(t)
         return -1
     t.known = NOWHERE
