@@ -936,7 +936,6 @@ def test_decorated_functions_reload():
 
 
 def test_decorated_functions_reload_in_a_thread():
-    """A hit that is answered the short way still hears that its value should be reloaded."""
     clock, origin = Clock(), Origin()
 
     @adaptcache.cached(1000, expiry=Learned(stale=0.05, memory_price=0, learner="thread", seed=1, predictors=("table",)),
