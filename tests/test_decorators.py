@@ -287,6 +287,18 @@ def test_a_hit_under_a_removal_callback():
     assert told == [hashkey(1)]
 
 
+def test_a_hit_does_the_work_that_is_due_where_no_thread_does():
+    now, told = 0.0, []
+    function = cached(8, expiry=Learned(learner="manual", ceiling=10, memory_price=0, seed=1, predictors=("table",)),
+                      timer=lambda: now, on_removal=lambda key, value, cause, at: told.append((key, at)))(lambda number: [number])
+    function("old")
+    now = 5.0
+    result = function("new")
+    now = 11.0
+    assert function("new") is result
+    assert told == [(hashkey("old"), 10.0)]
+
+
 def test_more_names_than_one_call_site_has():
     function = cached(lambda **kwargs: [])
     many = {f"name{number}": number for number in range(40)}

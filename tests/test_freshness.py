@@ -935,6 +935,22 @@ def test_decorated_functions_reload():
     assert cache.stats().stale_served == 1
 
 
+def test_decorated_functions_reload_in_a_thread():
+    clock, origin = Clock(), Origin()
+
+    @adaptcache.cached(1000, expiry=Learned(stale=0.05, memory_price=0, learner="thread", seed=1, predictors=("table",)),
+                       timer=clock)
+    def function(key):
+        return origin(key)
+
+    for n in range(20_000):
+        clock.now += 0.05
+        function(n % 5)
+        if n % 50 == 0 and function.cache.stats().refreshes:
+            break
+    assert function.cache.stats().refreshes
+
+
 def test_decorated_coroutines_reload():
     clock, origin = Clock(), Origin()
 
