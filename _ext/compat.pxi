@@ -327,7 +327,7 @@ cdef class Classic(Store):
             turns_leave(&self.came, out)
             self._unlink(out, True)
         if s == NIL:
-            turns_join(&self.came, self._link(key, h, value, size, 1))
+            turns_join(&self.came, self._link(key, h, value, size, -1))
         else:
             self._weigh(<uint32_t>s, size)
             self._bury(<uint32_t>s, C_REPLACED, 0)
@@ -423,7 +423,7 @@ cdef class Classic(Store):
 
     cdef uint32_t _seat(self, object key, Py_hash_t h, object value, double size):
         """A slot for a new entry, in every structure; there is room. Runs no user code."""
-        cdef uint32_t slot = self._link(key, h, value, size, 1)
+        cdef uint32_t slot = self._link(key, h, value, size, -1)
         turns_join(&self.came, slot)
         if self._choice is not None:
             self.place[slot] = <uint32_t>PyList_GET_SIZE(self._eligible)

@@ -64,8 +64,13 @@ from record cimport Record, octave
 from turns cimport Turns, turns_free, turns_join, turns_leave, turns_reserve, turns_sound
 from wheel cimport Timer, wheel_schedule, wheel_sound
 cimport fifo
+cimport gdsf
+cimport lfu
+cimport lirs
 cimport lru
+cimport s3fifo
 cimport sieve
+cimport slru
 
 cdef extern from "time.h" nogil:
     ctypedef long time_t
@@ -77,7 +82,7 @@ cdef extern from "time.h" nogil:
 
 _log = logging.getLogger("adaptcache")
 
-POLICIES = ("fifo", "lru", "sieve")
+POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "lirs", "gdsf")
 
 cdef uint64_t _salt = 0
 
@@ -100,7 +105,7 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         raise ValueError(f"policy: unknown policy {name!r}; known are {', '.join(POLICIES)}")
     memset(p, 0, sizeof(Policy))
     p.capacity = capacity
-    p.cost = 1
+    p.cost = -1
     if salt is None:
         _salt = mix64(_salt + 1)
         p.salt = _salt
@@ -110,6 +115,16 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         bound = fifo.bind(p)
     elif name == "lru":
         bound = lru.bind(p)
+    elif name == "slru":
+        bound = slru.bind(p)
+    elif name == "lfu":
+        bound = lfu.bind(p)
+    elif name == "s3fifo":
+        bound = s3fifo.bind(p)
+    elif name == "lirs":
+        bound = lirs.bind(p)
+    elif name == "gdsf":
+        bound = gdsf.bind(p)
     else:
         bound = sieve.bind(p)
     if bound < 0:

@@ -3,13 +3,16 @@
 
 Each method is one call of the structure's own function. Nothing here computes.
 """
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from arena cimport NIL as _NIL, Arena as CArena, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from belady cimport (Belady as CBelady, belady_free, belady_hit, belady_init, belady_insert, belady_remove,
                      belady_victim)
 from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
+from ghosts cimport (GHOST_LISTS as _GHOST_LISTS, Ghosts as CGhosts, ghosts_clear, ghosts_find, ghosts_free, ghosts_full,
+                     ghosts_init, ghosts_list, ghosts_n, ghosts_oldest, ghosts_pop, ghosts_push, ghosts_remove,
+                     ghosts_reserve, ghosts_sound)
 from ilist cimport IList as CList, ilist_push_front, ilist_sound, ilist_unlink
 from record cimport Record as CRecord, count_bucket as c_count_bucket, count_up as c_count_up, octave as c_octave, \
     record_start, record_touch
@@ -22,6 +25,7 @@ from wheel cimport (Wheel as CWheel, wheel_cancel, wheel_free, wheel_init, wheel
 NIL = _NIL
 NB = _NB
 NEVER = INT64_MAX
+GHOST_LISTS = _GHOST_LISTS
 
 def edge(int j): return c_edge(j)
 def bin_of(int64_t age): return c_bin_of(age)
@@ -118,6 +122,34 @@ cdef class Table:
 
     @property
     def version(self): return self.t.version
+
+
+cdef class Ghosts:
+    cdef CGhosts g
+
+    def __cinit__(self, uint64_t salt=0):
+        if ghosts_init(&self.g, salt) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        ghosts_free(&self.g)
+
+    def reserve(self, uint32_t n): return ghosts_reserve(&self.g, n)
+    def full(self): return bool(ghosts_full(&self.g))
+    def find(self, int64_t hash): return ghosts_find(&self.g, hash)
+    def list(self, uint32_t s): return ghosts_list(&self.g, s)
+    def push(self, int64_t hash, int which, double weight): return ghosts_push(&self.g, hash, which, weight)
+    def remove(self, uint32_t s): ghosts_remove(&self.g, s)
+    def oldest(self, int which): return ghosts_oldest(&self.g, which)
+    def pop(self, int which): ghosts_pop(&self.g, which)
+    def clear(self): ghosts_clear(&self.g)
+    def sound(self): return bool(ghosts_sound(&self.g))
+    def weight(self, uint32_t s): return self.g.weights[s]
+    def total(self, int which): return self.g.total[which]
+    def stored_hash(self, uint32_t s): return self.g.arena.slots[s].hash
+
+    @property
+    def n(self): return ghosts_n(&self.g)
 
 
 cdef class Wheel:

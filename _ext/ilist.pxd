@@ -17,6 +17,21 @@ cdef inline void ilist_push_front(Arena* a, IList* l, uint32_t s) noexcept nogil
     l.head = s
     l.n += 1
 
+cdef inline void ilist_insert_before(Arena* a, IList* l, uint32_t s, uint32_t q) noexcept nogil:
+    """Newer than `q` by one place; NIL: the oldest of all."""
+    cdef uint32_t p = a.slots[q].prev if q != NIL else l.tail
+    a.slots[s].prev = p
+    a.slots[s].next = q
+    if p != NIL:
+        a.slots[p].next = s
+    else:
+        l.head = s
+    if q != NIL:
+        a.slots[q].prev = s
+    else:
+        l.tail = s
+    l.n += 1
+
 cdef inline void ilist_unlink(Arena* a, IList* l, uint32_t s) noexcept nogil:
     cdef uint32_t p = a.slots[s].prev, q = a.slots[s].next
     if p != NIL:

@@ -23,7 +23,8 @@ cdef struct Policy:
     uint32_t hand
     double capacity         # what may be held, in the unit of weights; INFINITY = no bound
     const double* weights   # the owner's, by slot; NULL: every entry weighs 1
-    double cost             # of a miss of the entry that is inserted or overwritten at this moment; 1 where nobody knows
+    double cost             # of a miss of the entry that is inserted or overwritten at this moment; below 0 where nobody
+                            #   knows, and at any other moment
     uint64_t salt           # so that nobody outside can tell hash collisions in what the policy remembers
     void* own               # what else the policy keeps
     int (*reserve)(Policy*, uint32_t) noexcept nogil     # optional: room for slots below; -1 = memory is out, nothing changed
@@ -34,6 +35,7 @@ cdef struct Policy:
     void (*on_remove)(Policy*, Arena*, uint32_t, bint) noexcept nogil    # evicted: by `victim`'s word; else the user's, or it expired
     uint32_t (*victim)(Policy*, Arena*) noexcept nogil   # NIL when nothing is held
     uint32_t (*after)(Policy*, Arena*, uint32_t) noexcept nogil          # a walk over all that is held: NIL begins and ends it
+    void (*age)(Policy*, Arena*) noexcept nogil          # optional: halve what is counted of uses
     void (*resize)(Policy*, Arena*) noexcept nogil       # optional: `capacity` has changed; victims are asked for afterwards
     void (*clear)(Policy*, Arena*) noexcept nogil        # optional: nothing is held; forget what was remembered
     bint (*check)(Policy*, Arena*) noexcept nogil        # every invariant holds, and all of the arena's slots are on the lists

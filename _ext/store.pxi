@@ -414,6 +414,7 @@ cdef class Store:
             self.weights[s] = size
         self.policy.cost = cost
         self.policy.on_insert(&self.policy, &self.arena, s)
+        self.policy.cost = -1
         self.total += size
         self._hold(s, key, value)
         self.inserts += 1
@@ -698,8 +699,9 @@ cdef class Store:
             self._pairs[2 * <Py_ssize_t>slot + 1] = value
             if self.x.kind == LEARNED:
                 self._known(touch, h, &self.x.lives[slot])
-            self.policy.cost = touch.cost if touch.cost >= 0 else 1
+            self.policy.cost = touch.cost
             self.policy.on_hit(&self.policy, &self.arena, slot)
+            self.policy.cost = -1
             self.inserts += 1
             if self.x.kind != NEVER:
                 if self.x.fresh is not NULL:
@@ -718,7 +720,7 @@ cdef class Store:
             self.policy.on_coming(&self.policy, &self.arena, h, size)
         while self.arena.n > 0 and self.total + size > self.limit:
             self._evict(self.policy.victim(&self.policy, &self.arena), now)
-        slot = self._link(key, h, value, size, touch.cost if touch.cost >= 0 else 1)
+        slot = self._link(key, h, value, size, touch.cost)
         if self.x.kind != NEVER:
             if self.x.fresh is not NULL:
                 expiry_fresh(&self.x, slot, now, touch.ns, declared, known, print_)
@@ -752,7 +754,6 @@ cdef class Store:
             gone_value = AC_ITEM(self._pairs, at)
             Py_INCREF(value)
             ac_put(self._pairs, at, <PyObject*>value)
-            self.policy.cost = 1
             self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
             self.inserts += 1
             Py_DECREF(<object>gone_value)   # last: a finalizer may call in
@@ -774,7 +775,7 @@ cdef class Store:
             ac_put(self._pairs, at, <PyObject*>None)
             ac_put(self._pairs, at + 1, <PyObject*>None)
             self._unlink(out, True)
-        self._link(key, h, value, size, 1)
+        self._link(key, h, value, size, -1)
         if gone_key is not NULL:
             self._flush()                   # of what else was evicted; with no callback this only drops
             Py_DECREF(<object>gone_key)
@@ -1248,6 +1249,16 @@ cdef class Store:
         while self.arena.n > 0 and self.total > self.limit:
             self._evict(self.policy.victim(&self.policy, &self.arena), now)
         self._flush()
+
+    def age_counts(self):
+        """Halve what the policy has counted of every entry's uses, in one pass over all of them.
+
+        For policies that count for ever, as "lfu" does: when what was popular once should weigh less than what is now.
+        ValueError for a policy that has no such counts.
+        """
+        if self.policy.age is NULL:
+            raise ValueError(f"age_counts: the policy {self._policy_name!r} keeps no counts that would have to age")
+        self.policy.age(&self.policy, &self.arena)
 
     def getsizeof(self, value):
         """The size of a value, in the unit of `maxsize`."""

@@ -12,13 +12,18 @@ class Reference:
     """A cache without expiry: sizes, and a policy that names who leaves.
 
     A policy is a subclass: it is told of insertions, hits and removals, and answers `victim`.
-    `order` lists what is held from the oldest to the newest.
+    `order` lists what is held from the oldest to the newest. `sizes` has the newcomer when it is inserted, the new
+    size when an entry is weighed or hit, and still has what is removed. Keys stand for their hashes.
     """
 
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
         self.sizes: dict[Hashable, float] = {}
         self.order: list[Hashable] = []
+        self.cost: float | None = None      # of the entry that is being stored, where it was told
+
+    def coming(self, key: Hashable, size: float) -> None:
+        """This key is not held, and will be inserted once victims have made room."""
 
     def insert(self, key: Hashable) -> None:
         self.order.append(key)
@@ -26,11 +31,21 @@ class Reference:
     def hit(self, key: Hashable) -> None:
         raise NotImplementedError
 
-    def remove(self, key: Hashable) -> None:
+    def weigh(self, key: Hashable, before: float) -> None:
+        """Overwritten with another size; `hit` follows."""
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        """evicted: as the victim that makes room; else deleted, popped or over."""
         self.order.remove(key)
 
     def victim(self) -> Hashable:
         raise NotImplementedError
+
+    def resized(self) -> None:
+        """`capacity` has changed; victims are asked for afterwards."""
+
+    def forget(self) -> None:
+        """Cleared: nothing is held, and nothing is remembered either."""
 
     # -- what a cache does with it
 
@@ -44,9 +59,9 @@ class Reference:
         self.hit(key)
         return True
 
-    def delete(self, key: Hashable) -> None:
+    def delete(self, key: Hashable, evicted: bool = False) -> None:
         if key in self.sizes:
-            self.remove(key)
+            self.remove(key, evicted)
             del self.sizes[key]
 
     def popitem(self) -> Hashable:
@@ -54,29 +69,47 @@ class Reference:
         self.delete(key)
         return key
 
-    def set(self, key: Hashable, size: float = 1) -> list[Hashable]:
+    def evict(self) -> Hashable:
+        key = self.victim()
+        self.delete(key, evicted=True)
+        return key
+
+    def set(self, key: Hashable, size: float = 1, cost: float | None = None) -> list[Hashable]:
         """Store, and say who was evicted for it. ValueError when it can never fit."""
         if size > self.capacity:
             raise ValueError("value too large")
         evicted = []
         while key in self.sizes and self.total - self.sizes[key] + size > self.capacity:
             # An entry that grows pushes others out; when it is the victim itself, it starts anew.
-            victim = self.popitem()
+            victim = self.victim()
+            self.delete(victim, evicted=victim != key)
             if victim != key:
                 evicted.append(victim)
+        self.cost = cost
         if key in self.sizes:
+            before, self.sizes[key] = self.sizes[key], size
+            if size != before:
+                self.weigh(key, before)
             self.hit(key)
         else:
+            self.coming(key, size)
             while self.total + size > self.capacity:
-                evicted.append(self.popitem())
+                evicted.append(self.evict())
+            self.sizes[key] = size
             self.insert(key)
-        self.sizes[key] = size
+        self.cost = None
         return evicted
+
+    def clear(self) -> None:
+        for key in list(self.order):
+            self.delete(key)
+        self.forget()
 
     def resize(self, capacity: float) -> None:
         self.capacity = capacity
+        self.resized()
         while self.total > capacity:
-            self.popitem()
+            self.evict()
 
 
 class FIFO(Reference):
@@ -100,6 +133,72 @@ class LRU(Reference):
         return self.order[0]
 
 
+class SLRU(Reference):
+    """Hit on probation, protected; protected are at most four fifths, and what is too much goes back on probation."""
+
+    def __init__(self, capacity: float) -> None:
+        super().__init__(capacity)
+        self.probation: list[Hashable] = []
+        self.protected: list[Hashable] = []
+
+    @property
+    def order(self) -> list[Hashable]:  # type: ignore[override]
+        return self.probation + self.protected
+
+    @order.setter
+    def order(self, nothing: list[Hashable]) -> None:
+        pass
+
+    def insert(self, key: Hashable) -> None:
+        self.probation.append(key)
+
+    def hit(self, key: Hashable) -> None:
+        self.remove(key, False)
+        self.protected.append(key)
+        self.resized()
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        (self.probation if key in self.probation else self.protected).remove(key)
+
+    def resized(self) -> None:
+        while sum(self.sizes[key] for key in self.protected) > self.capacity * 4 / 5:
+            self.probation.append(self.protected.pop(0))
+
+    def victim(self) -> Hashable:
+        return self.order[0]
+
+
+class LFU(Reference):
+    """The least often used leaves; of several, the one that came to that count first."""
+
+    def __init__(self, capacity: float) -> None:
+        super().__init__(capacity)
+        self.uses: dict[Hashable, int] = {}     # in the order in which they came to their counts
+
+    @property
+    def order(self) -> list[Hashable]:  # type: ignore[override]
+        return sorted(self.uses, key=lambda key: self.uses[key])     # those of one count stay in their order
+
+    @order.setter
+    def order(self, nothing: list[Hashable]) -> None:
+        pass
+
+    def insert(self, key: Hashable) -> None:
+        self.uses[key] = 1
+
+    def hit(self, key: Hashable) -> None:
+        self.uses[key] = self.uses.pop(key) + 1
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        del self.uses[key]
+
+    def victim(self) -> Hashable:
+        return self.order[0]
+
+    def age(self) -> None:
+        self.uses = {key: (self.uses[key] + 1) // 2 for key in self.order}
+
+
 class SIEVE(Reference):
     """A hand moves from the oldest to the newest and round again; it spares, once, what was visited."""
 
@@ -115,11 +214,11 @@ class SIEVE(Reference):
         after = self.order.index(key) + 1
         return self.order[after] if after < len(self.order) else None
 
-    def remove(self, key: Hashable) -> None:
+    def remove(self, key: Hashable, evicted: bool) -> None:
         if key == self.hand:
             self.hand = self.newer(key)
         self.visited.discard(key)
-        super().remove(key)
+        super().remove(key, evicted)
 
     def victim(self) -> Hashable:
         key = self.order[0] if self.hand is None else self.hand
@@ -131,8 +230,221 @@ class SIEVE(Reference):
         return key
 
 
+class S3FIFO(Reference):
+    """A small queue of newcomers, a main queue of what was hit twice there or came back, and ghosts of what left."""
+
+    def __init__(self, capacity: float) -> None:
+        super().__init__(capacity)
+        self.small: list[Hashable] = []
+        self.main: list[Hashable] = []
+        self.hits: dict[Hashable, int] = {}
+        self.ghosts: dict[Hashable, float] = {}     # key -> its size; the oldest stands first
+        self.known = False
+        self.full = False                           # something was evicted since nothing was held
+
+    @property
+    def order(self) -> list[Hashable]:  # type: ignore[override]
+        return self.small + self.main
+
+    def weight_of_small(self) -> float:
+        return sum(self.sizes[key] for key in self.small)
+
+    @order.setter
+    def order(self, nothing: list[Hashable]) -> None:
+        pass
+
+    def coming(self, key: Hashable, size: float) -> None:
+        self.known = self.ghosts.pop(key, None) is not None
+
+    def insert(self, key: Hashable) -> None:
+        self.hits[key] = 0
+        filling = not self.full and self.weight_of_small() >= self.capacity / 10
+        (self.main if self.known or filling else self.small).append(key)
+
+    def hit(self, key: Hashable) -> None:
+        self.hits[key] = min(3, self.hits[key] + 1)
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        del self.hits[key]
+        self.full = bool(self.hits) and (self.full or evicted)
+        if key in self.main:
+            self.main.remove(key)
+            return
+        self.small.remove(key)
+        if not evicted:
+            return
+        size, most = self.sizes[key], self.capacity * 9 / 10
+        while self.ghosts and (sum(self.ghosts.values()) + size > most or len(self.ghosts) >= len(self.sizes)):
+            del self.ghosts[next(iter(self.ghosts))]
+        if size <= most:
+            self.ghosts[key] = size
+
+    def forget(self) -> None:
+        self.ghosts.clear()
+
+    def victim(self) -> Hashable:
+        while True:
+            if self.small and (self.weight_of_small() >= self.capacity / 10 or not self.main):
+                key = self.small[0]
+                if self.hits[key] < 2:
+                    return key
+                self.main.append(self.small.pop(0))
+                self.hits[key] = 0
+            else:
+                key = self.main[0]
+                if self.hits[key] == 0:
+                    return key
+                self.main.append(self.main.pop(0))
+                self.hits[key] -= 1
+
+
+class LIRS(Reference):
+    """Hot and cold entries; a cold key turns hot when its last use is newer than that of the hot one used last longest ago.
+
+    The paper's stack S, from its bottom, is `stack`: all keys whose last use is newer, hot, cold, or no longer held.
+    """
+
+    def __init__(self, capacity: float) -> None:
+        super().__init__(capacity)
+        self.stack: list[Hashable] = []             # by last use; at the bottom a hot one, if there is any
+        self.hot: set[Hashable] = set()
+        self.cold: list[Hashable] = []              # the queue Q
+        self.ghosts: list[Hashable] = []            # on the stack, not held; by when they left
+        self.soon = False
+
+    @property
+    def order(self) -> list[Hashable]:  # type: ignore[override]
+        return self.cold + [key for key in self.stack if key in self.hot]
+
+    @order.setter
+    def order(self, nothing: list[Hashable]) -> None:
+        pass
+
+    def weight_of_hot(self) -> float:
+        return sum(self.sizes[key] for key in self.hot)
+
+    def prune(self) -> None:
+        """The bottom is hot: what lies below the last hot one counts no more."""
+        while self.stack and self.stack[0] not in self.hot:
+            self.stack.pop(0)
+        self.ghosts = [key for key in self.ghosts if key in self.stack]
+
+    def resized(self) -> None:
+        while self.weight_of_hot() > self.capacity * 99 / 100:
+            key = self.stack.pop(0)
+            self.hot.remove(key)
+            self.cold.append(key)
+            self.prune()
+
+    def settle(self, key: Hashable, hot: bool) -> None:
+        if key in self.stack:
+            self.stack.remove(key)
+        self.stack.append(key)
+        if hot or self.weight_of_hot() + self.sizes[key] <= self.capacity * 99 / 100:
+            self.hot.add(key)
+            self.resized()
+        else:
+            self.cold.append(key)
+        self.prune()
+
+    def coming(self, key: Hashable, size: float) -> None:
+        self.soon = key in self.ghosts
+        if self.soon:
+            self.ghosts.remove(key)
+            self.stack.remove(key)
+
+    def insert(self, key: Hashable) -> None:
+        self.settle(key, self.soon)
+
+    def hit(self, key: Hashable) -> None:
+        if key in self.hot:
+            self.stack.remove(key)
+            self.stack.append(key)
+            self.prune()
+            self.resized()
+        else:
+            self.cold.remove(key)
+            self.settle(key, key in self.stack)
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        if key in self.hot:
+            self.hot.remove(key)
+            self.stack.remove(key)
+        else:
+            self.cold.remove(key)
+            if evicted and key in self.stack:
+                while len(self.ghosts) >= len(self.sizes):
+                    self.stack.remove(self.ghosts.pop(0))
+                self.ghosts.append(key)
+            elif key in self.stack:
+                self.stack.remove(key)
+        self.prune()
+
+    def forget(self) -> None:
+        self.stack, self.ghosts = [], []
+
+    def victim(self) -> Hashable:
+        return self.order[0]
+
+
+class GDSF(Reference):
+    """The least of clock + uses × cost / size leaves, and the clock moves on to it; of several, the one used last longest ago.
+
+    The clock is set back to nought, and all else with it, whenever as many have been evicted as are held.
+    """
+
+    def __init__(self, capacity: float) -> None:
+        super().__init__(capacity)
+        self.clock = 0.0
+        self.turn = 0
+        self.evicted = 0
+        self.uses: dict[Hashable, int] = {}
+        self.costs: dict[Hashable, float] = {}
+        self.priority: dict[Hashable, tuple[float, int]] = {}   # and the turn of the last use
+
+    def use(self, key: Hashable) -> None:
+        size = self.sizes[key]
+        value = self.uses[key] * self.costs[key] / size if size else 1e200
+        self.turn += 1
+        self.priority[key] = self.clock + min(value, 1e200), self.turn
+
+    def insert(self, key: Hashable) -> None:
+        super().insert(key)
+        self.uses[key] = 1
+        self.costs[key] = 1 if self.cost is None else self.cost
+        self.use(key)
+
+    def hit(self, key: Hashable) -> None:
+        self.uses[key] += 1
+        if self.cost is not None:
+            self.costs[key] = self.cost
+        self.use(key)
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        super().remove(key, evicted)
+        gone, _ = self.priority.pop(key)
+        if evicted:
+            self.clock = gone
+            self.evicted += 1
+            if self.evicted >= len(self.priority):
+                self.settle()
+
+    def settle(self) -> None:
+        self.priority = {key: (priority - self.clock, turn) for key, (priority, turn) in self.priority.items()}
+        self.clock = 0.0
+        self.evicted = 0
+
+    def forget(self) -> None:
+        self.settle()
+
+    def victim(self) -> Hashable:
+        return min(self.priority, key=lambda key: self.priority[key])
+
+
 # Every policy of the core, by name: listing one here is all it takes to have it checked everywhere.
-POLICIES: dict[str, type[Reference]] = {"fifo": FIFO, "lru": LRU, "sieve": SIEVE}
+POLICIES: dict[str, type[Reference]] = {
+    "fifo": FIFO, "lru": LRU, "slru": SLRU, "lfu": LFU, "sieve": SIEVE, "s3fifo": S3FIFO, "lirs": LIRS, "gdsf": GDSF,
+}
 
 
 def optimum(requests: Sequence[int], capacity: int) -> int:

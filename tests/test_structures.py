@@ -128,6 +128,68 @@ def test_reserving_alone_changes_nothing_that_is_found():
         assert all(table.slots(j) == [j] for j in range(1, i + 1))
 
 
+# -- ghosts
+
+ghostly = st.lists(
+    st.one_of(
+        st.tuples(st.just("push"), st.integers(-3, 12), st.integers(0, 3)),
+        st.tuples(st.just("remove"), st.integers(-3, 12), st.just(0)),
+        st.tuples(st.just("pop"), st.just(0), st.integers(0, 3)),
+        st.tuples(st.just("clear"), st.just(0), st.just(0)),
+        st.tuples(st.just("grow"), st.integers(0, 12), st.just(0)),
+    ),
+    max_size=80,
+)
+
+
+@quick
+@given(ghostly, st.integers(0, 2**64 - 1))
+def test_ghosts_are_lists_of_hashes(steps, salt):
+    ghosts, lists, room = core.Ghosts(salt), [[] for _ in range(core.GHOST_LISTS)], 1
+    for turn, (verb, x, which) in enumerate(steps):
+        known = [hash for each in lists for hash, _ in each]
+        if verb == "push" and x not in known:
+            if len(known) >= room:
+                assert ghosts.full(), "no room for so many was asked for"
+            else:
+                ghost = ghosts.push(x, which, turn / 4)
+                assert ghost == ghosts.find(x) != core.NIL
+                lists[which].append((x, turn / 4))
+        elif verb == "remove" and x in known:
+            ghosts.remove(ghosts.find(x))
+            lists = [[pair for pair in each if pair[0] != x] for each in lists]
+        elif verb == "pop":
+            ghosts.pop(which)
+            del lists[which][:1]
+        elif verb == "clear":
+            ghosts.clear()
+            lists = [[] for _ in lists]
+        elif verb == "grow":
+            assert ghosts.reserve(x) == 0
+            room = max(room, x)
+        assert ghosts.sound()
+        assert ghosts.n == sum(map(len, lists))
+        for at, each in enumerate(lists):
+            assert ghosts.total(at) == sum(weight for _, weight in each)
+            assert ghosts.oldest(at) == (ghosts.find(each[0][0]) if each else core.NIL)
+            for hash, weight in each:
+                assert (ghosts.list(ghosts.find(hash)), ghosts.weight(ghosts.find(hash))) == (at, weight)
+        held = {hash for each in lists for hash, _ in each}
+        assert all(ghosts.find(hash) == core.NIL for hash in range(-3, 13) if hash not in held)
+
+
+def test_ghosts_of_one_key_are_filed_elsewhere_under_another_salt():
+    """Or whoever chooses keys could choose collisions."""
+    filed = []
+    for salt in (0, 1, 2**63):
+        ghosts = core.Ghosts(salt)
+        ghosts.reserve(1000)
+        tags = [core.tag_of(ghosts.stored_hash(ghosts.push(hash << 32, 0, 1))) for hash in range(1000)]
+        filed.append(tags)
+        assert len({tag & 1023 for tag in tags}) > 500, "they pile up"
+    assert all(one != other for pair in zip(*filed, strict=True) for one, other in [pair[:2], pair[1:]])
+
+
 # -- wheel
 
 moments = st.one_of(

@@ -23,7 +23,7 @@ from adaptcache.simulate.oracle import Oracle, Outcome, next_use
 from adaptcache.simulate.readers import read
 from adaptcache.simulate.trace import GET, Trace
 
-POLICIES: Final = ("fifo", "lru", "sieve", "belady")
+POLICIES: Final = (*_core.POLICIES, "belady")
 EXPIRIES: Final = ("static:SECONDS", "static-best", "break-even", "clairvoyant", "learned")
 CHUNK: Final = 1 << 16  # rows between two steps of the progress bar
 
