@@ -714,7 +714,7 @@ cdef class Classic(Store):
         """All there is to know, as a dict, for `_revive`. What it holds is shared."""
         cdef uint32_t s = self.came.oldest
         cdef dict number = {}
-        cdef list sizes = [], ranks = [], dues = []
+        cdef list sizes = [], ranks = [], marks = [], dues = []
         held = self._all()
         while s != NIL:
             number[s] = len(number)
@@ -723,6 +723,7 @@ cdef class Classic(Store):
         s = self.policy.after(&self.policy, &self.arena, NIL)
         while s != NIL:
             ranks.append(number[s])
+            marks.append(_mark(self, s))
             s = self.policy.after(&self.policy, &self.arena, s)
         s = self.due.oldest
         while s != NIL:
@@ -734,7 +735,7 @@ cdef class Classic(Store):
                         "choice_by_number": self.choice_by_number},
             "maxsize": self._maxsize, "getsizeof": self._sizer, "float_sizes": self.float_sizes,
             "keys": held[::3], "values": held[1::3], "deadlines": None if self._clock is None else held[2::3],
-            "sizes": None if self.counts_entries else sizes, "ranks": ranks, "dues": dues,
+            "sizes": None if self.counts_entries else sizes, "ranks": ranks, "marks": marks, "dues": dues,
         }
 
     def _revive(self, dict state):
@@ -755,10 +756,12 @@ cdef class Classic(Store):
                 self._date(slot, due)
         for i in state["dues"]:
             self._date(slots[i], state["deadlines"][i])
-        for i in state["ranks"]:
-            slot = slots[i]
+        ranked = [slots[i] for i in state["ranks"]]
+        for i in range(len(ranked)):
+            slot = ranked[i]
             self.policy.on_remove(&self.policy, &self.arena, slot, False)
             self.policy.on_insert(&self.policy, &self.arena, slot)
+        _put_marks(self, ranked, state["marks"], None)
 
     def _check(self):
         cdef uint32_t s

@@ -1,7 +1,28 @@
 # What a Store holds, as plain lists, and a new Store that holds it: for pickle and copy.
 #
 # Entries travel in the order of the policy's walk, with what is left of their time and with what the policy marks on
-# them, as far as it can be told: SIEVE's marks and hand. What a policy remembers of keys that have left stays behind.
+# them, as far as it can be told: LFU's counts, SIEVE's marks and hand. What a policy remembers of keys that have left
+# stays behind.
+
+cdef object _mark(Store c, uint32_t s):
+    """What the policy knows of an entry beside its place in the walk."""
+    return lfu.uses(&c.policy, s) if c._policy_name == "lfu" else c.arena.slots[s].visited
+
+cdef int _put_marks(Store c, list slots, list marks, object hand) except -1:
+    """Give the entries of these slots, in the order of a walk, the marks of that walk."""
+    cdef Py_ssize_t i
+    cdef uint32_t s
+    for i in range(len(slots)):
+        s = slots[i]
+        if s == NIL or not c.arena.slots[s].used:
+            continue
+        if c._policy_name == "lfu":
+            lfu.resume(&c.policy, &c.arena, s, marks[i])
+        elif c._policy_name == "sieve":
+            c.arena.slots[s].visited = marks[i]
+            if i == hand:
+                c.policy.hand = s
+    return 0
 
 def entries_of(Store c):
     """Everything held, as a dict of lists; times in nanoseconds from now on. What it holds is shared."""
@@ -25,7 +46,7 @@ def entries_of(Store c):
             out["hand"] = PyList_GET_SIZE(keys)
         keys.append(c._key_at(s))
         values.append(c._value_at(s))
-        marks.append(c.arena.slots[s].visited)
+        marks.append(_mark(c, s))
         if c.weights is not NULL:
             sizes.append(c.weights[s])
         if c.x.kind != NEVER:
@@ -79,10 +100,5 @@ def put_entries(Store c, dict entries):
     finally:
         c.limit = limit
         c._flush()
-    if c._policy_name == "sieve":
-        for i in range(len(slots)):
-            if slots[i] and c.arena.slots[<uint32_t>slots[i]].used:
-                c.arena.slots[<uint32_t>slots[i]].visited = entries["marks"][i]
-        if entries["hand"] is not None and slots[entries["hand"]] and c.arena.slots[<uint32_t>slots[entries["hand"]]].used:
-            c.policy.hand = slots[entries["hand"]]
+    _put_marks(c, slots, entries["marks"], entries["hand"])
     c.inserts = 0

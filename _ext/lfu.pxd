@@ -111,6 +111,22 @@ cdef inline void age(Policy* p, Arena* a) noexcept nogil:
         l.of[s] = g
         s = a.slots[s].prev
 
+cdef inline uint64_t uses(const Policy* p, uint32_t s) noexcept nogil:
+    """How often an entry was used."""
+    cdef Lfu* l = <Lfu*>p.own
+    return l.groups[l.of[s]].count
+
+cdef inline void resume(Policy* p, Arena* a, uint32_t s, uint64_t count) noexcept nogil:
+    """An entry comes to a count at which none is newer and above which there is none. In the order of a walk this
+    makes one policy another."""
+    cdef Lfu* l = <Lfu*>p.own
+    cdef uint32_t g
+    _leave(p, a, s)
+    g = l.of[p.order.head] if p.order.n else NIL
+    if g == NIL or l.groups[g].count != count:
+        g = _group(l, count)
+    _join(p, a, s, g, p.order.head)
+
 cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
     cdef Lfu* l = <Lfu*>p.own
     cdef uint32_t s = p.order.tail, g = NIL, n = 0, groups = 0

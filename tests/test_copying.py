@@ -43,7 +43,7 @@ WAYS = {"copy": copy.copy, "deepcopy": copy.deepcopy,
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 # Policies whose whole state is of entries that are held, and can be told.
-TOLD = ["fifo", "lru", "sieve"]
+TOLD = ["fifo", "lru", "lfu", "sieve"]
 
 
 def test_these_attributes_are_the_caches_own():
