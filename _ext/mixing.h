@@ -1,4 +1,4 @@
-/* The 128-bit product of two numbers, folded; and numbers that nobody outside can guess. */
+/* The 128-bit product of two numbers, as a hash of both; and numbers that nobody outside can guess. */
 #ifndef ADAPTCACHE_MIXING_H
 #define ADAPTCACHE_MIXING_H
 #include <stdint.h>
@@ -6,17 +6,31 @@
 #include <unistd.h>
 #include <sys/random.h>
 
-static inline uint64_t ac_fold(uint64_t a, uint64_t b) {
+static inline void ac_product(uint64_t a, uint64_t b, uint64_t *low, uint64_t *high) {
 #ifdef __SIZEOF_INT128__
     unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
+    *low = (uint64_t)product;
+    *high = (uint64_t)(product >> 64);
 #else
-    uint64_t low = (a & 0xFFFFFFFF) * (b & 0xFFFFFFFF);
+    uint64_t least = (a & 0xFFFFFFFF) * (b & 0xFFFFFFFF);
     uint64_t one = (a >> 32) * (b & 0xFFFFFFFF), other = (a & 0xFFFFFFFF) * (b >> 32);
-    uint64_t middle = (low >> 32) + (one & 0xFFFFFFFF) + (other & 0xFFFFFFFF);
-    uint64_t high = (a >> 32) * (b >> 32) + (one >> 32) + (other >> 32) + (middle >> 32);
-    return (middle << 32 | (low & 0xFFFFFFFF)) ^ high;
+    uint64_t middle = (least >> 32) + (one & 0xFFFFFFFF) + (other & 0xFFFFFFFF);
+    *low = middle << 32 | (least & 0xFFFFFFFF);
+    *high = (a >> 32) * (b >> 32) + (one >> 32) + (other >> 32) + (middle >> 32);
 #endif
+}
+
+static inline uint64_t ac_fold(uint64_t a, uint64_t b) {
+    uint64_t low, high;
+    ac_product(a, b, &low, &high);
+    return low ^ high;
+}
+
+/* The middle of the product, where each bit depends on nearly all bits of both factors; its lowest bits do not. */
+static inline uint32_t ac_middle(uint64_t a, uint64_t b) {
+    uint64_t low, high;
+    ac_product(a, b, &low, &high);
+    return (uint32_t)(low >> 32 ^ high);
 }
 
 /* The system is asked once a process, for a secret; then it is counted. A system that has no entropy to give is no

@@ -16,7 +16,7 @@ from libc.stdlib cimport calloc, free
 from arena cimport NIL
 
 cdef extern from "mixing.h" nogil:
-    uint64_t ac_fold(uint64_t a, uint64_t b) noexcept
+    uint32_t ac_middle(uint64_t a, uint64_t b) noexcept
     uint64_t ac_random() noexcept
 
 cdef struct Salt:
@@ -41,7 +41,7 @@ cdef inline void salt_draw(Salt* salt) noexcept nogil:
 cdef inline uint32_t salted(int64_t hash, const Salt* salt) noexcept nogil:
     # Both factors hold the hash: a product with a constant would map a row of equal strides to a row of equal strides.
     cdef uint64_t h = <uint64_t>hash
-    return <uint32_t>ac_fold(h ^ salt.a, (h << 32 | h >> 32) ^ salt.b)
+    return ac_middle(h ^ salt.a, (h << 32 | h >> 32) ^ salt.b)
 
 cdef inline uint32_t table_tag(const Table* t, int64_t hash) noexcept nogil:
     return salted(hash, &t.salt)

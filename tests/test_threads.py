@@ -11,11 +11,12 @@ import time
 from collections import Counter
 
 import pytest
+from budget import share_of
 
 import adaptcache
 from adaptcache import Cache, Fixed, Idle, Learned
 
-THREADS, STEPS, KEYS = 3, 1200, 40
+THREADS, STEPS, KEYS = 3, max(200, share_of(1200)), 40
 EXPIRIES = {
     "none": lambda: None,
     "fixed": lambda: Fixed(0.002),
