@@ -61,6 +61,7 @@ coverage: build/coverage/installed
 	$(RUN) tools/cycov.py build/coverage --html build/coverage/html
 
 bench: $(VENV)/installed
+	$(RUN) -m pip install --quiet 'libcachesim>=0.3.5,<0.4'
 	$(RUN) -P -m pytest bench -q --benchmark-only --benchmark-quiet
 
 # A hundred million operations of each policy, with and without an expiry: memory flat, structures sound.
