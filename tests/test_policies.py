@@ -274,3 +274,158 @@ def test_sieve_hand_moves_towards_the_newest_when_its_entry_is_deleted():
     cache["g"] = 1
     reference.set("g")
     assert list(cache) == reference.order
+
+
+# -- the others, by what their papers promise
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**32), capacity=st.integers(1, 12))
+def test_aged_counts_are_halved_and_keep_their_order(seed, capacity):
+    rng = np.random.default_rng(seed)
+    cache, reference = Cache(capacity, policy="lfu"), POLICIES["lfu"](capacity)
+    for _ in range(200):
+        key = int(20 * rng.random() ** 3)
+        if rng.random() < 0.05:
+            cache.age_counts()
+            reference.age()
+        elif reference.get(key):
+            cache[key]
+        else:
+            cache[key] = key
+            reference.set(key)
+        assert list(cache) == reference.order
+        cache._check()
+
+
+def test_what_was_popular_long_ago_leaves_once_counts_are_aged():
+    cache = Cache(2, policy="lfu")
+    cache["old"] = cache["new"] = 1
+    for _ in range(40):
+        cache["old"]
+    for _ in range(6):
+        cache["new"]
+    for _ in range(3):
+        cache.age_counts()              # 41 uses and 7 become 6 and 1
+    for _ in range(6):
+        cache["new"]
+    cache["newer"] = 1
+    assert "old" not in cache and "new" in cache
+
+
+@pytest.mark.parametrize("policy", [policy for policy in adaptcache.policies() if policy in ("fifo", "lru", "sieve", "slru")])
+def test_policies_without_counts_refuse_to_age_them(policy):
+    cache = Cache(3, policy=policy)
+    cache["a"] = 1
+    with pytest.raises(ValueError, match=f"age_counts: the policy '{policy}' keeps no counts"):
+        cache.age_counts()
+    assert list(cache) == ["a"]
+
+
+def test_slru_keeps_what_was_hit_through_a_scan():
+    cache = Cache(10, policy="slru")
+    for key in range(8):
+        cache[key] = cache[key] = key       # overwritten: hit once
+    for key in range(100, 200):
+        cache[key] = key
+    assert [key for key in range(8) if key in cache] == list(range(8))
+
+
+def test_s3fifo_lets_in_at_once_who_comes_back_soon():
+    cache = Cache(20, policy="s3fifo")
+    for key in range(40):
+        cache[key] = key
+    gone = [key for key in range(40) if key not in cache]
+    back = gone[-1]
+    cache[back] = back                      # it is remembered
+    for key in range(100, 110):
+        cache[key] = key
+    assert back in cache, "ten newcomers went through the small queue, and it was not there"
+
+
+def test_s3fifo_forgets_what_left_when_it_is_cleared():
+    cache = Cache(20, policy="s3fifo")
+    for key in range(40):
+        cache[key] = key
+    back = [key for key in range(40) if key not in cache][-1]
+    cache.clear()
+    for key in [*range(200, 220), back, *range(300, 305)]:
+        cache[key] = key
+    assert back not in cache, "it went through the small queue like anyone else"
+
+
+def test_lirs_holds_most_of_a_loop_that_does_not_fit():
+    """Where recency alone keeps nothing."""
+    loop = np.tile(np.arange(120, dtype=np.uint32), 50)
+    lirs, lru = (_core.PolicyReplay(policy, 100, 120) for policy in ("lirs", "lru"))
+    for replay in (lirs, lru):
+        replay.run(loop, None, None, None, 0, len(loop))
+    assert lru.hits == 0
+    assert lirs.hits == 49 * 99
+
+
+def test_gdsf_keeps_what_is_dear_for_its_size():
+    cache = Cache(10, policy="gdsf")
+    cache.set("dear", 1, cost=50, size=5)
+    cache.set("cheap", 1, cost=1, size=5)
+    cache.set("other", 1, cost=2, size=5)
+    assert set(cache) == {"dear", "other"}
+    cache.set("dear", 1, cost=0.1, size=5)      # now it is known to be cheap, though used twice
+    cache.set("last", 1, cost=1, size=5)
+    assert set(cache) == {"other", "last"}
+
+
+def test_gdsf_keeps_a_cost_that_nobody_takes_back():
+    cache = Cache(2, policy="gdsf")
+    cache.set("dear", 1, cost=50)
+    cache["dear"] = 2                           # overwritten without a word of its cost
+    cache.set("a", 1, cost=60)
+    cache.set("b", 1, cost=70)
+    assert set(cache) == {"dear", "b"}
+
+
+def test_gdsf_overtakes_what_is_dear_and_not_used():
+    cache = Cache(2, policy="gdsf")
+    cache.set("dear", 1, cost=50)
+    for key in range(60):
+        cache[key] = 1
+    assert "dear" not in cache
+
+
+def test_gdsf_tells_small_differences_after_a_long_life():
+    """A clock that was never set back would stand at 4e18 by then, and a quarter would be nothing beside it."""
+    cache = Cache(2, policy="gdsf")
+    for turn in range(4000):
+        cache.set(turn, 1, cost=1e15)
+    for key in list(cache):
+        cache.set(key, 1, cost=0)
+    cache.set("more", 1, cost=1.25)
+    cache.set("less", 1, cost=1.0)
+    cache.set("next", 1, cost=1.5)
+    assert set(cache) == {"more", "next"}
+
+
+def test_gdsf_holds_what_weighs_nothing():
+    cache = Cache(2, policy="gdsf")
+    cache.set("light", 1, size=0, cost=0)
+    for key in range(50):
+        cache.set(key, 1, cost=1e9)
+    assert "light" in cache
+
+
+@every_policy
+def test_what_is_remembered_is_bounded_by_what_is_held(policy):
+    """Thousands of keys go through a cache of ten: no structure grows beyond it."""
+    cache = Cache(10, policy=policy)
+    for key in range(100):
+        cache[key] = key
+    before = process_size()
+    for key in range(300_000):
+        cache[key] = key
+    cache._check()
+    assert process_size() - before < 8 << 20
+
+
+def process_size():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
