@@ -17,6 +17,7 @@ from ilist cimport IList as CList, ilist_push_front, ilist_sound, ilist_unlink
 from record cimport Record as CRecord, count_bucket as c_count_bucket, count_up as c_count_up, octave as c_octave, \
     record_start, record_touch
 from ring cimport Event, Ring as CRing, ring_free, ring_init, ring_pop, ring_push
+from sketch cimport (Sketch as CSketch, sketch_add, sketch_clear, sketch_count, sketch_fit, sketch_free, sketch_init, sketch_reserve)
 from table cimport (Table as CTable, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, table_tag)
 from wheel cimport (Wheel as CWheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
@@ -156,6 +157,32 @@ cdef class Ghosts:
 
     @property
     def n(self): return ghosts_n(&self.g)
+
+
+cdef class Sketch:
+    cdef CSketch k
+
+    def __cinit__(self, uint64_t salt=0):
+        if sketch_init(&self.k, salt) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        sketch_free(&self.k)
+
+    def reserve(self, uint32_t keys): return sketch_reserve(&self.k, keys)
+    def fit(self, uint32_t keys): sketch_fit(&self.k, keys)
+    def add(self, int64_t hash): sketch_add(&self.k, hash)
+    def count(self, int64_t hash): return sketch_count(&self.k, hash)
+    def clear(self): sketch_clear(&self.k)
+
+    @property
+    def blocks(self): return self.k.blocks
+
+    @property
+    def additions(self): return self.k.additions
+
+    @property
+    def aligned(self): return <size_t>self.k.words % 64 == 0
 
 
 cdef class Wheel:

@@ -6,7 +6,7 @@ from collections import defaultdict, deque
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from references import Slots, Timers
+from references import Sketch, Slots, Timers
 
 from adaptcache import _coretest as core
 
@@ -172,6 +172,98 @@ def test_ghosts_are_lists_of_hashes(steps):
                 assert (ghosts.list(ghosts.find(hash)), ghosts.weight(ghosts.find(hash))) == (at, weight)
         held = {hash for each in lists for hash, _ in each}
         assert all(ghosts.find(hash) == core.NIL for hash in range(-3, 13) if hash not in held)
+
+
+# -- sketch
+
+seen = st.lists(st.one_of(st.integers(0, 40), st.integers(-(2**63), 2**63 - 1)), max_size=200)
+
+
+@quick
+@given(seen, st.integers(0, 2**64 - 1))
+def test_sketch_never_says_too_little_before_it_ages(keys, salt):
+    sketch = core.Sketch(salt)
+    for n, key in enumerate(keys, 1):
+        sketch.add(key)
+        assert sketch.count(key) >= min(15, keys[:n].count(key))
+    assert sketch.aligned
+
+
+@quick
+@given(st.integers(0, 2**32), st.integers(0, 2**64 - 1), st.integers(1, 500))
+def test_sketch_counts_ages_and_grows_as_the_reference_does(seed, salt, most):
+    """Thousands of skewed additions: several halvings, growth in their middle included."""
+    rng = random.Random(seed)
+    sketch, reference = core.Sketch(salt), Sketch(salt)
+    assert sketch.reserve(most) == 0
+    for _ in range(rng.randrange(6000)):
+        key = int(most * rng.random() ** 3)
+        sketch.add(key)
+        reference.add(key)
+        if rng.random() < 0.002:
+            keys = rng.randint(1, most)
+            sketch.fit(keys)
+            reference.fit(keys)
+    assert (sketch.blocks, sketch.additions) == (len(reference.blocks), reference.additions)
+    assert [sketch.count(key) for key in range(most)] == [reference.count(key) for key in range(most)]
+
+
+def test_sketch_halves_its_counts_and_no_addition_does_all_of_it():
+    sketch = core.Sketch()
+    keys = 4096
+    assert sketch.reserve(keys) == 0
+    sketch.fit(keys)
+    for _ in range(12):
+        sketch.add(7)
+    n = 12
+    while sketch.additions == n:        # others, until halving begins; while it walks additions are counted on
+        n += 1
+        assert n <= keys * 10 + keys // 32 + 1
+        sketch.add(1000 + n)
+    assert n > keys * 10
+    assert sketch.count(7) in (6, 7)
+    assert sketch.additions < n * 0.51
+
+
+def test_sketch_that_grows_forgets_nothing():
+    sketch = core.Sketch(3)
+    assert sketch.reserve(2000) == 0
+    for key in range(60):
+        for _ in range(key % 7):
+            sketch.add(key)
+    before = [sketch.count(key) for key in range(60)]
+    sketch.fit(2000)
+    assert sketch.blocks == 512
+    assert [sketch.count(key) for key in range(60)] == before
+    sketch.clear()
+    assert sketch.blocks == 16
+    assert not any(sketch.count(key) for key in range(60))
+
+
+def test_keys_that_collide_under_one_salt_do_not_under_another():
+    victim = 12345
+    mine, yours = core.Sketch(0), core.Sketch(1)
+    bad = colliding(victim)
+    for sketch in (mine, yours):
+        for key in bad:
+            for _ in range(12):
+                sketch.add(key)
+    assert mine.count(victim) >= 12
+    assert yours.count(victim) == 0
+
+
+def colliding(victim):
+    """Four keys, each of which shares one counter with the victim under salt 0."""
+    sketch, found = Sketch(), {}
+    block, counters = sketch.counters(victim)
+    key = 10**6
+    while len(found) < 4:
+        other, theirs = sketch.counters(key)
+        if other is block:
+            for counter in set(counters) & set(theirs):
+                found.setdefault(counter, key)
+        key += 1
+    return list(found.values())
 
 
 # -- wheel
