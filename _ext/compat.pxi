@@ -290,7 +290,7 @@ cdef class Classic(Store):
     cdef int _keep_plain(self, object key, object value) except -1:
         """`cache[key] = value` where nothing expires and nobody listens."""
         cdef Py_hash_t h = ac_hash(<PyObject*>key)
-        cdef double size = 1 if self.counts_entries else self._size(value)
+        cdef double size = 1 if self.counts_entries else self._size(key, value)
         cdef PyObject* gone_key = NULL
         cdef PyObject* gone_value = NULL
         cdef Py_ssize_t at
@@ -364,7 +364,7 @@ cdef class Classic(Store):
 
     cdef int _keep(self, object key, Py_hash_t h, object value, object until) except -1:
         """Store, after as many evictions as it takes. ValueError when it cannot fit, and nothing has changed."""
-        cdef double size = self._size(value)
+        cdef double size = self._size(key, value)
         cdef int64_t s
         cdef uint32_t slot
         cdef uint64_t version

@@ -51,6 +51,7 @@ cdef class Store:
     cdef object _policy_name
     cdef readonly object _sizer     # None: every entry counts 1
     cdef bint sized_by_method
+    cdef bint sized_with_key        # the weigher is asked for the key and the value together
     cdef object _timer
     cdef readonly object _on_removal
     cdef object _deadline_of        # ENTRY: fn(key, value, now) -> deadline
@@ -125,6 +126,7 @@ cdef class Store:
         self._maxsize = maxsize if maxsize is not None else INFINITY
         self._sizer = getsizeof
         self.sized_by_method = getsizeof is None and type(self).getsizeof is not Store.getsizeof
+        self.sized_with_key = getattr(getsizeof, "with_key", False) is True
         self.counts_entries = getsizeof is None and not self.sized_by_method
         self._timer = timer
         self._on_removal = on_removal
@@ -711,10 +713,13 @@ cdef class Store:
         return 0
 
     @cython.final
-    cdef double _size(self, object value) except? -1:
+    cdef double _size(self, object key, object value) except? -1:
         if self.counts_entries:
             return 1
-        size = self.getsizeof(value) if self.sized_by_method else self._sizer(value)
+        if self.sized_with_key:
+            size = self._sizer(key, value)
+        else:
+            size = self.getsizeof(value) if self.sized_by_method else self._sizer(value)
         return self._checked_size(size, "getsizeof")
 
     @cython.final
@@ -826,7 +831,7 @@ cdef class Store:
     @cython.final
     cdef int _put_plain(self, object key, Py_hash_t h, object value) except -1:
         """`cache[key] = value` of a plain cache."""
-        cdef double size = 1 if self.counts_entries else self._size(value)
+        cdef double size = 1 if self.counts_entries else self._size(key, value)
         cdef PyObject* gone_key = NULL
         cdef PyObject* gone_value = NULL
         cdef Py_ssize_t at
@@ -1002,7 +1007,7 @@ cdef class Store:
         cdef uint8_t count
         cdef double old
         cdef Py_hash_t h = PyObject_Hash(key)
-        weight = self._size(value) if size is None else self._checked_size(size, "size")
+        weight = self._size(key, value) if size is None else self._checked_size(size, "size")
         if ttl is not None:
             lasts = _number(ttl, "ttl", "seconds, zero or more, math.inf or None")
             if not lasts >= 0:
@@ -1388,7 +1393,7 @@ cdef class Store:
         self.policy.age(&self.policy, &self.arena)
 
     def getsizeof(self, value):
-        """The size of a value, in the unit of `maxsize`."""
+        """The size of a value, in the unit of `maxsize`; of a weigher that counts keys, what it says of the value alone."""
         return 1 if self._sizer is None else self._sizer(value)
 
     @property

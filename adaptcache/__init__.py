@@ -8,6 +8,7 @@ from adaptcache.keys import hashkey, methodkey, typedkey
 from adaptcache.lru import cache, lru_cache
 from adaptcache.mapping import Cache, policies
 from adaptcache.removal import Cause
+from adaptcache.sizes import sizeof
 from adaptcache.state import merge
 from adaptcache.stats import Stats
 
@@ -15,5 +16,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptcacheError", "Cache", "Cause", "DecisionLog", "Explanation", "Fixed", "Idle", "Learned", "LogError", "PerEntry",
-    "RecursiveLoadError", "StateError", "Stats", "TraceError", "cache", "cached", "hashkey", "lru_cache", "merge", "methodkey", "policies", "price", "typedkey",
+    "RecursiveLoadError", "StateError", "Stats", "TraceError", "cache", "cached", "hashkey", "lru_cache", "merge", "methodkey", "policies", "price",
+    "sizeof", "typedkey",
 ]

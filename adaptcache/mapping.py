@@ -61,7 +61,8 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     """A mapping that holds at most `maxsize`, evicts by `policy` and lets go by `expiry`.
 
     maxsize     entries, or what `getsizeof` returns summed up; None or math.inf: unbounded; 0 holds nothing
-    getsizeof   size of a value; the default counts every entry as 1
+    getsizeof   size of a value; the default counts every entry as 1. `adaptcache.sizeof` weighs keys and values in bytes; so
+                does any weigher whose `with_key` is True: it is called with both
     policy      one of `adaptcache.policies()`
     expiry      None, seconds (the same as Fixed), Fixed, Idle, PerEntry or Learned
     timer       callable giving seconds, never assumed to move forward only; None: a coarse monotonic clock

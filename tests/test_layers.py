@@ -8,7 +8,7 @@ import adaptcache
 
 ROOT = Path(adaptcache.__file__).parent
 LAYERS = [
-    {"errors", "checks", "keys", "removal", "expiry", "stats", "digests"},
+    {"errors", "checks", "keys", "removal", "expiry", "stats", "digests", "sizes"},
     {"learn"},
     {"flights", "background"},
     {"mapping", "copying", "decisionlog", "explain", "refresh", "state", "decorators", "lru"},
