@@ -626,6 +626,8 @@ def test_timer_that_gives_the_first_ttl_while_the_first_ttl_is_given_loses_none(
     cache["before"] = 0
     clock.hook = lambda: cache.set("inner", 1, ttl=5)
     cache.set("outer", 2, ttl=10)
+    clock.now = 4.0
+    assert set(cache) == {"before", "inner", "outer"}
     clock.now = 5.0
     assert set(cache) == {"before", "outer"}
     clock.now = 10.0
