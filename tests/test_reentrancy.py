@@ -624,11 +624,19 @@ def test_timer_that_gives_the_first_ttl_while_the_first_ttl_is_given_loses_none(
     clock = Clock()
     cache = Cache(10, timer=clock)
     cache["before"] = 0
-    clock.hook = lambda: cache.set("inner", 1, ttl=5)
+
+    def slow():
+        cache.set("inner", 1, ttl=5)
+        clock.now = 3.0
+
+    clock.hook = slow
     cache.set("outer", 2, ttl=10)
+    cache._check()
+    clock.now = 4.0
+    assert set(cache) == {"before", "inner", "outer"}
     clock.now = 5.0
     assert set(cache) == {"before", "outer"}
-    clock.now = 10.0
+    clock.now = 13.0
     assert set(cache) == {"before"}
     cache._check()
 
