@@ -30,6 +30,7 @@ test-slow: $(VENV)/installed
 	$(RUN) -P -m pytest -n 2 -m slow
 
 bench: $(VENV)/installed
+	$(RUN) -m pip install --quiet 'libcachesim>=0.3.5,<0.4'
 	$(RUN) -P -m pytest bench -q --benchmark-only --benchmark-quiet
 
 bench-expiry: $(VENV)/installed

@@ -14,10 +14,12 @@ from os import urandom
 
 import numpy as np
 
+cimport cython
+
 from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.object cimport Py_EQ, PyObject, PyObject_Hash, PyObject_RichCompareBool
-from cpython.ref cimport Py_INCREF
+from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport (PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New,
                             PyTuple_SET_ITEM)
 from libc.math cimport INFINITY, exp, expm1, isfinite, isnan, log
@@ -49,6 +51,7 @@ from hedge cimport EXPERTS, Hedge, hedge_close
 from journal cimport (Decision, Journal, OUT_DELETED, OUT_OPEN, journal_finish_all, journal_free, journal_give,
                       journal_init, journal_samples, journal_sweep)
 from stack cimport BUCKETS, CHAIN_TERMS, ROWS, SIDE_LIMIT, SIDES, SPAN, STAGES, Side, Stack, TERMS
+from objects cimport AC_ITEM, DEPTH, ac_hash, ac_put, ac_same
 from policy cimport Policy, policy_weight
 from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
                      AC_PREMATURE)

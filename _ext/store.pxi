@@ -25,19 +25,6 @@ cdef enum:
     LEAST_FOLLOWED = 256            # keys: a learner that is behind does not thin them further
     SPARES = 1024                   # last good values kept for the time that loads fail
 
-cdef inline bint _same_items(PyObject* a, PyObject* b) noexcept:
-    """Tuples of the very same objects, as most calls of a cached function make: equal without asking them."""
-    cdef Py_ssize_t i, n
-    if not PyTuple_CheckExact(<object>a) or not PyTuple_CheckExact(<object>b):
-        return False
-    n = PyTuple_GET_SIZE(<object>a)
-    if n != PyTuple_GET_SIZE(<object>b):
-        return False
-    for i in range(n):
-        if PyTuple_GET_ITEM(<object>a, i) != PyTuple_GET_ITEM(<object>b, i):
-            return False
-    return True
-
 cdef class Store:
     """A bounded mapping with an eviction policy and an expiry; `adaptcache.Cache` is its public face."""
     cdef Arena arena
@@ -45,8 +32,7 @@ cdef class Store:
     cdef Policy policy
     cdef Expiry x
     cdef Ring ring
-    cdef list _keys
-    cdef list _values
+    cdef list _pairs                # key and value of slot s at 2 s and 2 s + 1; a list, so that garbage is found through it
     cdef list _dead                 # key, value, cause, at of what left, until references may be dropped
     cdef object _gone_key           # the same of one entry that nobody wants to hear of: an eviction
     cdef object _gone_value         #   makes no list; _NEITHER: none
@@ -71,6 +57,7 @@ cdef class Store:
     cdef int64_t ceiling_ns
     cdef int64_t clock              # the latest time seen: the clock never runs backwards in here
     cdef bint timed                 # the clock is needed
+    cdef bint plain                 # no expiry, and nobody hears of removals: the short ways
     cdef double stated              # price of memory per ns that the user stated, or 0
     cdef double shadow_price        # learned from evictions; the higher of the two is in force
     cdef readonly tuple _bank_labels
@@ -91,8 +78,7 @@ cdef class Store:
     cdef object __weakref__
 
     def __cinit__(self, *args, **kwargs):
-        self._keys = [None] * 8
-        self._values = [None] * 8
+        self._pairs = [None] * 16
         self._dead = []
         self._gone_key = self._gone_value = _NEITHER
         self._fresh = []
@@ -174,6 +160,7 @@ cdef class Store:
             raise MemoryError
         if not self.counts_entries:
             self._weighed()
+        self.plain = not self.timed
         self.ready = True
 
     cdef int _open_banks(self, list shares, int64_t now) except -1:
@@ -215,10 +202,35 @@ cdef class Store:
     cdef inline int64_t _maybe_now(self) except? -1:
         return self._now() if self.timed else 0
 
+    # -- references ----------------------------------------------------------------------
+
+    @cython.final
+    cdef inline object _key_at(self, uint32_t s):
+        return <object>AC_ITEM(self._pairs, 2 * <Py_ssize_t>s)
+
+    @cython.final
+    cdef inline object _value_at(self, uint32_t s):
+        return <object>AC_ITEM(self._pairs, 2 * <Py_ssize_t>s + 1)
+
+    @cython.final
+    cdef inline void _hold(self, uint32_t s, object key, object value):
+        """These are the references of a slot from here on; who wants the former ones has taken them."""
+        self._pairs[2 * <Py_ssize_t>s] = key
+        self._pairs[2 * <Py_ssize_t>s + 1] = value
+
     # -- looking up ----------------------------------------------------------------------
 
-    cdef int64_t _find(self, object key, Py_hash_t h) except -1:
-        """The slot of a key, or NIL. `==` may run user code: start again when the table moved."""
+    @cython.final
+    cdef inline int64_t _find(self, object key, Py_hash_t h) except -1:
+        """The slot of a key, or NIL."""
+        cdef uint32_t at = 0, tag = tag_of(h), s = table_first(&self.table, tag, &at)
+        if s == NIL or ac_same(AC_ITEM(self._pairs, 2 * <Py_ssize_t>s), <PyObject*>key, DEPTH) == 1:
+            return s
+        return self._find_among(key, h)
+
+    @cython.final
+    cdef int64_t _find_among(self, object key, Py_hash_t h) except -1:
+        """Several share a tag, or only `==` can tell. It may run user code: start again when the table moved."""
         cdef uint32_t at = 0, tag = tag_of(h), s
         cdef uint64_t version
         cdef int rounds = 0, equal
@@ -227,14 +239,12 @@ cdef class Store:
             s = table_first(&self.table, tag, &at)
             while s != NIL:
                 if self.arena.slots[s].hash == h:
-                    if PyList_GET_ITEM(self._keys, s) == <PyObject*>key:
-                        return s
-                    other = <object>PyList_GET_ITEM(self._keys, s)
-                    if _same_items(<PyObject*>other, <PyObject*>key):
-                        return s
-                    equal = PyObject_RichCompareBool(other, key, Py_EQ)
-                    if self.table.version != version:
-                        break
+                    other = self._key_at(s)
+                    equal = ac_same(<PyObject*>other, <PyObject*>key, DEPTH)
+                    if equal < 0:
+                        equal = PyObject_RichCompareBool(other, key, Py_EQ)
+                        if self.table.version != version:
+                            break
                     if equal:
                         return s
                 s = table_next(&self.table, tag, &at)
@@ -320,7 +330,7 @@ cdef class Store:
                 return _MISSING
             if verdict == REFRESH and not loads:
                 fresh_refused(self.x.fresh, self.x.freshers[s])
-        value = <object>PyList_GET_ITEM(self._values, s)
+        value = self._value_at(s)
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
         self.hits += 1
         AC_HIT(h)
@@ -329,6 +339,14 @@ cdef class Store:
             if self.x.journal is not NULL:
                 self._log_if_full(h)
         return value
+
+    @cython.final
+    cdef inline object _hit(self, uint32_t s):
+        """What is held is asked for, of a plain cache."""
+        self.policy.on_hit(&self.policy, &self.arena, s)
+        self.hits += 1
+        AC_HIT(self.arena.slots[s].hash)
+        return self._value_at(s)
 
     cdef double _load_seconds(self, uint32_t s) noexcept:
         """What a load takes, as far as costs are seconds: the running mean of measured loads."""
@@ -357,11 +375,11 @@ cdef class Store:
             if self.x.kind != NEVER:
                 expiry_end(&self.x, s, at, EVICTED)
                 if self.spare_ns > 0 and at < life_ceiling(&self.x, s):
-                    self._spent.append(<object>PyList_GET_ITEM(self._keys, s))
-                    self._spent.append(<object>PyList_GET_ITEM(self._values, s))
+                    self._spent.append(self._key_at(s))
+                    self._spent.append(self._value_at(s))
                     self._spent.append(min(later(at, self.spare_ns), life_ceiling(&self.x, s)))
                 if self.x.until > -INT64_MAX:
-                    self._fresh.append(<object>PyList_GET_ITEM(self._keys, s))
+                    self._fresh.append(self._key_at(s))
                     self._fresh.append(self.x.until)
                     self.x.until = -INT64_MAX
         elif cause == C_EVICTED:
@@ -372,25 +390,56 @@ cdef class Store:
             if cause == C_REPLACED and self.x.journal is not NULL:
                 expiry_note_written(&self.x, h, at)
             expiry_end(&self.x, s, at, REMOVED)
-        self.policy.on_remove(&self.policy, &self.arena, s, cause == C_EVICTED)
-        table_remove(&self.table, h, s)
-        self.total -= policy_weight(&self.policy, s)
         self._bury(s, cause, at)
-        self._keys[s] = None
-        self._values[s] = None
+        self._hold(s, None, None)
+        self._unlink(s, cause == C_EVICTED)
+
+    @cython.final
+    cdef inline void _unlink(self, uint32_t s, bint evicted) noexcept:
+        """Off every structure but the expiry's; its references are somebody else's."""
+        self.policy.on_remove(&self.policy, &self.arena, s, evicted)
+        table_remove(&self.table, self.arena.slots[s].hash, s)
+        self.total -= policy_weight(&self.policy, s)
         arena_give(&self.arena, s)
         if self.arena.n == 0:
             self.total = 0
+
+    @cython.final
+    cdef inline uint32_t _link(self, object key, Py_hash_t h, object value, double size, double cost) noexcept:
+        """A newcomer takes a slot; there is room."""
+        cdef uint32_t s = arena_take(&self.arena)
+        self.arena.slots[s].hash = h
+        table_insert(&self.table, h, s)
+        if self.weights is not NULL:
+            self.weights[s] = size
+        self.policy.cost = cost
+        self.policy.on_insert(&self.policy, &self.arena, s)
+        self.policy.cost = -1
+        self.total += size
+        self._hold(s, key, value)
+        self.inserts += 1
+        AC_INSERT(h)
+        return s
+
+    @cython.final
+    cdef inline void _weigh(self, uint32_t s, double size) noexcept:
+        """An entry that is held weighs so much from here on."""
+        cdef double before = policy_weight(&self.policy, s)
+        self.total += size - before
+        if self.weights is not NULL and size != before:
+            self.weights[s] = size
+            if self.policy.weigh is not NULL:
+                self.policy.weigh(&self.policy, &self.arena, s, before)
 
     cdef inline void _bury(self, uint32_t s, int cause, int64_t at):
         """Hold the references of a slot until the operation ends."""
         if self._on_removal is None and cause != C_EXPIRED and self._gone_value is _NEITHER:
             # Nothing is told: two references, and no list. (`expire` lists what it removed.)
-            self._gone_key = <object>PyList_GET_ITEM(self._keys, s)
-            self._gone_value = <object>PyList_GET_ITEM(self._values, s)
+            self._gone_key = self._key_at(s)
+            self._gone_value = self._value_at(s)
             return
-        self._dead.append(<object>PyList_GET_ITEM(self._keys, s))
-        self._dead.append(<object>PyList_GET_ITEM(self._values, s))
+        self._dead.append(self._key_at(s))
+        self._dead.append(self._value_at(s))
         self._dead.append(cause)
         self._dead.append(at)
 
@@ -528,29 +577,41 @@ cdef class Store:
 
     cdef int _room(self) except -1:
         """One more slot exists in every array, or MemoryError and nothing changed."""
-        cdef uint32_t cap
-        cdef double* more
-        if self.arena.free_head == NIL and self.arena.top >= self.arena.cap:
-            # By a tenth where there are many: what is not used yet must not cost more than the entries.
-            cap = self.arena.cap * 2 if self.arena.cap < 1024 else self.arena.cap + self.arena.cap // 10
-            if self.weights is not NULL:
-                more = <double*>realloc(self.weights, <size_t>cap * sizeof(double))
-                if more is NULL:
-                    raise MemoryError
-                self.weights = more
-                self.policy.weights = more
-            if self.policy.reserve is not NULL and self.policy.reserve(&self.policy, cap) < 0:
-                raise MemoryError
-            if expiry_reserve(&self.x, cap) < 0:
-                raise MemoryError
-            if <uint32_t>len(self._keys) < cap:
-                self._keys.extend([None] * (cap - len(self._keys)))
-            if <uint32_t>len(self._values) < cap:
-                self._values.extend([None] * (cap - len(self._values)))
-            if arena_reserve(&self.arena, cap) < 0:
-                raise MemoryError
+        while self.arena.free_head == NIL and self.arena.top >= self.arena.cap:
+            self._grow()
         if table_reserve(&self.table) < 0:
             raise MemoryError
+        return 0
+
+    cdef int _grow(self) except -1:
+        cdef uint32_t had = self.arena.cap
+        # By a tenth where there are many: what is not used yet must not cost more than the entries.
+        cdef uint32_t cap = had * 2 if had < 1024 else had + had // 10
+        cdef double* more
+        cdef Py_ssize_t i
+        cdef PyObject* item
+        cdef list pairs = [None] * (2 * <Py_ssize_t>cap)
+        if self.arena.cap != had:
+            return 0                # making the list collected garbage, whose finalizers called in
+        if self.weights is not NULL:
+            more = <double*>realloc(self.weights, <size_t>cap * sizeof(double))
+            if more is NULL:
+                raise MemoryError
+            self.weights = more
+            self.policy.weights = more
+            for i in range(had, cap):
+                more[i] = 1
+        if self.policy.reserve is not NULL and self.policy.reserve(&self.policy, cap) < 0:
+            raise MemoryError
+        if expiry_reserve(&self.x, cap) < 0:
+            raise MemoryError
+        if arena_reserve(&self.arena, cap) < 0:
+            raise MemoryError
+        for i in range(PyList_GET_SIZE(self._pairs)):
+            item = AC_ITEM(pairs, i)
+            ac_put(pairs, i, AC_ITEM(self._pairs, i))
+            ac_put(self._pairs, i, item)
+        self._pairs = pairs
         return 0
 
     cdef int _weighed(self) except -1:
@@ -590,7 +651,6 @@ cdef class Store:
         cdef uint32_t slot, out, r
         cdef uint64_t evictions = self.evictions
         cdef bint early, renewing = False, known = digest is not None
-        cdef double before
         cdef uint64_t print_ = digest if known else 0
         if size > self.limit:
             raise ValueError("value too large")
@@ -634,14 +694,9 @@ cdef class Store:
                     break
                 self._evict(out, now)
         if s != NIL:
-            before = policy_weight(&self.policy, slot)
-            self.total += size - before
-            if self.weights is not NULL:
-                self.weights[slot] = size
-                if size != before and self.policy.weigh is not NULL:
-                    self.policy.weigh(&self.policy, &self.arena, slot, before)
+            self._weigh(slot, size)
             self._bury(slot, C_REPLACED, now)
-            self._values[slot] = value
+            self._pairs[2 * <Py_ssize_t>slot + 1] = value
             if self.x.kind == LEARNED:
                 self._known(touch, h, &self.x.lives[slot])
             self.policy.cost = touch.cost
@@ -665,25 +720,66 @@ cdef class Store:
             self.policy.on_coming(&self.policy, &self.arena, h, size)
         while self.arena.n > 0 and self.total + size > self.limit:
             self._evict(self.policy.victim(&self.policy, &self.arena), now)
-        slot = arena_take(&self.arena)
-        self.arena.slots[slot].hash = h
-        table_insert(&self.table, h, slot)
-        if self.weights is not NULL:
-            self.weights[slot] = size
-        self.policy.cost = touch.cost
-        self.policy.on_insert(&self.policy, &self.arena, slot)
-        self.policy.cost = -1
-        self.total += size
-        self._keys[slot] = key
-        self._values[slot] = value
-        self.inserts += 1
-        AC_INSERT(h)
+        slot = self._link(key, h, value, size, touch.cost)
         if self.x.kind != NEVER:
             if self.x.fresh is not NULL:
                 expiry_fresh(&self.x, slot, now, touch.ns, declared, known, print_)
             expiry_begin(&self.x, slot, now, ceiling, touch, False)
             if self.shadow_price > 0 and self.evictions == evictions:
                 self._relax(now)
+        return 0
+
+    @cython.final
+    cdef int _put_plain(self, object key, object value) except -1:
+        """`cache[key] = value` of a plain cache."""
+        cdef Py_hash_t h = ac_hash(<PyObject*>key)
+        cdef double size = 1 if self.counts_entries else self._size(value)
+        cdef PyObject* gone_key = NULL
+        cdef PyObject* gone_value = NULL
+        cdef Py_ssize_t at
+        cdef int64_t s
+        cdef uint32_t out
+        if size > self.limit:
+            raise ValueError("value too large")
+        self._room()
+        s = self._find(key, h)
+        if not self.plain or (s != NIL and self.total - policy_weight(&self.policy, <uint32_t>s) + size > self.limit):
+            # `==` gave an entry a ttl, or the entry grows and pushes others out.
+            return self._set(key, value, None, None, size, None, None, False)
+        if size > self.limit:               # `==` may have called `resize`
+            raise ValueError("value too large")
+        if s != NIL:
+            self._weigh(<uint32_t>s, size)
+            at = 2 * s + 1
+            gone_value = AC_ITEM(self._pairs, at)
+            Py_INCREF(value)
+            ac_put(self._pairs, at, <PyObject*>value)
+            self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
+            self.inserts += 1
+            Py_DECREF(<object>gone_value)   # last: a finalizer may call in
+            return 0
+        self._room()                        # `==` may have stored something
+        if self.policy.on_coming is not NULL:
+            self.policy.on_coming(&self.policy, &self.arena, h, size)
+        while self.arena.n > 0 and self.total + size > self.limit:
+            out = self.policy.victim(&self.policy, &self.arena)
+            if gone_key is not NULL:
+                self._take(out, C_EVICTED, 0)
+                continue
+            self.evictions += 1
+            AC_EVICT(self.arena.slots[out].hash)
+            at = 2 * <Py_ssize_t>out
+            gone_key, gone_value = AC_ITEM(self._pairs, at), AC_ITEM(self._pairs, at + 1)
+            Py_INCREF(None)
+            Py_INCREF(None)
+            ac_put(self._pairs, at, <PyObject*>None)
+            ac_put(self._pairs, at + 1, <PyObject*>None)
+            self._unlink(out, True)
+        self._link(key, h, value, size, -1)
+        if gone_key is not NULL:
+            self._flush()                   # of what else was evicted; with no callback this only drops
+            Py_DECREF(<object>gone_key)
+            Py_DECREF(<object>gone_value)
         return 0
 
     cdef void _known(self, Touch* touch, Py_hash_t h, Life* life):
@@ -712,6 +808,7 @@ cdef class Store:
             raise MemoryError
         memset(self.x.lives, 0, self.arena.cap * sizeof(Life))
         self.timed = True
+        self.plain = False
         return 0
 
     cdef int64_t _ceiling(self, object key, object value, int64_t lasts, int64_t now) except? -1:
@@ -825,8 +922,17 @@ cdef class Store:
 
     # -- the mapping ---------------------------------------------------------------------
 
+    @cython.binding(False)
     def get(self, key, default=None):
         """The value of `key`, or `default` if it is not held. A request: it counts and is learned from."""
+        cdef int64_t s
+        if self.plain:
+            s = self._find(key, ac_hash(<PyObject*>key))
+            if s == NIL:
+                self.misses += 1
+                AC_MISS(ac_hash(<PyObject*>key))
+                return default
+            return self._hit(<uint32_t>s)
         try:
             value = self._lookup(key, NULL)
         finally:
@@ -872,6 +978,14 @@ cdef class Store:
         return None if s == NIL else policy_weight(&self.policy, <uint32_t>s)
 
     def __getitem__(self, key):
+        cdef int64_t s
+        if self.plain:
+            s = self._find(key, ac_hash(<PyObject*>key))
+            if s != NIL:
+                return self._hit(<uint32_t>s)
+            self.misses += 1
+            AC_MISS(ac_hash(<PyObject*>key))
+            return type(self).__missing__(self, key)
         try:
             value = self._lookup(key, NULL)
         finally:
@@ -885,7 +999,10 @@ cdef class Store:
         raise KeyError(key)
 
     def __setitem__(self, key, value):
-        self._set(key, value, None, None, None, None, None, False)
+        if self.plain:
+            self._put_plain(key, value)
+        else:
+            self._set(key, value, None, None, None, None, None, False)
 
     def set(self, key, value, *, ttl=None, cost=None, size=None, namespace=None, features=None):
         """Store a value.
@@ -962,7 +1079,7 @@ cdef class Store:
             if s == NIL:
                 self._absent(key, now)
                 return _MISSING
-            value = <object>PyList_GET_ITEM(self._values, s)
+            value = self._value_at(s)
             self._take(<uint32_t>s, C_DELETED, now)
         finally:
             self._flush()
@@ -978,8 +1095,8 @@ cdef class Store:
             if s == NIL:
                 raise KeyError(f"{type(self).__name__} is empty") from None
             # The pair is made last: a new tuple may collect garbage, whose finalizers may call in.
-            key = <object>PyList_GET_ITEM(self._keys, s)
-            value = <object>PyList_GET_ITEM(self._values, s)
+            key = self._key_at(s)
+            value = self._value_at(s)
             self._take(s, C_DELETED, now)
         finally:
             self._flush()
@@ -1018,8 +1135,8 @@ cdef class Store:
             s = self.policy.after(&self.policy, &self.arena, s)
             if s == NIL:
                 break
-            held.append(<object>PyList_GET_ITEM(self._keys, s))
-            held.append(<object>PyList_GET_ITEM(self._values, s))
+            held.append(self._key_at(s))
+            held.append(self._value_at(s))
         return [(held[i], held[i + 1]) for i in range(0, len(held), 2)]
 
     def __iter__(self):
@@ -1462,11 +1579,11 @@ cdef class Store:
             raise AssertionError("the policy's order is damaged")
         if self.table.n != self.arena.n:
             raise AssertionError("table and arena count differently")
-        if PyList_GET_SIZE(self._keys) < <Py_ssize_t>self.arena.cap or PyList_GET_SIZE(self._values) < <Py_ssize_t>self.arena.cap:
-            raise AssertionError("fewer references than slots")
+        if PyList_GET_SIZE(self._pairs) != 2 * <Py_ssize_t>self.arena.cap:
+            raise AssertionError("not two references a slot")
         for s in range(1, self.arena.cap):
             if not self.arena.slots[s].used:
-                if <object>PyList_GET_ITEM(self._keys, s) is not None or <object>PyList_GET_ITEM(self._values, s) is not None:
+                if self._key_at(s) is not None or self._value_at(s) is not None:
                     raise AssertionError("a free slot holds a reference")
                 continue
             n += 1
