@@ -61,8 +61,7 @@ coverage: build/coverage/installed
 	$(RUN) tools/cycov.py build/coverage --html build/coverage/html
 
 bench: $(VENV)/installed
-	$(RUN) -m pip install --quiet 'libcachesim>=0.3.5,<0.4'
-	$(RUN) -P -m pytest bench -q --benchmark-only --benchmark-quiet
+	$(RUN) -P -m pytest bench -q --benchmark-only --benchmark-quiet --report build/bench
 
 # A hundred million operations of each policy, with and without an expiry: memory flat, structures sound.
 soak: $(VENV)/installed
@@ -88,6 +87,12 @@ bench-ablation: $(VENV)/installed
 
 bench-overhead: $(VENV)/installed
 	$(RUN) -P bench/overhead.py
+
+bench-scale: $(VENV)/installed
+	$(RUN) -P bench/scale.py
+
+bench-memory: $(VENV)/installed
+	$(RUN) -P bench/memory.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check adaptcache tests bench tools

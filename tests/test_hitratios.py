@@ -31,6 +31,7 @@ NEAR = 0.005
 # ours -> (theirs, how far apart they may be)
 POLICIES = {
     "fifo": ("FIFO", DIGITS), "lru": ("LRU", DIGITS), "lfu": ("LFU", DIGITS), "sieve": ("SIEVE", DIGITS),
+    "arc": ("ARC", DIGITS),
     "s3fifo": ("S3-FIFO", NEAR), "lirs": ("LIRS", NEAR), "gdsf": ("GDSF", NEAR),
     # Theirs has four segments of one size, ours the paper's two: they are two policies that behave alike.
     "slru": ("SLRU", 0.08),
@@ -103,7 +104,7 @@ def test_hit_ratios_are_those_of_others_or_it_is_known_why_not(policy: str, name
             assert apart <= within, f"{capacity} entries: {replay.hits / replay.requests:.6f}, theirs {ratio:.6f}"
 
 
-@pytest.mark.parametrize("policy", ["s3fifo", "lirs", "slru", "gdsf", "lfu"])
+@pytest.mark.parametrize("policy", ["s3fifo", "arc", "lirs", "wtinylfu", "slru", "gdsf", "lfu"])
 @pytest.mark.parametrize("name", ["dns_wrccdc_a", "git_updates_pig", "lirs_multi3"])
 def test_tiny_caches_hit(policy: str, name: str, trace_path: Trail) -> None:
     """From one entry to twenty: no capacity is too small for a policy's shares, and more room never hurts much."""

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+from adaptcache import policies
 from adaptcache.__main__ import main
 from adaptcache.cli import adaptcache
 from adaptcache.simulate import EvictionResult, ExpiryResult, Trace, simulate
@@ -78,12 +79,12 @@ def test_the_table_shows_the_bound_and_the_dullest_rival(small: Path) -> None:
 def test_default_is_every_policy_and_the_expiries_where_there_are_times(small: Path, tmp_path: Path) -> None:
     got = lines(run(small, "--json"))
     assert [line.get("policy") or line["expiry"] for line in got] == [
-        "fifo", "lru", "sieve", "belady", "static-best", "break-even", "clairvoyant", "learned"]
+        *policies(), "belady", "static-best", "break-even", "clairvoyant", "learned"]
     assert got[-1]["protected"] > 0 and "weights" in got[-1]
     assert got[-1]["lost"] + got[-1]["in_flight"] <= got[-1]["bound"]
     timeless = tmp_path / "timeless.csv"
     timeless.write_text("key\na\nb\na\n")
-    assert [line["policy"] for line in lines(run(timeless, "--json"))] == ["fifo", "lru", "sieve", "belady"]
+    assert [line["policy"] for line in lines(run(timeless, "--json"))] == [*policies(), "belady"]
 
 
 def test_html_report_is_one_file_that_loads_nothing(small: Path, tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_budget_of_stale_reads_is_reported_beside_those_who_know_more(tmp_path
 # What it refuses
 
 @pytest.mark.parametrize(("words", "says"), [
-    (["--policy", "lru,clock"], ["--policy", "'clock'", "fifo, lru, sieve, belady"]),
+    (["--policy", "lru,clock"], ["--policy", "'clock'", ", ".join([*policies(), "belady"])]),
     (["--expiry", "forever"], ["--expiry", "'forever'", "static:SECONDS, static-best, break-even, clairvoyant, learned"]),
     (["--expiry", "static:-1"], ["--expiry", "'static:-1'", "0 or more"]),
     (["--expiry", "static:SECONDS"], ["--expiry", "must be a number"]),
