@@ -58,6 +58,7 @@ cdef class Store:
     cdef tuple _causes
     cdef readonly Brain brain       # None unless the expiry is learned
     cdef dict _namespaces
+    cdef int named                  # numbers given to namespaces so far
     cdef int64_t ceiling_ns
     cdef int64_t clock              # the latest time seen: the clock never runs backwards in here
     cdef bint timed                 # the clock is needed
@@ -934,13 +935,17 @@ cdef class Store:
     @cython.final
     cdef int _namespace(self, object label) except -1:
         """The number of a namespace, known or new; 0 where there is no room for one more."""
+        cdef int fresh
         number = self._namespaces.get(label)
         if number is None:
-            number = len(self._namespaces) + 1
-            if number >= NAMESPACES:
+            if self.named + 1 >= NAMESPACES:
                 return 0
-            self._namespaces[label] = number
-            self.brain.g.namespaces[<int>number].name = _label_name(label)
+            # A number of its own first: a label's hash and `==` may let other threads name theirs.
+            self.named += 1
+            fresh = self.named
+            number = self._namespaces.setdefault(label, fresh)
+            if number == fresh:
+                self.brain.g.namespaces[fresh].name = _label_name(label)
         return number
 
     @cython.final

@@ -836,3 +836,23 @@ def test_second_init_is_refused_and_changes_nothing(expiry):
     assert list(cache.items()) == before and vars(cache) == inside
     assert cache.maxsize == 4 and cache.policy_name == "sieve"
     cache._check()
+
+
+def test_namespaces_that_are_named_inside_one_another_get_numbers_of_their_own():
+    cache = Cache(None, expiry=adaptcache.Learned(learner="manual", seed=1), timer=lambda: 1.0)
+
+    class Label:
+        asked = 0
+
+        def __hash__(self):
+            Label.asked += 1
+            if Label.asked > 1:             # after the check that it can be hashed: while it is being named
+                cache.set("inner", 1, namespace=f"other {Label.asked}")
+            return 7
+
+    label = Label()
+    cache.set("outer", 1, namespace=label)
+    assert Label.asked >= 3
+    numbers = list(cache._labels())
+    assert len(numbers) == len(set(numbers)) == Label.asked, "one each"
+    assert sorted(cache._names()[0].values()) == sorted(numbers)
