@@ -98,7 +98,7 @@ def _aims(rows: list[Contest]) -> list[list[str]]:
     for row in rows:
         for peer, aim in row.aims.items():
             met = "" if row.ratio(peer) <= aim else " (missed)"
-            lines.append([f"{row.group}, {row.name}", f"{median(row.ours) / row.operations * 1e9:,.0f}", peer,
+            lines.append([f"{row.group.removesuffix(' (hit ratio)')}, {row.name}", f"{median(row.ours) / row.operations * 1e9:,.0f}", peer,
                           f"{median(row.peers[peer]) / row.operations * 1e9:,.0f}", f"{row.ratio(peer):.2f}", f"{aim:.3g}{met}"])
     return lines
 

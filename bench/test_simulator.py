@@ -25,6 +25,7 @@ libcachesim = pytest.importorskip("libcachesim", reason="libCacheSim (PyPI libca
 Keys = npt.NDArray[np.uint32]
 THEIRS = {"fifo": "FIFO", "lru": "LRU", "sieve": "Sieve", "s3fifo": "S3FIFO", "lfu": "LFU", "slru": "SLRU", "lirs": "LIRS",
           "gdsf": "GDSF", "arc": "ARC", "wtinylfu": "WTinyLFU"}
+AIMED = {"fifo", "lru", "sieve", "s3fifo", "arc", "wtinylfu"}
 RECORDED = ("cloudphysics_w106", "scarab_recs")
 
 
@@ -79,7 +80,7 @@ def test_replay(contest: Callable[..., Any], tmp_path: Path, policy: str, source
         ratio["libCacheSim"] = 1 - made[1].process_trace(made[2])[0]
 
     row = contest(f"replay of {source}, {capacity:,} entries (hit ratio)", policy, run, {"libCacheSim": run_theirs}, len(key),
-                  prepare=prepare, rounds=7, aims={"libCacheSim": 1.0})
+                  prepare=prepare, rounds=7, aims={"libCacheSim": 1.0} if policy in AIMED else {})
     row.notes = {label: f"{each:.4f}" for label, each in ratio.items()}
     assert 0 < ratio["libCacheSim"] < 1
     assert abs(ratio[""] - ratio["libCacheSim"]) < 0.1, "this is not one policy on one trace"
