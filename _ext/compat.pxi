@@ -251,6 +251,8 @@ cdef class Classic(Store):
         return value
 
     @cython.binding(False)
+    @cython.embedsignature(True)
+    @cython.embedsignature.format("clinic")
     def get(self, key, default=None):
         """The value of `key`, or `default` if it is not held."""
         if not self.hooked_get:

@@ -1041,6 +1041,8 @@ cdef class Store:
     # -- the mapping ---------------------------------------------------------------------
 
     @cython.binding(False)
+    @cython.embedsignature(True)
+    @cython.embedsignature.format("clinic")
     def get(self, key, default=None):
         """The value of `key`, or `default` if it is not held. A request: it counts and is learned from."""
         cdef int64_t s

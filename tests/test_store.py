@@ -1,6 +1,7 @@
 """The store: a dict with losses, on a clock."""
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 from collections import UserDict
@@ -1032,3 +1033,10 @@ def test_nothing_is_let_go_early_where_memory_costs_nothing():
         clock.now += 100.0
         cache[i] = i
     assert len(cache) == 300
+
+
+def test_get_tells_its_signature():
+    """It is bound without the wrapper that would tell it otherwise."""
+    assert list(inspect.signature(Cache.get).parameters) == ["self", "key", "default"]
+    assert inspect.signature(Cache(1).get).parameters["default"].default is None
+    assert Cache(1).get(key="a", default=2) == 2
