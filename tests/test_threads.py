@@ -208,6 +208,8 @@ def test_a_walk_shows_pairs_that_were_held_together():
             for number in range(40):
                 cache[number] = (number, turn)
 
+    for number in range(40):
+        cache[number] = (number, 0)     # the walks may be over before the other thread gets its first turn
     thread = threading.Thread(target=churn, daemon=True)
     thread.start()
     try:
