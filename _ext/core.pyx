@@ -44,7 +44,7 @@ from engine cimport (CODES, COUNTS, Coded, EXAMPLES, Engine, GAPS, HAZARD, LABEL
 from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, MOST_SELDOM, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight,
                      expiry_note_gone, expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
-                     expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_renew,
+                     expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_parts, expiry_renew,
                      expiry_ceilings, expiry_due_at, expiry_threaded, expiry_reserve, expiry_review, expiry_valid, later,
                      life_ceiling, life_floor, life_fresh, life_window, _expiry_detach, _expiry_set)
 from flat cimport FEATURES, Fork, GROUPS, LEAVES, Line, Rule, Tree, TreeNode, rule_free, rule_seconds

@@ -478,8 +478,22 @@ cdef inline void expiry_end(Expiry* x, uint32_t s, int64_t now, int kind) noexce
 
 cdef inline void _expiry_detach(Expiry* x, uint32_t s) noexcept nogil:
     if x.freshers[s] != NIL:
-        x.fresh.keys[x.freshers[s]].held -= 1
+        x.fresh.keys[x.freshers[s]].held = False
         x.freshers[s] = NIL
+
+cdef inline bint expiry_parts(Expiry* x, int64_t hash, uint32_t s) noexcept nogil:
+    """Will a value of this hash, in slot `s` (NIL: a new one), take the record from another key's? Ceilings are needed then."""
+    cdef uint32_t r = fresh_find(x.fresh, hash)
+    return r != NIL and x.fresh.keys[r].held and (s == NIL or x.freshers[s] != r)
+
+cdef inline void _expiry_part(Expiry* x, uint32_t r) noexcept nogil:
+    """A record speaks of one value, and another key of its hash had it: that one's stays valid for as long as it was."""
+    cdef uint32_t at = 0, tag = table_tag(x.index, x.fresh.keys[r].hash), t = table_first(x.index, tag, &at)
+    while t != NIL and x.freshers[t] != r:
+        t = table_next(x.index, tag, &at)
+    if t != NIL:
+        _set_ceiling(x, t, expiry_valid(x, t))
+        _expiry_detach(x, t)
 
 cdef inline void expiry_fresh(Expiry* x, uint32_t s, int64_t now, uint16_t ns, bint declared, bint known,
                               uint64_t digest) noexcept nogil:
@@ -495,7 +509,9 @@ cdef inline void expiry_fresh(Expiry* x, uint32_t s, int64_t now, uint16_t ns, b
     if r != x.freshers[s]:
         _expiry_detach(x, s)
         if r != NIL:
-            x.fresh.keys[r].held += 1
+            if x.fresh.keys[r].held:
+                _expiry_part(x, r)
+            x.fresh.keys[r].held = True
             x.freshers[s] = r
     if r != NIL:
         fresh_loaded(x.fresh, r, now, ns, known, digest)

@@ -112,7 +112,7 @@ cdef struct Fresher:        # what is known of one key's changes
     uint8_t missed          # a request went unanswered since the value came in: the next store is a reload
     uint8_t refreshing      # a reload is under way
     uint8_t used            # since the hand last passed
-    uint32_t held           # entries that point here
+    uint8_t held            # an entry's validity is here
     float told              # fading count of the reloads behind the evidence
 
 cdef struct Fresh:
@@ -191,7 +191,7 @@ cdef inline double _fresh_random(Fresh* f) noexcept nogil:
 # -- records -----------------------------------------------------------------------------
 
 cdef inline uint32_t fresh_find(Fresh* f, int64_t hash) noexcept nogil:
-    """The record of a key, or NIL. Keys that share a hash share it: their values look changed, which is strict."""
+    """The record of a key, or NIL. Keys that share a hash have it in turn: their values look changed, which is strict."""
     cdef uint32_t at = 0
     cdef uint32_t r = table_first(&f.index, table_tag(&f.index, hash), &at)
     while r != NIL:

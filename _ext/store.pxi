@@ -764,6 +764,8 @@ cdef class Store:
         if size > self.limit:               # `==` may have called `resize`
             raise ValueError("value too large")
         if self.x.fresh is not NULL:
+            if not declared and expiry_parts(&self.x, h, <uint32_t>s) and expiry_ceilings(&self.x) < 0:
+                raise MemoryError
             r = fresh_find(self.x.fresh, h)
             if renew and (r == NIL or not self.x.fresh.keys[r].refreshing):
                 return 0
@@ -1736,7 +1738,8 @@ cdef class Store:
 
     def _check(self):
         """Assert every invariant of every structure; an expensive no-op when all is well."""
-        cdef uint32_t s, i, n = 0
+        cdef uint32_t s, i, r, n = 0
+        cdef int64_t attached = 0
         cdef double total = 0
         cdef uint32_t at = 0
         cdef Guard* g
@@ -1761,9 +1764,13 @@ cdef class Store:
             if self.x.kind != NEVER:
                 if expiry_due_at(&self.x, s) < INT64_MAX and self.x.wheel.timers[s].bucket == 0xFFFF:
                     raise AssertionError("an entry with a date has no timer")
-                # (Keys that share a hash share a learned validity, which may have moved for the other; a read looks again.)
-                if expiry_due_at(&self.x, s) > life_ceiling(&self.x, s):
+                if expiry_due_at(&self.x, s) > expiry_valid(&self.x, s):
                     raise AssertionError("an entry is looked at only after its validity")
+                r = life_fresh(&self.x, s)
+                if r != NIL:
+                    attached += 1
+                    if not self.x.fresh.keys[r].held or self.x.fresh.keys[r].hash != self.arena.slots[s].hash:
+                        raise AssertionError("an entry's validity is in a record of something else")
         if n != self.arena.n:
             raise AssertionError("slots in use were miscounted")
         if not abs(total - self.total) <= 1e-9 * (1 + abs(total)):
@@ -1776,8 +1783,13 @@ cdef class Store:
             raise AssertionError("the learner's wheel is damaged")
         if self.x.engine is not NULL and not attic_sound(&self.x.engine.attic):
             raise AssertionError("the attic is damaged")
-        if self.x.fresh is not NULL and not fresh_sound(self.x.fresh):
-            raise AssertionError("the records of change are damaged")
+        if self.x.fresh is not NULL:
+            if not fresh_sound(self.x.fresh):
+                raise AssertionError("the records of change are damaged")
+            for r in range(1, self.x.fresh.top):
+                attached -= self.x.fresh.keys[r].held
+            if attached != 0:
+                raise AssertionError("a record of change speaks of no entry, or of several")
         for i in range(self.x.n_banks + 1):
             g = expiry_nth_bank(&self.x, i)
             if not wheel_sound(&g.wheel):

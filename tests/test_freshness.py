@@ -1173,3 +1173,41 @@ def test_freshness_and_the_promise_hold_together():
     """A removal at the end of a validity is never premature, and the bank holds with both at work."""
     run = replay(versions(6), 1e-2, stale=0.05, premature=0.05)
     assert run["worst_margin"] >= 0 and run["refreshes"] > 0
+
+
+class Twin:
+    """Keys of one hash."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __hash__(self):
+        return 5
+
+    def __eq__(self, other):
+        return isinstance(other, Twin) and self.number == other.number
+
+
+@pytest.mark.parametrize("write", ["store", "load"])
+def test_a_key_of_the_same_hash_moves_no_other_keys_validity(write):
+    """What is known of changes is filed by hash, and speaks of the value that came in last. The other's stays valid for as long as it was."""
+    clock, origin = Clock(), Origin()
+    cache = manual(clock)
+    one, other = Twin(1), Twin(2)
+    for _ in range(30):                 # reloads that find it unchanged
+        cache.get_or_load(one, origin)
+        clock.now += 1 + 2 * (cache.expires_in(one) if one in cache else 0)
+    cache.get_or_load(one, origin)
+    stored, end = clock.now, clock.now + cache.expires_in(one)
+    assert end - stored > 1
+    clock.now += (end - stored) * 0.5
+    if write == "store":
+        cache[other] = "something else"
+    else:
+        cache.get_or_load(other, origin)
+    cache._check()
+    assert clock.now + cache.expires_in(one) == pytest.approx(end), "neither longer nor shorter"
+    assert cache.get(one) is not None
+    clock.now = end + 1e-6
+    assert one not in cache and one not in list(cache)
+    cache._check()
