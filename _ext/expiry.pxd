@@ -746,12 +746,13 @@ cdef inline bint expiry_portrait(Expiry* x, uint32_t s, int64_t now, const Touch
     """What the learner thinks of the entry in slot `s`, into `t`; True when its key is followed.
 
     A key that is not, or whose last access the learner has not heard of yet, is judged from its record, with
-    `touch` (may be NULL) in place of what the learner knows of it.
+    `touch` (may be NULL) in place of what the learner knows of it. So is one whose tracker waits for nothing: the
+    tracker last heard of another key of the same hash, for which waiting costs nothing.
     """
     cdef Life* l = &x.lives[s]
     cdef int64_t hash = x.arena.slots[s].hash
     cdef uint32_t r = engine_find(x.engine, hash)
-    if r != NIL and (l.breakeven <= 0 or _expiry_same(l, &x.engine.trackers[r])):
+    if r != NIL and (l.breakeven <= 0 or (x.engine.trackers[r].breakeven > 0 and _expiry_same(l, &x.engine.trackers[r]))):
         t[0] = x.engine.trackers[r]
         return True
     memset(t, 0, sizeof(Tracker))

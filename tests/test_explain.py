@@ -241,3 +241,31 @@ def test_the_guard_explained_is_the_bank_of_the_namespace() -> None:
         cache.get("mine")
     assert cache.explain("mine").guard == {"credit": 0.5 * 5 + 1, "in_flight": 0, "premature": 0, "protected": 5}
     assert cache.explain("other").guard == {"credit": 1, "in_flight": 0, "premature": 0, "protected": 0}
+
+
+class Twin:
+    """Keys of one hash."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __hash__(self) -> int:
+        return 5
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Twin) and self.number == other.number
+
+
+@pytest.mark.parametrize("free", [{"cost": 0.0}, {"size": 0}])
+def test_a_key_of_the_same_hash_that_costs_nothing_to_hold_is_not_taken_for_another(free: dict[str, float]) -> None:
+    clock = Clock()
+    cache = manual(clock)
+    for round_ in range(3):
+        clock.now = 10.0 * round_ + 1
+        cache.set(Twin(1), 1, cost=8, size=4)
+        cache.set(Twin(2), 2, **{"cost": 8, "size": 4, **free})
+        cache.learn()
+    why = cache.explain(Twin(1))
+    assert why.breakeven == 8
+    assert why.distribution and all(0 <= chance <= 1 for _, chance in why.distribution)
+    assert cache.explain(Twin(2)).distribution == ()
