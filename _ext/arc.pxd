@@ -13,8 +13,8 @@ from libc.stdlib cimport calloc, free
 from arena cimport Arena, NIL
 from ghosts cimport (Ghosts, ghosts_clear, ghosts_find, ghosts_free, ghosts_init, ghosts_list, ghosts_n, ghosts_pop, ghosts_push,
                      ghosts_remove, ghosts_reserve, ghosts_sound)
-from ilist cimport IList, ilist_push_front, ilist_sound, ilist_unlink
-from policy cimport Policy, policy_weight
+from parts cimport Parts, parts_after, parts_move, parts_push, parts_renew, parts_sound, parts_unlink, parts_weigh
+from policy cimport Policy, policy_answers, policy_weight
 
 cdef enum:
     RECENT = 0              # a slot's `visited`; its ghosts are on the list of the same number
@@ -23,31 +23,19 @@ cdef enum:
 
 cdef struct Arc:
     Ghosts ghosts
-    IList lists[2]
-    double held[2]          # weights
+    Parts parts
     double target           # p
     double coming           # the weight of the newcomer
     int known               # the list of ghosts on which it was found, or NOWHERE
     uint32_t unsung         # the victim that leaves no ghost
 
-cdef inline void _arc_push(Policy* p, Arena* a, Arc* t, int where, uint32_t s) noexcept nogil:
-    a.slots[s].visited = <unsigned char>where
-    ilist_push_front(a, &t.lists[where], s)
-    t.held[where] += policy_weight(p, s)
-
-cdef inline void _arc_unlink(Policy* p, Arena* a, Arc* t, uint32_t s) noexcept nogil:
-    cdef int where = a.slots[s].visited
-    ilist_unlink(a, &t.lists[where], s)
-    # What nobody weighs is nothing, whatever rounding has left.
-    t.held[where] = t.held[where] - policy_weight(p, s) if t.lists[where].n else 0
-
 cdef inline void _arc_trim_recent(const Policy* p, Arc* t, double more) noexcept nogil:
     """Forget until the recent and their ghosts have room for so much more."""
-    while t.ghosts.lists[RECENT].n and t.held[RECENT] + t.ghosts.total[RECENT] + more > p.capacity:
+    while t.ghosts.lists[RECENT].n and t.parts.held[RECENT] + t.ghosts.total[RECENT] + more > p.capacity:
         ghosts_pop(&t.ghosts, RECENT)
 
 cdef inline void _arc_trim_all(const Policy* p, Arc* t, double more) noexcept nogil:
-    while t.ghosts.lists[FREQUENT].n and t.held[RECENT] + t.held[FREQUENT] + t.ghosts.total[RECENT] \
+    while t.ghosts.lists[FREQUENT].n and t.parts.held[RECENT] + t.parts.held[FREQUENT] + t.ghosts.total[RECENT] \
             + t.ghosts.total[FREQUENT] + more > 2 * p.capacity:
         ghosts_pop(&t.ghosts, FREQUENT)
 
@@ -81,7 +69,7 @@ cdef inline void on_coming(Policy* p, Arena* a, int64_t hash, double weight) noe
 
 cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     cdef Arc* t = <Arc*>p.own
-    _arc_push(p, a, t, RECENT if t.known == NOWHERE else FREQUENT, s)
+    parts_push(&t.parts, p, a, RECENT if t.known == NOWHERE else FREQUENT, s)
     _arc_trim(p, t)
     t.coming = 0
     t.known = NOWHERE
@@ -89,22 +77,20 @@ cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
 cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     cdef Arc* t = <Arc*>p.own
     if a.slots[s].visited == RECENT:
-        _arc_unlink(p, a, t, s)
-        _arc_push(p, a, t, FREQUENT, s)
-    elif t.lists[FREQUENT].head != s:
-        ilist_unlink(a, &t.lists[FREQUENT], s)
-        ilist_push_front(a, &t.lists[FREQUENT], s)
+        parts_move(&t.parts, p, a, FREQUENT, s)
+    else:
+        parts_renew(&t.parts, a, s)
 
 cdef inline void weigh(Policy* p, Arena* a, uint32_t s, double before) noexcept nogil:
     cdef Arc* t = <Arc*>p.own
-    t.held[a.slots[s].visited] += policy_weight(p, s) - before
+    parts_weigh(&t.parts, p, a, s, before)
     _arc_trim(p, t)
 
 cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexcept nogil:
     cdef Arc* t = <Arc*>p.own
     cdef int where = a.slots[s].visited
     cdef uint32_t g
-    _arc_unlink(p, a, t, s)
+    parts_unlink(&t.parts, p, a, s)
     if not evicted or s == t.unsung:
         return
     g = ghosts_find(&t.ghosts, a.slots[s].hash)
@@ -117,27 +103,21 @@ cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexce
 
 cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     cdef Arc* t = <Arc*>p.own
-    cdef uint32_t s = t.lists[RECENT].tail
+    cdef uint32_t s = t.parts.lists[RECENT].tail
     t.unsung = NIL
     if t.known == NOWHERE:
         _arc_trim_recent(p, t, t.coming)
-        if s != NIL and t.held[RECENT] + t.coming > p.capacity:     # they alone are too many, and have no ghosts
+        if s != NIL and t.parts.held[RECENT] + t.coming > p.capacity:     # they alone are too many, and have no ghosts
             t.unsung = s
             return s
         _arc_trim_all(p, t, t.coming)
-    if s != NIL and (t.lists[FREQUENT].n == 0 or t.held[RECENT] > t.target
-                     or (t.held[RECENT] == t.target and t.known == FREQUENT)):
+    if s != NIL and (t.parts.lists[FREQUENT].n == 0 or t.parts.held[RECENT] > t.target
+                     or (t.parts.held[RECENT] == t.target and t.known == FREQUENT)):
         return s
-    return t.lists[FREQUENT].tail
+    return t.parts.lists[FREQUENT].tail
 
 cdef inline uint32_t after(Policy* p, Arena* a, uint32_t s) noexcept nogil:
-    """The recent, then the frequent; each from the oldest."""
-    cdef Arc* t = <Arc*>p.own
-    if s == NIL:
-        return t.lists[RECENT].tail if t.lists[RECENT].n else t.lists[FREQUENT].tail
-    if a.slots[s].prev == NIL and a.slots[s].visited == RECENT:
-        return t.lists[FREQUENT].tail
-    return a.slots[s].prev
+    return parts_after(&(<Arc*>p.own).parts, a, s)
 
 cdef inline void resize(Policy* p, Arena* a) noexcept nogil:
     cdef Arc* t = <Arc*>p.own
@@ -157,28 +137,14 @@ cdef inline int reserve(Policy* p, uint32_t slots) noexcept nogil:
 
 cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
     cdef Arc* t = <Arc*>p.own
-    cdef uint32_t s, n = 0
-    cdef int where
-    cdef double total, all_ = 0
-    for where in range(2):
-        if not ilist_sound(a, &t.lists[where]):
-            return False
-        n += t.lists[where].n
-        total = 0
-        s = t.lists[where].head
-        while s != NIL:
-            if a.slots[s].visited != where:
-                return False
-            total += policy_weight(p, s)
-            s = a.slots[s].next
-        if total - t.held[where] > 1e-6 * (1 + total) or t.held[where] - total > 1e-6 * (1 + total):
-            return False
-        all_ += total + t.ghosts.total[where]
-    if not 0 <= t.target <= p.capacity or (ghosts_n(&t.ghosts) and all_ > 2 * p.capacity * (1 + 1e-6)):
+    cdef double recent = t.parts.held[RECENT] + t.ghosts.total[RECENT]
+    if not parts_sound(&t.parts, p, a) or not 0 <= t.target <= p.capacity:
         return False
-    if t.ghosts.lists[RECENT].n and t.held[RECENT] + t.ghosts.total[RECENT] > p.capacity * (1 + 1e-6):
+    if ghosts_n(&t.ghosts) and recent + t.parts.held[FREQUENT] + t.ghosts.total[FREQUENT] > 2 * p.capacity * (1 + 1e-6):
         return False
-    return n == a.n and ghosts_sound(&t.ghosts)
+    if t.ghosts.lists[RECENT].n and recent > p.capacity * (1 + 1e-6):
+        return False
+    return ghosts_sound(&t.ghosts)
 
 cdef inline void free_(Policy* p) noexcept nogil:
     cdef Arc* t = <Arc*>p.own
@@ -196,14 +162,9 @@ cdef inline int bind(Policy* p) noexcept nogil:
     p.own = t
     p.reserve = reserve
     p.on_coming = on_coming
-    p.on_insert = on_insert
-    p.on_hit = on_hit
+    policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
     p.weigh = weigh
-    p.on_remove = on_remove
-    p.victim = victim
-    p.after = after
     p.resize = resize
     p.clear = clear
-    p.check = check
     p.free = free_
     return 0

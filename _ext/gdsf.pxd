@@ -7,10 +7,10 @@ Priorities are kept against the clock of the last settling, at which the clock i
 been evicted as are held. So they never grow beyond what tells two of them apart, however long the cache lives.
 """
 from libc.stdint cimport UINT32_MAX, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from arena cimport Arena, NIL
 from ilist cimport ilist_push_front, ilist_sound, ilist_unlink
-from policy cimport Policy, policy_weight
+from policy cimport Policy, policy_answers, policy_room, policy_weight
 
 cdef struct Worth:
     double priority
@@ -132,17 +132,10 @@ cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
 
 cdef inline int reserve(Policy* p, uint32_t cap) noexcept nogil:
     cdef Heap* h = <Heap*>p.own
-    cdef void* more
     if cap <= h.cap:
         return 0
-    more = realloc(h.worth, <size_t>cap * sizeof(Worth))
-    if more is NULL:
+    if policy_room(<void**>&h.worth, <size_t>cap * sizeof(Worth)) < 0 or policy_room(<void**>&h.heap, <size_t>cap * sizeof(uint32_t)) < 0:
         return -1
-    h.worth = <Worth*>more
-    more = realloc(h.heap, <size_t>cap * sizeof(uint32_t))
-    if more is NULL:
-        return -1
-    h.heap = <uint32_t*>more
     h.cap = cap
     return 0
 
@@ -157,12 +150,7 @@ cdef inline int bind(Policy* p) noexcept nogil:
     if p.own is NULL:
         return -1
     p.reserve = reserve
-    p.on_insert = on_insert
-    p.on_hit = on_hit
-    p.on_remove = on_remove
-    p.victim = victim
-    p.after = after
+    policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
     p.clear = clear
-    p.check = check
     p.free = release
     return 0

@@ -6,10 +6,10 @@ which knows its newest entry: whoever is hit goes right behind the newest of the
 that what was popular once stays; `age` halves them all when the user thinks the past has lost its meaning.
 """
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc, free
 from arena cimport Arena, NIL
 from ilist cimport ilist_insert_before, ilist_sound, ilist_unlink
-from policy cimport Policy
+from policy cimport Policy, policy_answers, policy_room
 
 cdef struct Group:
     uint64_t count          # uses of each of its entries; the first is the insertion
@@ -155,17 +155,10 @@ cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
 
 cdef inline int reserve(Policy* p, uint32_t cap) noexcept nogil:
     cdef Lfu* l = <Lfu*>p.own
-    cdef void* more
     if cap <= l.cap:
         return 0
-    more = realloc(l.of, <size_t>cap * sizeof(uint32_t))
-    if more is NULL:
+    if policy_room(<void**>&l.of, <size_t>cap * sizeof(uint32_t)) < 0 or policy_room(<void**>&l.groups, <size_t>cap * sizeof(Group)) < 0:
         return -1
-    l.of = <uint32_t*>more
-    more = realloc(l.groups, <size_t>cap * sizeof(Group))
-    if more is NULL:
-        return -1
-    l.groups = <Group*>more
     l.cap = cap
     return 0
 
@@ -182,12 +175,7 @@ cdef inline int bind(Policy* p) noexcept nogil:
     l.top = 1
     p.own = l
     p.reserve = reserve
-    p.on_insert = on_insert
-    p.on_hit = on_hit
-    p.on_remove = on_remove
-    p.victim = victim
-    p.after = after
+    policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
     p.age = age
-    p.check = check
     p.free = release
     return 0

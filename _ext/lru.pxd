@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t
 from arena cimport Arena, NIL
 from ilist cimport ilist_push_front, ilist_sound, ilist_unlink
-from policy cimport Policy
+from policy cimport Policy, policy_answers
 
 cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     ilist_push_front(a, &p.order, s)
@@ -25,10 +25,5 @@ cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
     return ilist_sound(a, &p.order) and p.order.n == a.n
 
 cdef inline int bind(Policy* p) noexcept nogil:
-    p.on_insert = on_insert
-    p.on_hit = on_hit
-    p.on_remove = on_remove
-    p.victim = victim
-    p.after = after
-    p.check = check
+    policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
     return 0

@@ -15,6 +15,7 @@ policy that would refuse it makes it the next victim instead.
 What is marked optional may be NULL.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport realloc
 from arena cimport Arena
 from ilist cimport IList
 
@@ -43,3 +44,24 @@ cdef struct Policy:
 
 cdef inline double policy_weight(const Policy* p, uint32_t s) noexcept nogil:
     return p.weights[s] if p.weights is not NULL else 1
+
+cdef inline void policy_answers(
+    Policy* p, void (*on_insert)(Policy*, Arena*, uint32_t) noexcept nogil, void (*on_hit)(Policy*, Arena*, uint32_t) noexcept nogil,
+    void (*on_remove)(Policy*, Arena*, uint32_t, bint) noexcept nogil, uint32_t (*victim)(Policy*, Arena*) noexcept nogil,
+    uint32_t (*after)(Policy*, Arena*, uint32_t) noexcept nogil, bint (*check)(Policy*, Arena*) noexcept nogil,
+) noexcept nogil:
+    """Bind what every policy has to answer."""
+    p.on_insert = on_insert
+    p.on_hit = on_hit
+    p.on_remove = on_remove
+    p.victim = victim
+    p.after = after
+    p.check = check
+
+cdef inline int policy_room(void** array, size_t bytes) noexcept nogil:
+    """One of a policy's own arrays takes so many bytes; -1 = memory is out, nothing changed."""
+    cdef void* more = realloc(array[0], bytes)
+    if more is NULL:
+        return -1
+    array[0] = more
+    return 0

@@ -16,7 +16,7 @@ from arena cimport Arena, NIL
 from ghosts cimport (Ghosts, ghosts_clear, ghosts_find, ghosts_free, ghosts_full, ghosts_init, ghosts_n, ghosts_pop, ghosts_push,
                      ghosts_remove, ghosts_reserve, ghosts_sound)
 from ilist cimport IList, ilist_push_front, ilist_sound, ilist_unlink
-from policy cimport Policy, policy_weight
+from policy cimport Policy, policy_answers, policy_weight
 
 cdef enum:
     MOST = 3                # hits are counted up to here, in the low bits of `visited`
@@ -145,13 +145,8 @@ cdef inline int bind(Policy* p) noexcept nogil:
     p.own = q
     p.reserve = reserve
     p.on_coming = on_coming
-    p.on_insert = on_insert
-    p.on_hit = on_hit
+    policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
     p.weigh = weigh
-    p.on_remove = on_remove
-    p.victim = victim
-    p.after = after
     p.clear = clear
-    p.check = check
     p.free = release
     return 0

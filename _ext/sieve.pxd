@@ -5,7 +5,7 @@ The hand moves from the oldest to the newest and starts again at the oldest.
 from libc.stdint cimport uint32_t
 from arena cimport Arena, NIL
 from ilist cimport ilist_push_front, ilist_sound, ilist_unlink
-from policy cimport Policy
+from policy cimport Policy, policy_answers
 
 cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     a.slots[s].visited = 0
@@ -39,10 +39,5 @@ cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
     return s == p.hand                  # the hand is NIL or rests on a held slot
 
 cdef inline int bind(Policy* p) noexcept nogil:
-    p.on_insert = on_insert
-    p.on_hit = on_hit
-    p.on_remove = on_remove
-    p.victim = victim
-    p.after = after
-    p.check = check
+    policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
     return 0

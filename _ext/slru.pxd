@@ -6,101 +6,55 @@ it has any.
 """
 from libc.stdint cimport uint32_t
 from libc.stdlib cimport calloc, free
-from arena cimport Arena, NIL
-from ilist cimport IList, ilist_push_front, ilist_sound, ilist_unlink
-from policy cimport Policy, policy_weight
+from arena cimport Arena
+from parts cimport Parts, parts_after, parts_move, parts_push, parts_renew, parts_sound, parts_unlink, parts_weigh
+from policy cimport Policy, policy_answers
 
-cdef struct Segment:
-    IList order             # protected: `visited` is 1 there. Probation is the policy's own list
-    double weight           # of all that is on it
+cdef enum:
+    PROBATION = 0
+    PROTECTED = 1
 
 cdef inline void _demote(Policy* p, Arena* a) noexcept nogil:
-    cdef Segment* safe = <Segment*>p.own
+    cdef Parts* t = <Parts*>p.own
     cdef double limit = p.capacity * 4 / 5
-    cdef uint32_t s
-    while safe.weight > limit and safe.order.n > 0:
-        s = safe.order.tail
-        _leave(p, a, s)
-        ilist_push_front(a, &p.order, s)
-
-cdef inline void _leave(Policy* p, Arena* a, uint32_t s) noexcept nogil:
-    """Out of the protected list."""
-    cdef Segment* safe = <Segment*>p.own
-    ilist_unlink(a, &safe.order, s)
-    a.slots[s].visited = 0
-    # Of nothing the weight is nothing, whatever rounding has left.
-    safe.weight = safe.weight - policy_weight(p, s) if safe.order.n else 0
+    while t.held[PROTECTED] > limit and t.lists[PROTECTED].n > 0:
+        parts_move(t, p, a, PROBATION, t.lists[PROTECTED].tail)
 
 cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
-    a.slots[s].visited = 0
-    ilist_push_front(a, &p.order, s)
+    parts_push(<Parts*>p.own, p, a, PROBATION, s)
 
 cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
-    cdef Segment* safe = <Segment*>p.own
-    if a.slots[s].visited:
-        if safe.order.head != s:
-            ilist_unlink(a, &safe.order, s)
-            ilist_push_front(a, &safe.order, s)
+    if a.slots[s].visited == PROTECTED:
+        parts_renew(<Parts*>p.own, a, s)
     else:
-        ilist_unlink(a, &p.order, s)
-        a.slots[s].visited = 1
-        ilist_push_front(a, &safe.order, s)
-        safe.weight += policy_weight(p, s)
+        parts_move(<Parts*>p.own, p, a, PROTECTED, s)
     _demote(p, a)
 
 cdef inline void weigh(Policy* p, Arena* a, uint32_t s, double before) noexcept nogil:
-    if a.slots[s].visited:
-        (<Segment*>p.own).weight += policy_weight(p, s) - before
+    parts_weigh(<Parts*>p.own, p, a, s, before)
 
 cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexcept nogil:
-    if a.slots[s].visited:
-        _leave(p, a, s)
-    else:
-        ilist_unlink(a, &p.order, s)
+    parts_unlink(<Parts*>p.own, p, a, s)
 
 cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
-    return p.order.tail if p.order.n else (<Segment*>p.own).order.tail
+    cdef Parts* t = <Parts*>p.own
+    return t.lists[PROBATION].tail if t.lists[PROBATION].n else t.lists[PROTECTED].tail
 
 cdef inline uint32_t after(Policy* p, Arena* a, uint32_t s) noexcept nogil:
-    """Probation, then what is protected; the oldest first."""
-    cdef bint probation = s == NIL or not a.slots[s].visited
-    s = p.order.tail if s == NIL else a.slots[s].prev
-    return (<Segment*>p.own).order.tail if s == NIL and probation else s
+    return parts_after(<Parts*>p.own, a, s)
 
 cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
-    cdef Segment* safe = <Segment*>p.own
-    cdef double weight = 0
-    cdef uint32_t s
-    if not ilist_sound(a, &p.order) or not ilist_sound(a, &safe.order) or p.order.n + safe.order.n != a.n:
-        return False
-    s = p.order.head
-    while s != NIL:
-        if a.slots[s].visited:
-            return False
-        s = a.slots[s].next
-    s = safe.order.head
-    while s != NIL:
-        if not a.slots[s].visited:
-            return False
-        weight += policy_weight(p, s)
-        s = a.slots[s].next
-    return -1e-9 * (1 + weight) <= safe.weight - weight <= 1e-9 * (1 + weight) \
-        and safe.weight <= p.capacity * 4 / 5 * (1 + 1e-9)
+    return parts_sound(<Parts*>p.own, p, a) and (<Parts*>p.own).held[PROTECTED] <= p.capacity * 4 / 5 * (1 + 1e-9)
 
 cdef inline void release(Policy* p) noexcept nogil:
     free(p.own)
 
 cdef inline int bind(Policy* p) noexcept nogil:
-    p.own = calloc(1, sizeof(Segment))
+    p.own = calloc(1, sizeof(Parts))
     if p.own is NULL:
         return -1
-    p.on_insert = on_insert
-    p.on_hit = on_hit
+    policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
     p.weigh = weigh
-    p.on_remove = on_remove
-    p.victim = victim
-    p.after = after
     p.resize = _demote
-    p.check = check
     p.free = release
     return 0

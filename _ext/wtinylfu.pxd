@@ -21,14 +21,15 @@ from libc.string cimport memset
 from arena cimport Arena, NIL
 from ghosts cimport (Ghosts, ghosts_clear, ghosts_find, ghosts_free, ghosts_init, ghosts_list, ghosts_pop, ghosts_push,
                      ghosts_remove, ghosts_reserve, ghosts_sound)
-from ilist cimport IList, ilist_push_front, ilist_sound, ilist_unlink
-from policy cimport Policy, policy_weight
+from ilist cimport IList, ilist_insert_before, ilist_unlink
+from parts cimport Parts, parts_after, parts_move, parts_push, parts_renew, parts_sound, parts_unlink, parts_weigh
+from policy cimport Policy, policy_answers, policy_weight
 from sketch cimport (Sketch, sketch_add, sketch_clear, sketch_count, sketch_fit, sketch_free, sketch_init, sketch_reserve)
 
 cdef enum:
-    WINDOW = 0              # a slot's `visited` says where it is
-    PROBATION = 1
-    PROTECTED = 2
+    PROBATION = 0           # parts
+    PROTECTED = 1
+    WINDOW = 2
     REFUSED = 0             # lists of ghosts: candidates, and others
     LOST = 1
     WARM = 6                # a count from which a refused candidate may be let in, once in 128 times
@@ -36,8 +37,7 @@ cdef enum:
 cdef struct TinyLfu:
     Sketch sketch
     Ghosts ghosts
-    IList lists[3]
-    double held[3]          # weights
+    Parts parts
     double window           # its bound
     double whole            # the capacity that the bound is for
     double coming           # the weight of the newcomer that room is made for
@@ -45,47 +45,27 @@ cdef struct TinyLfu:
     bint contested          # somebody had to go for the newcomer
     uint64_t noise
 
-cdef inline void _tiny_push(Policy* p, Arena* a, TinyLfu* t, int where, uint32_t s) noexcept nogil:
-    a.slots[s].visited = <unsigned char>where
-    ilist_push_front(a, &t.lists[where], s)
-    t.held[where] += policy_weight(p, s)
-
-cdef inline void _tiny_unlink(Policy* p, Arena* a, TinyLfu* t, uint32_t s) noexcept nogil:
-    cdef int where = a.slots[s].visited
-    ilist_unlink(a, &t.lists[where], s)
-    # What nobody weighs is nothing, whatever rounding has left.
-    t.held[where] = t.held[where] - policy_weight(p, s) if t.lists[where].n else 0
-
 cdef inline void _tiny_last(Arena* a, IList* l, uint32_t s) noexcept nogil:
     """To the end of its list."""
-    if l.tail == s:
-        return
-    ilist_unlink(a, l, s)
-    a.slots[s].prev = l.tail
-    a.slots[s].next = NIL
-    a.slots[l.tail].next = s
-    l.tail = s
-    l.n += 1
+    if l.tail != s:
+        ilist_unlink(a, l, s)
+        ilist_insert_before(a, l, s, NIL)
 
 cdef inline double _tiny_protected(const TinyLfu* t) noexcept nogil:
     return 0.8 * (t.whole - t.window) if t.whole < INFINITY else 0
 
 cdef inline void _tiny_demote(Policy* p, Arena* a, TinyLfu* t) noexcept nogil:
     cdef double most = _tiny_protected(t)
-    cdef uint32_t s
-    while t.held[PROTECTED] > most and t.lists[PROTECTED].n:
-        s = t.lists[PROTECTED].tail
-        _tiny_unlink(p, a, t, s)
-        _tiny_push(p, a, t, PROBATION, s)
+    while t.parts.held[PROTECTED] > most and t.parts.lists[PROTECTED].n:
+        parts_move(&t.parts, p, a, PROBATION, t.parts.lists[PROTECTED].tail)
 
 cdef inline void _tiny_overflow(Policy* p, Arena* a, TinyLfu* t) noexcept nogil:
     """The window's oldest move on until it has room for the newcomer."""
     cdef double room = t.coming if t.coming <= t.window else 0
     cdef uint32_t s
-    while t.lists[WINDOW].n and t.held[WINDOW] + room > t.window:
-        s = t.lists[WINDOW].tail
-        _tiny_unlink(p, a, t, s)
-        _tiny_push(p, a, t, PROBATION, s)
+    while t.parts.lists[WINDOW].n and t.parts.held[WINDOW] + room > t.window:
+        s = t.parts.lists[WINDOW].tail
+        parts_move(&t.parts, p, a, PROBATION, s)
         if t.candidate == NIL:
             t.candidate = s
 
@@ -136,9 +116,9 @@ cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     if not t.contested:                     # there was room, and nobody has moved up for the newcomer yet
         t.coming = policy_weight(p, s)
         _tiny_overflow(p, a, t)
-    _tiny_push(p, a, t, WINDOW, s)
+    parts_push(&t.parts, p, a, WINDOW, s)
     if policy_weight(p, s) > t.window:
-        _tiny_last(a, &t.lists[WINDOW], s)
+        _tiny_last(a, &t.parts.lists[WINDOW], s)
     sketch_fit(&t.sketch, a.n)
     t.coming = 0
     t.candidate = NIL
@@ -151,20 +131,18 @@ cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     t.candidate = NIL
     t.contested = False
     if where == PROBATION and policy_weight(p, s) <= _tiny_protected(t):
-        _tiny_unlink(p, a, t, s)
-        _tiny_push(p, a, t, PROTECTED, s)
-    elif t.lists[where].head != s and (where != WINDOW or policy_weight(p, s) <= t.window):
-        ilist_unlink(a, &t.lists[where], s)
-        ilist_push_front(a, &t.lists[where], s)
+        parts_move(&t.parts, p, a, PROTECTED, s)
+    elif where != WINDOW or policy_weight(p, s) <= t.window:
+        parts_renew(&t.parts, a, s)
     if where != WINDOW:
         _tiny_demote(p, a, t)
 
 cdef inline void weigh(Policy* p, Arena* a, uint32_t s, double before) noexcept nogil:
     cdef TinyLfu* t = <TinyLfu*>p.own
     cdef int where = a.slots[s].visited
-    t.held[where] += policy_weight(p, s) - before
+    parts_weigh(&t.parts, p, a, s, before)
     if where == WINDOW and policy_weight(p, s) > t.window:
-        _tiny_last(a, &t.lists[WINDOW], s)
+        _tiny_last(a, &t.parts.lists[WINDOW], s)
     _tiny_demote(p, a, t)
 
 cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexcept nogil:
@@ -173,7 +151,7 @@ cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexce
     cdef uint32_t g, most = (a.n >> 2) + 1
     if t.candidate == s:
         t.candidate = a.slots[s].prev
-    _tiny_unlink(p, a, t, s)
+    parts_unlink(&t.parts, p, a, s)
     if not evicted:
         return
     g = ghosts_find(&t.ghosts, a.slots[s].hash)
@@ -188,10 +166,10 @@ cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     cdef uint32_t s
     t.contested = True
     _tiny_overflow(p, a, t)
-    s = t.lists[PROBATION].tail
+    s = t.parts.lists[PROBATION].tail
     if s == NIL:
-        s = t.lists[PROTECTED].tail
-        return s if s != NIL else t.lists[WINDOW].tail
+        s = t.parts.lists[PROTECTED].tail
+        return s if s != NIL else t.parts.lists[WINDOW].tail
     if t.candidate == NIL or t.candidate == s:
         return s
     if _tiny_admits(t, a, t.candidate, s):
@@ -200,18 +178,7 @@ cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     return t.candidate
 
 cdef inline uint32_t after(Policy* p, Arena* a, uint32_t s) noexcept nogil:
-    """Probation, the protected, the window; each from the oldest."""
-    cdef TinyLfu* t = <TinyLfu*>p.own
-    cdef int where = PROBATION
-    if s != NIL:
-        if a.slots[s].prev != NIL:
-            return a.slots[s].prev
-        where = PROTECTED if a.slots[s].visited == PROBATION else WINDOW if a.slots[s].visited == PROTECTED else 3
-    if where == PROBATION and t.lists[PROBATION].n == 0:
-        where = PROTECTED
-    if where == PROTECTED and t.lists[PROTECTED].n == 0:
-        where = WINDOW
-    return t.lists[where].tail if where < 3 else NIL
+    return parts_after(&(<TinyLfu*>p.own).parts, a, s)
 
 cdef inline void resize(Policy* p, Arena* a) noexcept nogil:
     cdef TinyLfu* t = <TinyLfu*>p.own
@@ -238,27 +205,11 @@ cdef inline int reserve(Policy* p, uint32_t slots) noexcept nogil:
 
 cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
     cdef TinyLfu* t = <TinyLfu*>p.own
-    cdef uint32_t s, n = 0
-    cdef int where
-    cdef double total, slack = 1e-6
-    for where in range(3):
-        if not ilist_sound(a, &t.lists[where]):
-            return False
-        n += t.lists[where].n
-        total = 0
-        s = t.lists[where].head
-        while s != NIL:
-            if a.slots[s].visited != where:
-                return False
-            total += policy_weight(p, s)
-            s = a.slots[s].next
-        if total - t.held[where] > slack * (1 + total) or t.held[where] - total > slack * (1 + total):
-            return False
-    if t.whole != p.capacity or not t.window >= 0 or not t.window <= t.whole:
+    if not parts_sound(&t.parts, p, a) or t.whole != p.capacity or not t.window >= 0 or not t.window <= t.whole:
         return False
     if t.candidate != NIL and (not a.slots[t.candidate].used or a.slots[t.candidate].visited != PROBATION):
         return False
-    return n == a.n and ghosts_sound(&t.ghosts) and t.sketch.blocks <= t.sketch.room
+    return ghosts_sound(&t.ghosts) and t.sketch.blocks <= t.sketch.room
 
 cdef inline void free_(Policy* p) noexcept nogil:
     cdef TinyLfu* t = <TinyLfu*>p.own
@@ -281,14 +232,9 @@ cdef inline int bind(Policy* p) noexcept nogil:
     p.own = t
     p.reserve = reserve
     p.on_coming = on_coming
-    p.on_insert = on_insert
-    p.on_hit = on_hit
+    policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
     p.weigh = weigh
-    p.on_remove = on_remove
-    p.victim = victim
-    p.after = after
     p.resize = resize
     p.clear = clear
-    p.check = check
     p.free = free_
     return 0
