@@ -104,36 +104,23 @@ cdef class Call:
         # A partial or another callable object has no name of its own.
         return getattr(self, "__qualname__", "call")
 
-cdef inline int64_t _time(Store store) except? -1:
-    """`Store._now`, short where nobody gave a timer."""
-    cdef int64_t now
-    if store._timer is not None:
-        return store._now()
-    now = coarse_now()
-    if now > store.clock:
-        store.clock = now
-    return store.clock
-
 cdef object _call(object self, PyObject** args, size_t flags, PyObject* names):
     cdef Call call = <Call>self
     cdef Store store = call.store
     cdef Args a
     cdef Py_hash_t h
-    cdef int64_t now = 0, s
+    cdef int64_t now, s
     args_of(&a, args, PyVectorcall_NARGS(flags), names, <PyObject*>call.mark)
     # (The collector takes the fields of what is unreachable away, and a finalizer may call after that.)
     if not call.direct or store is None or not args_sort(&a):
         return _asked(call, &a)
     h = pairs_hash(&a, call.mark_hash)
-    if store.timed:
-        now = _time(store)
+    now = store._maybe_now()
     s = args_find(store, &a, h, pairs_same)
     if s != NIL and s != UNSURE:
         if store.plain:
             return store._hit(<uint32_t>s)
-        # A store that learns by hand does what is due first, and one that learns freshness may want a reload.
-        if store.x.kind == NEVER or (now < expiry_due_at(&store.x, <uint32_t>s) and store.x.fresh is NULL
-                                     and (store.x.kind != LEARNED or store.x.ring is not NULL)):
+        if store._serves(<uint32_t>s, now):
             return store._serve(<uint32_t>s, h, now, NULL)
     return _looked_up(call, &a, h, now)
 
@@ -142,7 +129,7 @@ cdef object _looked_up(Call call, Args* a, Py_hash_t h, int64_t now):
     cdef bint wanted
     cdef object value, key = _key_of(call, a)
     try:
-        value = call.store._lookup_at(key, h, now, NULL, call.refresh is not None)
+        value = call.store._lookup_at(key, h, SOMEWHERE, now, NULL, call.refresh is not None)
         wanted = call.store.wanted
     finally:
         call.store._flush()

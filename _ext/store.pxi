@@ -23,6 +23,9 @@ cdef enum:
     C_CROWDED = 5                   # evicted, not at the policy's word: too many keys share its hash
 
 cdef enum:
+    SOMEWHERE = -1                  # in place of a slot: whether and where a key is held has not been looked up
+
+cdef enum:
     LEAST_FOLLOWED = 256            # keys: a learner that is behind does not thin them further
     MOST_ALIKE = 32                 # entries whose keys share one whole hash: no look-up compares more keys than that
     SPARES = 1024                   # last good values kept for the time that loads fail
@@ -63,7 +66,7 @@ cdef class Store:
     cdef int64_t clock              # the latest time seen: the clock never runs backwards in here
     cdef bint timed                 # the clock is needed
     cdef bint plain                 # no expiry, and nobody hears of removals: the short ways
-    cdef bint swift                 # a hit has nothing to do but to be counted, while the entry is not due
+    cdef bint direct                # what is held and not due is served: nothing is learned first, no validity looked at again
     cdef double stated              # price of memory per ns that the user stated, or 0
     cdef double shadow_price        # learned from evictions; the higher of the two is in force
     cdef readonly tuple _bank_labels
@@ -175,8 +178,7 @@ cdef class Store:
     @cython.final
     cdef void _choose_ways(self) noexcept:
         self.plain = not self.timed
-        self.swift = self.timed and self._timer is None and self.x.journal is NULL and self.x.fresh is NULL \
-            and (self.x.kind != LEARNED or self.x.ring is not NULL)
+        self.direct = self.x.fresh is NULL and (self.x.kind != LEARNED or self.x.ring is not NULL)
 
     @cython.final
     cdef int _open_banks(self, list shares, int64_t now) except -1:
@@ -344,16 +346,19 @@ cdef class Store:
 
         loads: the caller can reload the value, and looks at `wanted` before any other code runs.
         """
-        cdef Py_hash_t h = PyObject_Hash(key)
-        return self._lookup_at(key, h, self._maybe_now(), touch, loads)
+        cdef Py_hash_t h = ac_hash(<PyObject*>key)
+        return self._lookup_at(key, h, SOMEWHERE, self._maybe_now(), touch, loads)
 
-    cdef object _lookup_at(self, object key, Py_hash_t h, int64_t now, const Touch* touch, bint loads):
-        cdef int64_t s, at
+    @cython.final
+    cdef object _lookup_at(self, object key, Py_hash_t h, int64_t s, int64_t now, const Touch* touch, bint loads):
+        """`_lookup` of a key with this hash, at this time. s: its slot, NIL, or SOMEWHERE: nobody has looked."""
+        cdef int64_t at
         cdef int verdict
         self.wanted = False
-        if self.x.kind == LEARNED and self.x.ring is NULL:
-            self._due(now)
-        s = self._find(key, h)
+        if s == SOMEWHERE:
+            if self.x.kind == LEARNED and self.x.ring is NULL:
+                self._due(now)
+            s = self._find(key, h)
         if s == NIL:
             self._missed(key, h, now, touch)
             return _MISSING
@@ -401,21 +406,9 @@ cdef class Store:
         return self._value_at(s)
 
     @cython.final
-    cdef inline int64_t _swiftly(self, object key) except -1:
-        """The slot of a request that is a hit with nothing to decide; NIL, and nothing was done, if it may be anything else."""
-        cdef int64_t now, s = self._find(key, ac_hash(<PyObject*>key))
-        if s == NIL:
-            return NIL
-        now = self._now()
-        if self.x.kind != NEVER:
-            if now >= expiry_due_at(&self.x, <uint32_t>s):
-                return NIL
-            expiry_hit(&self.x, <uint32_t>s, now, NULL)
-        self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
-        self.hits += 1
-        AC_HIT(self.arena.slots[s].hash)
-        self._whole()
-        return s
+    cdef inline bint _serves(self, uint32_t s, int64_t now) noexcept:
+        """Has a request that found this entry nothing to decide?"""
+        return self.direct and (self.x.kind == NEVER or now < expiry_due_at(&self.x, s))
 
     @cython.final
     cdef double _load_seconds(self, uint32_t s) noexcept:
@@ -1047,7 +1040,7 @@ cdef class Store:
     @cython.embedsignature.format("clinic")
     def get(self, key, default=None):
         """The value of `key`, or `default` if it is not held. A request: it counts and is learned from."""
-        cdef int64_t s
+        cdef int64_t s, now
         cdef Py_hash_t h
         if self.plain:
             h = ac_hash(<PyObject*>key)
@@ -1058,12 +1051,14 @@ cdef class Store:
                 AC_MISS(h)
                 return default
             return self._hit(<uint32_t>s)
-        if self.swift:
-            s = self._swiftly(key)
-            if s != NIL:
-                return self._value_at(<uint32_t>s)
+        h, s = ac_hash(<PyObject*>key), SOMEWHERE
+        now = self._maybe_now()
+        if self.direct:
+            s = self._find(key, h)
+            if s != NIL and self._serves(<uint32_t>s, now):
+                return self._serve(<uint32_t>s, h, now, NULL)
         try:
-            value = self._lookup(key, NULL)
+            value = self._lookup_at(key, h, s, now, NULL, False)
         finally:
             if PyList_GET_SIZE(self._dead):     # nothing else can be waiting after a look-up
                 self._flush()
@@ -1108,7 +1103,7 @@ cdef class Store:
         return None if s == NIL else policy_weight(&self.policy, <uint32_t>s)
 
     def __getitem__(self, key):
-        cdef int64_t s
+        cdef int64_t s, now
         cdef Py_hash_t h
         if self.plain:
             h = ac_hash(<PyObject*>key)
@@ -1119,12 +1114,14 @@ cdef class Store:
             self.misses += 1
             AC_MISS(h)
             return type(self).__missing__(self, key)
-        if self.swift:
-            s = self._swiftly(key)
-            if s != NIL:
-                return self._value_at(<uint32_t>s)
+        h, s = ac_hash(<PyObject*>key), SOMEWHERE
+        now = self._maybe_now()
+        if self.direct:
+            s = self._find(key, h)
+            if s != NIL and self._serves(<uint32_t>s, now):
+                return self._serve(<uint32_t>s, h, now, NULL)
         try:
-            value = self._lookup(key, NULL)
+            value = self._lookup_at(key, h, s, now, NULL, False)
         finally:
             if PyList_GET_SIZE(self._dead):     # nothing else can be waiting after a look-up
                 self._flush()
@@ -1679,7 +1676,6 @@ cdef class Store:
         j = _journal_new(sample, salt, self._now())
         _journal_gone(self.x.journal)
         self.x.journal = j
-        self._choose_ways()
         self._write_log = write
 
     def _log_rows(self, int most, bint closing=False):
@@ -1702,7 +1698,6 @@ cdef class Store:
         """Forget the journal; from here on it costs nothing."""
         cdef Journal* j = self.x.journal
         self.x.journal = NULL
-        self._choose_ways()
         self._write_log = None
         _journal_gone(j)
 
