@@ -397,8 +397,8 @@ cdef inline uint32_t _engine_take(Engine* g, int64_t hash) noexcept nogil:
         if g.arena.n >= g.capacity or mix64(<uint64_t>hash ^ g.salt) > g.sample:
             return NIL
     if g.arena.free_head == NIL and g.arena.top >= g.arena.cap:
-        # Not beyond what may be followed: a tracker is large.
-        cap = g.arena.cap * 2 if g.arena.cap < 0x40000000 else 0x7FFFFFFF
+        # A tracker is large: a quarter more, and not beyond what may be followed.
+        cap = g.arena.cap + g.arena.cap // 4 + 16 if g.arena.cap < 0x40000000 else 0x7FFFFFFF
         if arena_reserve(&g.arena, cap if cap <= g.capacity else g.capacity + 1) < 0:
             return NIL
     if g.trackers_cap < g.arena.cap:
