@@ -75,6 +75,8 @@ cimport lru
 cimport s3fifo
 cimport sieve
 cimport slru
+cimport adaptive
+from density cimport ac_tune
 cimport wtinylfu
 
 cdef extern from "time.h" nogil:
@@ -96,7 +98,7 @@ cdef extern from *:
 _log = logging.getLogger("adaptcache")
 CHECKED = bool(ADAPTCACHE_CHECK)
 
-POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "arc", "lirs", "wtinylfu", "gdsf")
+POLICIES = ("fifo", "lru", "slru", "lfu", "sieve", "s3fifo", "arc", "lirs", "wtinylfu", "gdsf", "adaptive")
 
 cdef uint64_t _salt = 0
 
@@ -143,12 +145,17 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         bound = arc.bind(p)
     elif name == "wtinylfu":
         bound = wtinylfu.bind(p)
+    elif name == "adaptive":
+        bound = adaptive.bind(p)
     else:
         bound = sieve.bind(p)
     if bound < 0:
         free_policy(p)
         raise MemoryError
     return 0
+
+def _tune(int i, double v):
+    ac_tune[i] = v
 
 cdef inline void free_policy(Policy* p) noexcept nogil:
     if p.free is not NULL:
