@@ -1,96 +1,104 @@
-"""Adaptive."""
-from libc.math cimport INFINITY
+"""Adaptive: who promises least leaves, by what was learned of entries like it.
+
+A request leaves eight bytes with its entry (when, how often, after what gap) and touches nothing else, unless its key
+is in the sample that `trials` learns from. For a victim a few residents are drawn at random; they and the worst of those drawn
+before, which are kept in a pool (as Redis does for its sampled LRU), are ranked by the value of their kind at their age
+(`density`), by their weight where entries have one.
+
+The newcomer before this one has to be worth more than the least of them, or it leaves in their place. Where what is asked for goes
+round in circles that do not fit, it pays to be stricter and to let in only what was asked for a third time: `trials` finds out
+which of the two has more hits. Both rank what is there, so that a change costs no rebuilding.
+
+What left is remembered by hash, in cells of eight bytes: how often it was asked for, and when.
+"""
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 from arena cimport Arena, NIL
-from density cimport (AGES, Meta, Model, POOL, ac_tune, age_bin, gap_class, kind_of, model_free, model_hear, model_init, model_tick)
+from density cimport AGES, age_bin, density_request, gap_class, kind_of
 from engine cimport mix64
 from ilist cimport ilist_push_front, ilist_sound, ilist_unlink
 from policy cimport Policy, policy_answers, policy_room, policy_weight
+from trials cimport (Trials, noise_next, refused, trials_clear, trials_free, trials_hear, trials_init,
+                     trials_reserve, trials_scale, trials_sound)
+
+cdef enum:
+    POOL = 16               # the worst of those that were drawn
+    DRAWS = 16              # residents that are drawn for a victim
+    CELLS = 8               # of ghosts, to a cache line
+    GHOSTS = 3              # to an entry
+    KNOWN = 15              # requests that a ghost can tell apart
+
+cdef struct Meta:           # of an entry
+    uint32_t tick           # of its last request
+    uint8_t count           # of its requests, at most 255
+    uint8_t kind
 
 cdef struct Ghost:
-    uint32_t tag        # 28 bits of the hash, then 4 of the count; 0: empty
+    uint32_t tag            # 28 bits of the hash and 4 of the count; 0: empty
     uint32_t tick
 
 cdef struct Adaptive:
-    Model model
+    Trials trials
     Meta* metas
-    uint32_t metas_cap
     Ghost* ghosts
-    uint32_t buckets    # of eight; a power of two
-    uint32_t now
-    uint32_t coming_count, coming_gap
-    uint32_t latest     # the newcomer that was let in last
+    uint32_t room           # of metas
+    uint32_t buckets        # of ghosts
+    uint32_t now            # requests so far
+    uint32_t coming_count   # of the newcomer: what its ghost knew
+    uint32_t coming_gap
+    uint32_t latest         # the newcomer that was let in last
     uint32_t pool[POOL]
-    uint64_t noise
 
-cdef inline uint64_t _noise(Adaptive* t) noexcept nogil:
-    t.noise ^= t.noise << 13
-    t.noise ^= t.noise >> 7
-    t.noise ^= t.noise << 17
-    return t.noise
+cdef inline Ghost* _ghost_cells(Adaptive* t, int64_t hash, uint32_t* tag) noexcept nogil:
+    cdef uint64_t h = mix64(<uint64_t>hash + t.trials.salt)
+    tag[0] = <uint32_t>(h >> 32) & 0xFFFFFFF0u
+    return t.ghosts + <size_t>(((h & 0xFFFFFFFFu) * t.buckets) >> 32) * CELLS
 
 cdef inline void _ghost_put(Adaptive* t, int64_t hash, uint32_t count, uint32_t tick) noexcept nogil:
-    cdef uint64_t h = mix64(<uint64_t>hash ^ t.model.salt ^ 0x5555)
-    cdef Ghost* g = t.ghosts + <size_t>(h & (t.buckets - 1)) * 8
-    cdef uint32_t tag = <uint32_t>(h >> 32) & 0xFFFFFFF0u, i, oldest = 0, age, most = 0
-    for i in range(8):
-        if g[i].tag & 0xFFFFFFF0u == tag or g[i].tag == 0:
-            oldest = i
+    cdef uint32_t tag = 0, i, at = 0
+    cdef Ghost* g = _ghost_cells(t, hash, &tag)
+    for i in range(CELLS):
+        if g[i].tag == 0 or g[i].tag & 0xFFFFFFF0u == tag:
+            at = i
             break
-        age = t.now - g[i].tick
-        if age >= most:
-            most = age
-            oldest = i
-    g[oldest].tag = tag | (count if count < 15 else 15)
-    g[oldest].tick = tick
-
-cdef inline Ghost* _ghost_find(Adaptive* t, int64_t hash) noexcept nogil:
-    cdef uint64_t h = mix64(<uint64_t>hash ^ t.model.salt ^ 0x5555)
-    cdef Ghost* g = t.ghosts + <size_t>(h & (t.buckets - 1)) * 8
-    cdef uint32_t tag = <uint32_t>(h >> 32) & 0xFFFFFFF0u, i
-    for i in range(8):
-        if g[i].tag & 0xFFFFFFF0u == tag and g[i].tag & 15:
-            return &g[i]
-    return NULL
+        if t.now - g[i].tick > t.now - g[at].tick:
+            at = i
+    g[at].tag = tag | (count if count < KNOWN else KNOWN)
+    g[at].tick = tick
 
 cdef inline void on_coming(Policy* p, Arena* a, int64_t hash, double weight) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
-    cdef Ghost* g = _ghost_find(t, hash)
-    t.coming_count = 0
-    t.coming_gap = 0
-    if g is not NULL:
-        t.coming_count = g.tag & 15
-        t.coming_gap = gap_class(&t.model, t.now + 1 - g.tick)
-        g.tag = 0
+    cdef uint32_t tag = 0, i
+    cdef Ghost* g = _ghost_cells(t, hash, &tag)
+    t.coming_count = t.coming_gap = 0
+    for i in range(CELLS):
+        if g[i].tag and g[i].tag & 0xFFFFFFF0u == tag:
+            t.coming_count = g[i].tag & KNOWN
+            t.coming_gap = gap_class(&t.trials.density, t.now + 1 - g[i].tick)
+            g[i].tag = 0
+            break
 
-cdef inline void _seen(Policy* p, Arena* a, uint32_t s, uint32_t count, uint32_t gap) noexcept nogil:
-    cdef Adaptive* t = <Adaptive*>p.own
+cdef inline void _seen(Adaptive* t, Arena* a, uint32_t s, uint32_t count, int gap) noexcept nogil:
     cdef Meta* m = &t.metas[s]
     m.tick = t.now
     m.count = <uint8_t>(count if count < 255 else 255)
-    m.gap = <uint8_t>gap
     m.kind = kind_of(count, gap)
-    model_hear(&t.model, a.slots[s].hash, m.kind, t.now)
-    model_tick(&t.model)
+    trials_hear(&t.trials, a.slots[s].hash, m.kind, count, t.now)
+    density_request(&t.trials.density, t.trials.entries)
 
 cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
     t.now += 1
-    _seen(p, a, s, t.coming_count + 1, t.coming_gap)
-    t.latest = s
-    t.coming_count = 0
-    t.coming_gap = 0
     ilist_push_front(a, &p.order, s)
+    _seen(t, a, s, t.coming_count + 1, t.coming_gap)
+    t.coming_count = t.coming_gap = 0
+    t.latest = s
 
 cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
     t.now += 1
-    _seen(p, a, s, t.metas[s].count + 1u, gap_class(&t.model, t.now - t.metas[s].tick))
-    if p.order.head != s:
-        ilist_unlink(a, &p.order, s)
-        ilist_push_front(a, &p.order, s)
+    _seen(t, a, s, t.metas[s].count + <uint32_t>1, gap_class(&t.trials.density, t.now - t.metas[s].tick))
 
 cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
@@ -100,83 +108,97 @@ cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexce
     if evicted:
         _ghost_put(t, a.slots[s].hash, t.metas[s].count, t.metas[s].tick)
 
-cdef inline float _worth(Policy* p, Adaptive* t, uint32_t s, uint32_t* age) noexcept nogil:
-    age[0] = t.now - t.metas[s].tick
-    return t.model.value[t.metas[s].kind * AGES + age_bin(&t.model, age[0])]
+cdef inline float _worth(Policy* p, Adaptive* t, uint32_t s, uint32_t age) noexcept nogil:
+    cdef float v
+    v = t.trials.density.value[t.metas[s].kind * AGES + age_bin(&t.trials.density, age)]
+    return v if p.weights is NULL or p.weights[s] <= 0 else v / <float>p.weights[s]
 
 cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
-    cdef uint32_t s, best = NIL, age, best_age = 0
+    cdef uint32_t s, age, best, most = 0, draws
     cdef uint32_t ages[POOL]
     cdef float worth[POOL]
     cdef float v, least = 0
-    cdef int i, n = <int>ac_tune[0], worst, at = -1, k
+    cdef int i, at = 0, high = 0
     if a.n == 0:
         return NIL
-    for i in range(n):
+    # What is full now is as large as it is, whatever it was meant to be: weights and no bound say nothing of that.
+    if a.n > 2 * t.trials.entries or 2 * a.n < t.trials.entries:
+        trials_scale(&t.trials, a.n)
+    for i in range(POOL):
         s = t.pool[i]
         if s == NIL or s >= a.top or not a.slots[s].used:
-            t.pool[i] = p.order.tail
-            s = p.order.tail
-        worth[i] = _worth(p, t, s, &ages[i])
-    for k in range(<int>ac_tune[1]):
-        s = 1 + <uint32_t>(((_noise(t) >> 32) * (a.top - 1)) >> 32)
+            s = t.pool[i] = p.order.tail
+        ages[i] = t.now - t.metas[s].tick
+        worth[i] = _worth(p, t, s, ages[i])
+        if worth[i] > worth[high] or (worth[i] == worth[high] and ages[i] < ages[high]):
+            high = i
+    for draws in range(DRAWS):
+        s = 1 + <uint32_t>((noise_next(&t.trials.noise) * (a.top - 1)) >> 32)
         if not a.slots[s].used:
             continue
-        v = _worth(p, t, s, &age)
-        worst = 0
-        for i in range(n):
+        age = t.now - t.metas[s].tick
+        v = _worth(p, t, s, age)
+        if v > worth[high] or (v == worth[high] and age <= ages[high]):
+            continue
+        for i in range(POOL):
             if t.pool[i] == s:
-                worst = -1
                 break
-            if worth[i] > worth[worst] or (worth[i] == worth[worst] and ages[i] < ages[worst]):
-                worst = i
-        if worst >= 0 and (v < worth[worst] or (v == worth[worst] and age > ages[worst])):
-            t.pool[worst] = s
-            worth[worst] = v
-            ages[worst] = age
-    for i in range(n):
-        if best == NIL or worth[i] < least or (worth[i] == least and ages[i] > best_age):
-            best = t.pool[i]
-            least = worth[i]
-            best_age = ages[i]
-            at = i
-    if t.latest != NIL:
-        v = _worth(p, t, t.latest, &age)
-        if v < least:
-            return t.latest
+        else:
+            t.pool[high], worth[high], ages[high] = s, v, age
+            high = 0
+            for i in range(1, POOL):
+                if worth[i] > worth[high] or (worth[i] == worth[high] and ages[i] < ages[high]):
+                    high = i
+    for i in range(POOL):
+        if i == 0 or worth[i] < least or (worth[i] == least and ages[i] > most):
+            at, least, most = i, worth[i], ages[i]
+    best = t.pool[at]
+    s = t.latest
+    if s != NIL and s != best and refused(t.trials.way, t.metas[s].count, _worth(p, t, s, t.now - t.metas[s].tick), least):
+        return s
     t.pool[at] = NIL
     return best
 
 cdef inline uint32_t after(Policy* p, Arena* a, uint32_t s) noexcept nogil:
-    return p.order.tail if s == NIL else a.slots[s].prev    # from the oldest
+    return p.order.tail if s == NIL else a.slots[s].prev    # as they came
 
 cdef inline int reserve(Policy* p, uint32_t slots) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
-    cdef uint32_t buckets = t.buckets
+    cdef uint32_t buckets = <uint32_t>(<uint64_t>slots * GHOSTS // CELLS) + 1
     cdef Ghost* more
-    if slots > t.metas_cap:
+    if trials_reserve(&t.trials, slots) < 0:
+        return -1
+    if slots > t.room:
         if policy_room(<void**>&t.metas, <size_t>slots * sizeof(Meta)) < 0:
             return -1
-        t.metas_cap = slots
-    while buckets * 8.0 < ac_tune[4] * slots:
-        buckets *= 2
+        t.room = slots
     if buckets > t.buckets:
-        more = <Ghost*>realloc(t.ghosts, <size_t>buckets * 8 * sizeof(Ghost))
+        # What grows has not let anybody go for a while: there is little to remember, and it is forgotten.
+        more = <Ghost*>calloc(<size_t>buckets * CELLS, sizeof(Ghost))
         if more is NULL:
             return -1
+        free(t.ghosts)
         t.ghosts = more
-        while t.buckets < buckets:
-            memcpy(t.ghosts + <size_t>t.buckets * 8, t.ghosts, <size_t>t.buckets * 8 * sizeof(Ghost))
-            t.buckets *= 2
+        t.buckets = buckets
     return 0
 
+cdef inline void clear(Policy* p, Arena* a) noexcept nogil:
+    cdef Adaptive* t = <Adaptive*>p.own
+    memset(t.ghosts, 0, <size_t>t.buckets * CELLS * sizeof(Ghost))
+    memset(t.pool, 0, sizeof(t.pool))
+    t.latest = NIL
+    t.coming_count = t.coming_gap = 0
+    trials_clear(&t.trials)
+
 cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
-    return ilist_sound(a, &p.order) and p.order.n == a.n
+    cdef Adaptive* t = <Adaptive*>p.own
+    return ilist_sound(a, &p.order) and p.order.n == a.n and (a.n == 0 or a.top <= t.room) and trials_sound(&t.trials) \
+        and (t.latest == NIL or a.slots[t.latest].used)
 
 cdef inline void free_(Policy* p) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
-    model_free(&t.model)
+    trials_free(&t.trials)
     free(t.metas)
     free(t.ghosts)
     free(t)
@@ -185,17 +207,16 @@ cdef inline int bind(Policy* p) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>calloc(1, sizeof(Adaptive))
     if t is NULL:
         return -1
-    t.buckets = 8
-    t.ghosts = <Ghost*>calloc(64, sizeof(Ghost))
-    t.noise = p.salt | 1
-    model_init(&t.model, p.capacity if p.capacity < 1e9 else 1e6, mix64(p.salt + 77))
+    t.buckets = 1
+    t.ghosts = <Ghost*>calloc(t.buckets * CELLS, sizeof(Ghost))
+    if t.ghosts is NULL or trials_init(&t.trials, p.capacity if 1 <= p.capacity <= 1000000 else 1024, mix64(p.salt + 77)) < 0:
+        free(t.ghosts)
+        free(t)
+        return -1
     p.own = t
     p.reserve = reserve
     p.on_coming = on_coming
     policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
+    p.clear = clear
     p.free = free_
     return 0
-
-cdef inline object told(Policy* p):
-    cdef Adaptive* t = <Adaptive*>p.own
-    return {"labels": t.model.labels, "tracked": t.model.n, "sample": t.model.sample / 2.0**64}

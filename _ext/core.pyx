@@ -76,7 +76,6 @@ cimport s3fifo
 cimport sieve
 cimport slru
 cimport adaptive
-from density cimport ac_tune
 cimport wtinylfu
 
 cdef extern from "time.h" nogil:
@@ -153,9 +152,6 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         free_policy(p)
         raise MemoryError
     return 0
-
-def _tune(int i, double v):
-    ac_tune[i] = v
 
 cdef inline void free_policy(Policy* p) noexcept nogil:
     if p.free is not NULL:

@@ -1,249 +1,186 @@
-"""Value density: what an entry is still good for, per unit of memory and time, learned from how entries like it fared."""
-from libc.math cimport INFINITY, exp2
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+"""Value density: the hits that an entry still promises, for the memory and the time that it would take until then.
+
+Least hit density (Beckmann, Chen, Cidon: LHD, NSDI 2018) with the best horizon in place of the mean, and a hazard's way
+of counting. Entries are told apart by their kind, how often they were asked for and how long they were not before the
+last time, and by their age since then. For each kind and bin of ages a cell counts the sampled keys that reached the bin
+(`risk`) and those that came back in it (`came`), both fading; who has not come back yet counts as far as it got (Kaplan
+and Meier 1958), so nothing has to be waited for. Where little was seen, a cell leans on all kinds together, and on a law
+that is true of most caches: gaps have a heavy tail, and the more often a key came the sooner it comes.
+
+From the cells follows the value: of all horizons the one with the most hits per time held. On the curve of (time held,
+hits) that is the steepest line to a later point, and the steepest lines from all points are found in one walk.
+
+Ages are in requests of the cache and binned by a quarter of an octave of its size, so bins mean the same in all sizes.
+"""
+from libc.math cimport exp2
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from arena cimport Arena, NIL
-from policy cimport Policy, policy_weight
-from engine cimport mix64
 
 cdef extern from *:
     """
     #include <string.h>
-    static double ac_tune[32] = {8, 8, 10, 32, 2, 1024, 20000, 16};
-    static inline uint32_t ac_float_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
+    static inline uint32_t adaptcache_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
     """
-    double ac_tune[32]
-    uint32_t ac_float_bits(float) noexcept nogil
+    uint32_t adaptcache_bits(float) noexcept nogil
 
 cdef enum:
-    COUNTS = 8
-    GAPS = 11           # 0: none known
-    CLASSES = 88
-    AGES = 54           # the last: beyond
-    OCTAVE = 4
-    POOL = 32
+    COUNTS = 8              # classes of requests
+    GAPS = 11               # of the gap before the last request; 0: none is known
+    KINDS = 88
+    AGES = 54               # bins; the last has no end
+    FINEST = 256            # parts of the cache's size: the first bin of ages
+    ONE = 0x3F800000        # the bits of a float 1
+    LEAN = 2                # labels' worth of belief in all kinds together,
+    LEAN_LAW = 4            # and in the law
+    OFTEN = 4096            # requests between two makings of the values, or an eighth of the cache's size
 
-cdef struct Meta:
-    uint32_t tick
-    uint8_t count
-    uint8_t gap
-    uint8_t kind
-    uint8_t spare
+cdef struct Density:
+    float risk[KINDS * AGES]
+    float came[KINDS * AGES]
+    float value[KINDS * AGES]   # hits per request held
+    float law[KINDS * AGES]     # what is believed of cells that nothing is known of
+    double weight           # of a label today: it grows, so that the others fade
+    double growth
+    float scale             # bins to a request
+    uint32_t since          # requests since the values were made
+    uint32_t period
 
-cdef struct Track:
-    uint32_t tag        # 0: empty
-    uint32_t tick
-    uint8_t kind
-    uint8_t done        # bins it has been counted as at risk in
-
-cdef struct Model:
-    float risk[CLASSES * AGES]
-    float came[CLASSES * AGES]
-    float value[CLASSES * AGES]
-    double weight, growth
-    float scale         # 256 / entries
-    double entries
-    Track* tracks
-    uint32_t mask, n, limit, hand
-    uint64_t sample     # keys whose mixed hash is at most this are tracked
-    uint64_t salt
-    uint32_t since, period
-    uint64_t labels
-
-cdef inline int age_bin(const Model* m, uint32_t age) noexcept nogil:
-    cdef float x = <float>age * m.scale
-    cdef int b
+cdef inline int age_bin(const Density* d, uint32_t age) noexcept nogil:
+    cdef float x = <float>age * d.scale
+    cdef uint32_t b
     if x < 1:
         return 0
-    b = 1 + <int>((ac_float_bits(x) - 0x3F800000u) >> 21)
-    return b if b < AGES else AGES - 1
+    b = 1 + ((adaptcache_bits(x) - ONE) >> 21)
+    return <int>b if b < AGES else AGES - 1
 
 cdef inline double age_edge(int b) noexcept nogil:
-    """Where the bin begins, in units of 1 / scale."""
-    if b == 0:
-        return 0
-    b -= 1
-    return (1 + (b & 3) * 0.25) * <double>(<uint64_t>1 << (b >> 2))
+    """Where a bin begins, in parts of FINEST."""
+    return (1 + ((b - 1) & 3) * 0.25) * <double>(<uint64_t>1 << ((b - 1) >> 2)) if b else 0
 
-cdef inline int gap_class(const Model* m, uint32_t gap) noexcept nogil:
-    """1 .. GAPS - 1"""
-    cdef float x = <float>gap * m.scale * 0.125        # 1: a thirty-second of the entries
-    cdef int b
+cdef inline int gap_class(const Density* d, uint32_t gap) noexcept nogil:
+    cdef float x = <float>gap * d.scale * <float>0.125
+    cdef uint32_t b
     if x < 1:
         return 1
-    b = 2 + <int>((ac_float_bits(x) - 0x3F800000u) >> 23)
-    return b if b < GAPS else GAPS - 1
+    b = 2 + ((adaptcache_bits(x) - ONE) >> 23)
+    return <int>b if b < GAPS else GAPS - 1
 
 cdef inline int count_class(uint32_t n) noexcept nogil:
-    return <int>(n - 1) if n < 4 else 3 if n < 6 else 4 if n < 9 else 5 if n < 14 else 6 if n < 30 else 7
+    return <int>n - 1 if n < 4 else 3 if n < 6 else 4 if n < 9 else 5 if n < 14 else 6 if n < 30 else 7
 
-cdef inline uint8_t kind_of(int count, int gap) noexcept nogil:
+cdef inline uint8_t kind_of(uint32_t count, int gap) noexcept nogil:
     return <uint8_t>(count_class(count) * GAPS + gap)
 
-cdef inline void _model_rates(Model* m) noexcept nogil:
-    cdef double rate = <double>m.sample / 18446744073709551615.0
-    cdef double half = ac_tune[3] * m.entries * rate
-    if half < ac_tune[6]:
-        half = ac_tune[6]
-    m.growth = exp2(1.0 / half)
+cdef inline double _law(int kind, int b) noexcept nogil:
+    """The share of keys of this kind that come back in the bin: a Pareto law, its start the last gap."""
+    cdef int count = kind // GAPS, gap = kind % GAPS
+    cdef double alpha = 0.3, start = FINEST
+    if count > 0 and gap > 0:
+        alpha = 0.8 + 0.3 * count
+        if alpha > 2.5:
+            alpha = 2.5
+        start = 6.0 * <double>(<uint64_t>1 << (gap - 1)) if gap > 1 else 4
+    return 1 - ((start + age_edge(b)) / (start + age_edge(b + 1))) ** alpha
 
-cdef inline int model_init(Model* m, double entries, uint64_t salt) noexcept nogil:
-    cdef uint32_t cells = 64
-    memset(m, 0, sizeof(Model))
-    m.entries = entries
-    m.scale = <float>(256.0 / entries)
-    m.salt = salt
-    m.limit = <uint32_t>(33 * entries if entries < 250 else 8192)
-    while cells < 2 * m.limit:
-        cells *= 2
-    m.mask = cells - 1
-    m.tracks = <Track*>calloc(cells, sizeof(Track))
-    if m.tracks is NULL:
-        return -1
-    m.sample = <uint64_t>-1
-    if entries > ac_tune[5]:
-        m.sample = <uint64_t>(18446744073709551615.0 * (ac_tune[5] / entries))
-    m.weight = 1
-    m.since = 0
-    m.period = 32
-    _model_rates(m)
-    model_value(m)
-    return 0
+cdef inline void density_init(Density* d, double entries) noexcept nogil:
+    """Nothing is known of a cache of this size."""
+    cdef int kind, b
+    memset(d, 0, sizeof(Density))
+    d.weight = d.growth = 1
+    d.scale = <float>(FINEST / entries)
+    d.period = 32
+    for kind in range(KINDS):
+        for b in range(AGES - 1):
+            d.law[kind * AGES + b] = <float>_law(kind, b)
+    density_values(d)
 
-cdef inline void model_free(Model* m) noexcept nogil:
-    free(m.tracks)
+cdef inline void density_fade(Density* d, double half) noexcept nogil:
+    """A label weighs half as much after so many others."""
+    d.growth = exp2(1.0 / half)
 
-cdef inline void _at_risk(Model* m, Track* t, int upto) noexcept nogil:
-    cdef int b
-    if upto > AGES - 1:
-        upto = AGES - 1
-    for b in range(t.done, upto):
-        m.risk[t.kind * AGES + b] += <float>m.weight
-    if upto > t.done:
-        t.done = <uint8_t>upto
-
-cdef inline void _track_drop(Model* m, uint32_t i) noexcept nogil:
-    cdef uint32_t j = i, home
-    while True:
-        j = (j + 1) & m.mask
-        if m.tracks[j].tag == 0:
-            break
-        home = m.tracks[j].tag & m.mask
-        if ((j - home) & m.mask) >= ((j - i) & m.mask):
-            m.tracks[i] = m.tracks[j]
-            i = j
-    m.tracks[i].tag = 0
-    m.n -= 1
-
-cdef inline void _model_sweep(Model* m, uint32_t now, int steps) noexcept nogil:
-    cdef Track* t
-    cdef int b
-    while steps:
-        steps -= 1
-        t = &m.tracks[m.hand]
-        if t.tag:
-            b = age_bin(m, now - t.tick)
-            _at_risk(m, t, b)
-            if b == AGES - 1:
-                _track_drop(m, m.hand)
-                continue
-        m.hand = (m.hand + 1) & m.mask
-
-cdef inline void model_hear(Model* m, int64_t hash, int kind, uint32_t now) noexcept nogil:
-    """A request of this key at `now`; it is of this kind from here on."""
-    cdef uint64_t h = mix64(<uint64_t>hash ^ m.salt)
-    cdef uint32_t tag, i
-    cdef Track* t
-    cdef int b
-    if h > m.sample:
-        return
-    tag = <uint32_t>(h >> 32)
-    if tag == 0:
-        tag = 1
-    i = tag & m.mask
-    while m.tracks[i].tag and m.tracks[i].tag != tag:
-        i = (i + 1) & m.mask
-    t = &m.tracks[i]
-    if t.tag:
-        b = age_bin(m, now - t.tick)
-        _at_risk(m, t, b)
-        if b < AGES - 1:
-            m.risk[t.kind * AGES + b] += <float>m.weight
-            m.came[t.kind * AGES + b] += <float>m.weight
-        m.labels += 1
-        m.weight *= m.growth
-    elif m.n < m.limit:
-        t.tag = tag
-        m.n += 1
-    else:
-        m.sample >>= 1
-        _model_rates(m)
-        i = 0
-        while i <= m.mask:
-            if m.tracks[i].tag and m.tracks[i].tag > <uint32_t>(m.sample >> 32):
-                _track_drop(m, i)
-            else:
-                i += 1
-        return
-    t.tick = now
-    t.kind = <uint8_t>kind
-    t.done = 0
-    _model_sweep(m, now, 4)
-
-cdef inline void model_value(Model* m) noexcept nogil:
-    """For each kind and age: the most hits per time held that any horizon promises."""
-    cdef double p[AGES]
-    cdef double g[AGES]
+cdef inline void density_values(Density* d) noexcept nogil:
+    cdef double everyone[AGES]
     cdef double hits[AGES]
     cdef double time[AGES]
-    cdef int stack[AGES]
-    cdef double s, a, n, e, width, k = ac_tune[2] * m.weight
-    cdef int c, b, top
+    cdef int hull[AGES]
+    cdef double left, p, n, e, w = d.weight
+    cdef int kind, b, i, top
     for b in range(AGES - 1):
-        n = 0
-        e = 0
-        for c in range(CLASSES):
-            n += m.risk[c * AGES + b]
-            e += m.came[c * AGES + b]
-        g[b] = (e + 0.01 * m.weight) / (n + 1 * m.weight)
-    for c in range(CLASSES):
-        s = 1
-        hits[0] = 0
-        time[0] = 0
+        n = w
+        e = 0.01 * w
+        for kind in range(KINDS):
+            n += d.risk[kind * AGES + b]
+            e += d.came[kind * AGES + b]
+        everyone[b] = e / n
+    hits[0] = time[0] = 0
+    for kind in range(KINDS):
+        left = 1
         for b in range(AGES - 1):
-            a = (m.came[c * AGES + b] + k * g[b]) / (m.risk[c * AGES + b] + k)
-            if a > 1:
-                a = 1
-            width = age_edge(b + 1) - age_edge(b)
-            hits[b + 1] = hits[b] + s * a
-            time[b + 1] = time[b] + s * width * (1 - 0.5 * a)
-            s *= 1 - a
-            if s < 1e-9:
-                s = 1e-9
-        # The steepest way on from each point leads along the upper hull of all later ones.
+            i = kind * AGES + b
+            p = (d.came[i] + w * (LEAN * everyone[b] + LEAN_LAW * d.law[i])) / (d.risk[i] + w * (LEAN + LEAN_LAW))
+            hits[b + 1] = hits[b] + left * p
+            time[b + 1] = time[b] + left * (age_edge(b + 1) - age_edge(b)) * (1 - 0.5 * p)
+            left *= 1 - p
+            if left < 1e-9:
+                left = 1e-9
+        hull[0] = AGES - 1
         top = 0
-        stack[0] = AGES - 1
-        m.value[c * AGES + AGES - 1] = 0
+        d.value[kind * AGES + AGES - 1] = 0
         for b in range(AGES - 2, -1, -1):
-            while top > 0 and (hits[stack[top]] - hits[b]) * (time[stack[top - 1]] - time[b]) <= (hits[stack[top - 1]] - hits[b]) * (time[stack[top]] - time[b]):
+            while top > 0 and (hits[hull[top]] - hits[b]) * (time[hull[top - 1]] - time[b]) \
+                    <= (hits[hull[top - 1]] - hits[b]) * (time[hull[top]] - time[b]):
                 top -= 1
-            m.value[c * AGES + b] = <float>((hits[stack[top]] - hits[b]) / (time[stack[top]] - time[b]))
+            d.value[kind * AGES + b] = <float>((hits[hull[top]] - hits[b]) / (time[hull[top]] - time[b]))
             top += 1
-            stack[top] = b
+            hull[top] = b
 
-cdef inline void model_tick(Model* m) noexcept nogil:
-    """Another request of the cache."""
+cdef inline void density_request(Density* d, double entries) noexcept nogil:
+    """Another request: now and then the values are made anew."""
     cdef int i
-    m.since += 1
-    if m.since < m.period:
+    d.since += 1
+    if d.since < d.period:
         return
-    m.since = 0
-    if m.period < m.entries / 8 or m.period < 4096:
-        m.period += m.period // 2
-    if m.weight > 1e6:
-        for i in range(CLASSES * AGES):
-            m.risk[i] = <float>(m.risk[i] / m.weight)
-            m.came[i] = <float>(m.came[i] / m.weight)
-        m.weight = 1
-    model_value(m)
+    d.since = 0
+    if d.period < OFTEN or d.period < entries / 8:
+        d.period += d.period // 2
+    if d.weight > 1e6:
+        for i in range(KINDS * AGES):
+            d.risk[i] = <float>(d.risk[i] / d.weight)
+            d.came[i] = <float>(d.came[i] / d.weight)
+        d.weight = 1
+    density_values(d)
+
+cdef inline void density_scale(Density* d, double entries) noexcept nogil:
+    """The cache is of another size: what was learned moves to the bins and gaps that it now belongs to, as near as whole octaves allow."""
+    cdef float scale = <float>(FINEST / entries)
+    cdef int octaves = 0, kind, b, to, gap, at
+    cdef float ratio = scale / d.scale
+    cdef float old[2 * KINDS * AGES]
+    d.scale = scale
+    while ratio >= 1.414 and octaves < 16:
+        ratio *= 0.5
+        octaves += 1
+    while ratio < 0.7072 and octaves > -16:
+        ratio *= 2
+        octaves -= 1
+    if octaves == 0:
+        return
+    memcpy(old, d.risk, sizeof(d.risk))
+    memcpy(old + KINDS * AGES, d.came, sizeof(d.came))
+    memset(d.risk, 0, sizeof(d.risk))
+    memset(d.came, 0, sizeof(d.came))
+    for kind in range(KINDS):
+        gap = kind % GAPS
+        to = gap + octaves if gap else 0
+        if gap and to < 1:
+            to = 1
+        if to > GAPS - 1:
+            to = GAPS - 1
+        for b in range(AGES - 1):
+            at = b + 4 * octaves
+            if at < 0:
+                at = 0
+            if at < AGES - 1:
+                d.risk[(kind - gap + to) * AGES + at] += old[kind * AGES + b]
+                d.came[(kind - gap + to) * AGES + at] += old[(KINDS + kind) * AGES + b]
+    density_values(d)
