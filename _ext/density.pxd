@@ -76,9 +76,9 @@ cdef inline double _law(int kind, int b) noexcept nogil:
     cdef int count = kind // GAPS, gap = kind % GAPS
     cdef double alpha = 0.3, start = FINEST
     if count > 0 and gap > 0:
-        alpha = 0.8 + 0.3 * count
-        if alpha > 2.5:
-            alpha = 2.5
+        alpha = 0.8 + 0.5 * count
+        if alpha > 4:
+            alpha = 4
         start = 6.0 * <double>(<uint64_t>1 << (gap - 1)) if gap > 1 else 4
     return 1 - ((start + age_edge(b)) / (start + age_edge(b + 1))) ** alpha
 
