@@ -36,6 +36,30 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a trace that is streamed. Columns are as in a Trace, but for the key.
+
+    first   number of the first of these rows in the trace
+    key     uint64: a hash of the key, the same in every chunk, file format, process and machine; equal keys have
+            equal hashes, and different integers always different ones
+    """
+
+    first: int
+    key: Column
+    time: Column | None = None
+    size: Column | None = None
+    op: Column | None = None
+    ttl: Column | None = None
+    version: Column | None = None
+    namespace: Column | None = None
+    features: Mapping[str, Column] = field(default_factory=dict)
+    cost: Column | None = None
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """N requests in the order in which they were made. Every column is one-dimensional, of length N and
     C-contiguous; a column that is None was not recorded.
@@ -132,13 +156,22 @@ def feature(values: Column) -> Column:
 
 def problem(columns: Mapping[str, Column]) -> Problem | None:
     """The first thing wrong with these columns (of any numeric type), or None."""
+    found = mismatch(columns)
+    if found is not None:
+        return found
+    wrong = (_values(name, values) for name, values in columns.items())
+    return next((found for found in wrong if found is not None), None)
+
+
+def mismatch(columns: Mapping[str, Column]) -> Problem | None:
+    """The first thing wrong with the types and shapes of these columns; their values are not looked at."""
     if "key" not in columns:
         return Problem(None, "key", f"missing; every trace needs it (found: {', '.join(columns) or 'nothing'})")
     rows = columns["key"].size
     if rows == 0:
         return Problem(None, "key", "empty; a trace needs at least one request")
     for name, values in columns.items():
-        wrong = _kind(name, values, rows) or _values(name, values)
+        wrong = _kind(name, values, rows)
         if wrong is not None:
             return wrong
     return None
