@@ -19,9 +19,8 @@ from adaptcache.errors import TraceError
 from adaptcache.simulate import formats
 from adaptcache.simulate.formats.block import Block
 from adaptcache.simulate.formats.csv import WordsNeeded
-from adaptcache.simulate.formats.fields import mix
 from adaptcache.simulate.formats.source import Source, told
-from adaptcache.simulate.trace import DTYPES, Column, Problem, Rows, Trace, dense, feature, is_dense, problem
+from adaptcache.simulate.trace import DTYPES, Column, Problem, Rows, Trace, dense, feature, is_dense, mix, problem
 
 FORMATS: Final = ("npz", "csv", "access-log", "synthetic", *(name for name in formats.BY_NAME if name not in ("npz", "csv", "access-log")))
 ALIASES: Final = formats.ALIASES

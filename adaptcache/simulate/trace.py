@@ -133,10 +133,55 @@ def dense(values: ArrayLike) -> Column:
     values = np.asarray(values)
     if values.dtype.kind in "iu" and is_dense(values):
         return np.ascontiguousarray(values, dtype=np.uint32)
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.uint32)
-    rank[np.argsort(first)] = np.arange(len(first), dtype=np.uint32)
-    return rank[inverse]
+    return numbered(values)[0]
+
+
+def numbered(values: Column) -> tuple[Column, Column]:
+    """Ids by first appearance (uint32), and the row in which each id appears first."""
+    rows = len(values)
+    if values.dtype.kind not in "iu" or rows == 0:
+        _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        return _by_first(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1], rows)
+    # Sorting words is far faster than sorting rows by them, so each word holds what is random of a value in
+    # its upper bits and the row in the lower.
+    bits = np.uint64(max(rows - 1, 1).bit_length())
+    words = mix(values) >> bits << bits
+    words |= np.arange(rows, dtype=np.uint64)
+    words.sort()
+    order = (words & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    words >>= bits
+    held = values[order]
+    other = held[1:] != held[:-1]
+    alike = words[1:] == words[:-1]
+    if (other & alike).any():  # different values that are the same in the upper bits
+        group = np.concatenate(([0], np.cumsum(~alike)))
+        mixed = np.isin(group, group[1:][other & alike])
+        order[mixed] = order[mixed][np.lexsort((order[mixed], held[mixed], group[mixed]))]
+        held = values[order]
+        other = held[1:] != held[:-1]
+    return _by_first(order, np.flatnonzero(other) + 1, rows)
+
+
+def _by_first(order: Column, starts: Column, rows: int) -> tuple[Column, Column]:
+    """Rows grouped by value, each group from its earliest row on; `starts` are where the second and later groups begin."""
+    starts = np.concatenate(([0], starts)).astype(np.int64) if rows else np.zeros(0, np.int64)
+    first = order[starts]
+    is_first = np.zeros(rows, np.uint32)
+    is_first[first] = 1
+    ids = np.empty(rows, np.uint32)
+    ids[order] = np.repeat(np.cumsum(is_first, dtype=np.uint32)[first] - np.uint32(1), np.diff(starts, append=rows))
+    return ids, np.flatnonzero(is_first)
+
+
+def mix(values: Column) -> Column:
+    """Integers as uint64 that look random; different ones stay different (the end of splitmix64)."""
+    mixed = (values.astype(np.int64) if values.dtype.kind == "i" else values).astype(np.uint64)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def is_dense(ids: Column) -> bool:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from adaptcache.errors import TraceError
-from adaptcache.simulate.trace import Column
+from adaptcache.simulate.trace import Column, numbered
 
 OPS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("0", "get", "gets", "read", "r"), 0),
@@ -54,11 +54,8 @@ class Groups(dict[int, int]):
         return number
 
     def ids(self, labels: Column) -> Column:
-        different, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-        ids = np.empty(len(different), np.uint32)
-        for at in np.argsort(first):
-            ids[at] = self[int(different[at])]
-        return ids[inverse]
+        ids, first = numbered(labels)
+        return np.array([self[label] for label in labels[first].tolist()], np.uint32)[ids]
 
 
 class Faults:

@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from adaptcache.simulate.trace import Column
+from adaptcache.simulate.trace import Column, mix, numbered
 
 BEFORE: Final = 24  # bytes of padding: as many digits as are looked at before the end of a field
 AFTER: Final = 8
@@ -26,24 +26,6 @@ _LOW = np.array([(1 << 8 * n) - 1 for n in range(9)], _U64)
 _HIGH = np.array([(1 << 64) - (1 << 8 * (8 - n)) for n in range(9)], _U64)
 _POWERS = 10.0 ** np.arange(23)
 _WHOLE = 10 ** np.arange(20, dtype=_U64)
-
-
-def mix(values: Column) -> Column:
-    """Integers as uint64 that look random; different ones stay different (the end of splitmix64)."""
-    mixed = _bits(values).copy()
-    mixed ^= mixed >> _U64(30)
-    mixed *= _U64(0xBF58476D1CE4E5B9)
-    mixed ^= mixed >> _U64(27)
-    mixed *= _U64(0x94D049BB133111EB)
-    mixed ^= mixed >> _U64(31)
-    return mixed
-
-
-def _bits(values: Column) -> Column:
-    """Integers of any type as the 64 bits that hold them."""
-    if values.dtype == np.uint64:
-        return values
-    return values.astype(np.int64).view(np.uint64) if values.dtype.kind == "i" else values.astype(np.uint64)
 
 
 @dataclass
@@ -94,7 +76,7 @@ class Fields:
 
     def integers(self) -> tuple[Column, Column]:
         """The whole numbers from 0 to 2^64 - 1 that the pieces spell, and which pieces spell none."""
-        values, bad = self._digits()
+        values, bad = self.digits()
         # Nineteen digits fit; twenty may or may not, and others may be written unusually (+7, spaces).
         for row in np.flatnonzero(bad):
             try:
@@ -107,7 +89,7 @@ class Fields:
 
     def numbers(self) -> tuple[Column, Column]:
         """The float64 nearest to what each piece spells, and which pieces spell no number."""
-        mantissa, bad = self._digits()
+        mantissa, bad = self.digits()
         values = mantissa.astype(np.float64)
         odd = np.flatnonzero(bad)
         if len(odd):
@@ -129,8 +111,8 @@ class Fields:
         has = point < pieces.end
         odd, pieces, point = odd[has], pieces[has], point[has]
         rest = np.flatnonzero(bad)
-        whole, no_whole = Fields(self.data, pieces.start, point)._digits()
-        part, no_part = Fields(self.data, point + 1, pieces.end)._digits()
+        whole, no_whole = Fields(self.data, pieces.start, point).digits()
+        part, no_part = Fields(self.data, point + 1, pieces.end).digits()
         places = pieces.end - point - 1
         good = ~no_whole & ~no_part & (places <= 15) & (point - pieces.start + places <= 15 + 4)
         scaled = whole * _WHOLE[np.clip(places, 0, 19)] + part
@@ -141,7 +123,7 @@ class Fields:
         bad[rows] = False
         return rest[bad[rest]]
 
-    def _digits(self) -> tuple[Column, Column]:
+    def digits(self) -> tuple[Column, Column]:
         """The numbers of pieces of 1 to 19 decimal digits, and which pieces are not so."""
         length = self.end - self.start
         bad = (length < 1) | (length > 19)
@@ -177,5 +159,5 @@ def padded(content: bytes) -> Column:
 
 def each_different(fields: Fields, meaning: Callable[[str], int]) -> Column:
     """`meaning` of every piece, asked once for equal ones."""
-    _, first, inverse = np.unique(fields.hashes(), return_index=True, return_inverse=True)
-    return np.array([meaning(fields.text(row)) for row in first], np.int64)[inverse]
+    ids, first = numbered(fields.hashes())
+    return np.array([meaning(fields.text(row)) for row in first], np.int64)[ids]
