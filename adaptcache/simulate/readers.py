@@ -7,9 +7,8 @@ the rows before it have been handed over by then. What is in no file comes by na
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing
-
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,18 @@ from adaptcache.simulate import formats
 from adaptcache.simulate.formats.block import Block
 from adaptcache.simulate.formats.csv import WordsNeeded
 from adaptcache.simulate.formats.source import Source, told
-from adaptcache.simulate.trace import DTYPES, Column, Problem, Rows, Trace, dense, feature, is_dense, mix, problem
+from adaptcache.simulate.trace import (
+    DTYPES,
+    Column,
+    Problem,
+    Rows,
+    Trace,
+    dense,
+    feature,
+    is_dense,
+    mix,
+    problem,
+)
 
 FORMATS: Final = ("npz", "csv", "access-log", "synthetic", *(name for name in formats.BY_NAME if name not in ("npz", "csv", "access-log")))
 ALIASES: Final = formats.ALIASES
@@ -119,16 +129,16 @@ def _whole(path: Path, name: str | None, limit: int | None, words: frozenset[str
         if format.DISORDERLY:
             order = np.argsort(columns["time"], kind="stable")
             columns = {name: values[order] for name, values in columns.items()}
-        return _trace(formats.stem(source), columns)
+        return _trace(formats.stem(source), columns, source.left_out)
 
 
-def _trace(name: str, columns: dict[str, Column]) -> Trace:
+def _trace(name: str, columns: dict[str, Column], left_out: Mapping[str, int]) -> Trace:
     key = dense(columns.pop("key"))
     features = {column.removeprefix("feat_"): feature(columns.pop(column)) for column in list(columns) if column.startswith("feat_")}
     if "namespace" in columns and not is_dense(columns["namespace"]):
         columns["namespace"] = dense(columns["namespace"])
     rest: dict[str, Any] = dict(columns)
-    return Trace(name=name, key=key, n_keys=int(key.max()) + 1, features=features, **rest)
+    return Trace(name=name, key=key, n_keys=int(key.max()) + 1, features=features, left_out=dict(left_out), **rest)
 
 
 def _streamed(path: Path, name: str | None, rows: int) -> Iterator[Rows]:
@@ -139,11 +149,11 @@ def _streamed(path: Path, name: str | None, rows: int) -> Iterator[Rows]:
             yield from _chunks(_sorted(blocks) if format.DISORDERLY else blocks, rows)
 
 
-def _checked(source: Source, format: formats.Format) -> Iterator[Block]:
+def _checked(source: Source, format: formats.Format) -> Generator[Block, None, None]:
     """The blocks of a file, with rows, and none of them wrong; a TraceError after the last that is good."""
     last = -np.inf
     good = False
-    with closing(format.blocks(source)) as blocks:  # type: ignore[type-var]
+    with closing(format.blocks(source)) as blocks:
         for block in blocks:
             block = _sound(source, block, last, format.DISORDERLY)
             if len(block):
@@ -160,7 +170,9 @@ def _checked(source: Source, format: formats.Format) -> Iterator[Block]:
 def _sound(source: Source, block: Block, last: float, disorderly: bool) -> Block:
     """The block up to the first row of which a column says what it may not."""
     while len(block):
-        columns = block.columns | {"key": np.zeros(len(block), np.uint32)}  # any integer is a good key
+        columns = dict(block.columns)
+        if columns["key"].dtype.kind in "iu":
+            columns["key"] = np.zeros(len(block), np.uint32)  # any integer is a good key
         if disorderly:
             columns["time"] = np.where(np.isfinite(columns["time"]), 0.0, columns["time"])
         found = problem(columns)

@@ -76,6 +76,7 @@ class Trace:
     namespace   uint32  the group whose keys behave alike (table, route, tenant)
     features    name -> column. An integer column holds category ids, a float32 column holds numbers
     cost        float64 cost of a miss of this very request, finite, not negative
+    left_out    what the file held besides these rows -> how often (commands that are no cache traffic, say)
 
     Columns of another type that hold the same values (lists, int64 keys) are converted.
     """
@@ -91,6 +92,7 @@ class Trace:
     namespace: Column | None = None
     features: Mapping[str, Column] = field(default_factory=dict)
     cost: Column | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns: dict[str, Column] = {}
@@ -140,7 +142,7 @@ def numbered(values: Column) -> tuple[Column, Column]:
     """Ids by first appearance (uint32), and the row in which each id appears first."""
     rows = len(values)
     if values.dtype.kind not in "iu" or rows == 0:
-        _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+        _, inverse = np.unique(values, return_inverse=True)
         return _by_first(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1], rows)
     # Sorting words is far faster than sorting rows by them, so each word holds what is random of a value in
     # its upper bits and the row in the lower.

@@ -6,14 +6,14 @@ A format is a module with
     SUFFIXES         what is no part of a trace's name
     DISORDERLY       True: rows may be slightly out of order of time, and whoever reads sorts them
     recognises(source) -> bool            by the first bytes (`source.head`, `.lines`), not by the suffix alone
-    blocks(source) -> Iterator[Block]     the rows, in bounded memory; whatever is wrong is a TraceError
+    blocks(source) -> Generator of Block     the rows, in bounded memory; whatever is wrong is a TraceError
 
 ORDER is the order in which they are asked whether a file is theirs. A format added here is read, streamed,
 listed and tested with the others.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final, Protocol, cast
 
 from adaptcache.errors import TraceError
@@ -45,7 +45,7 @@ class Format(Protocol):
     @property
     def DISORDERLY(self) -> bool: ...
     def recognises(self, source: Source) -> bool: ...
-    def blocks(self, source: Source) -> Iterator[Block]: ...
+    def blocks(self, source: Source) -> Generator[Block, None, None]: ...
 
 
 ORDER: Final = cast("tuple[Format, ...]", (

@@ -11,7 +11,7 @@ categories; depth (segments), params (of the query) and referred (1 with a Refer
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Final, NamedTuple
 
@@ -53,7 +53,7 @@ def recognises(source: Source) -> bool:
     return source.is_text and bool(source.lines) and LINE.match(_bytes(source.lines[0])) is not None
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     reader = _Reader(source)
     good = False
     for text in lines.texts(source):
@@ -79,7 +79,7 @@ class _Reader:
         whole, numbers = table.fields[0], table.lines
         places, odd = _places(whole)
         error = None
-        for row in np.flatnonzero(odd):
+        for row in np.flatnonzero(odd).tolist():
             found = LINE.match(whole.data[whole.start[row]:whole.end[row]].tobytes())
             if found is not None:
                 places[:, row] = whole.start[row] + np.array([found.span(part) for part in range(1, 6)]).ravel()
@@ -94,6 +94,8 @@ class _Reader:
                 break
         stamp, request, status, sent, referer = (Fields(whole.data, places[at], places[at + 1]) for at in (0, 2, 4, 6, 8))
         kept = np.flatnonzero(_starts(request, b"GET ") | _starts(request, b"HEAD "))
+        if len(kept) < len(request):
+            self.source.left_out["no GET or HEAD"] += int((request.end > request.start).sum()) - len(kept)
         stamp, request, status, sent, referer = stamp[kept], request[kept], status[kept], sent[kept], referer[kept]
         numbers = numbers[kept]
 
@@ -113,7 +115,7 @@ class _Reader:
     def _times(self, stamps: Fields) -> tuple[Column, Column, Column]:
         """Seconds since 1970, hours of the log's clock, and which stamps are no times; equal ones are read once."""
         ids, first = numbered(stamps.hashes())
-        moments = np.array([self._moment(stamps.text(row)) or (0.0, 0, 1) for row in first]).reshape(-1, 3)
+        moments = np.array([self._moment(stamps.text(row)) or (0.0, 0, 1) for row in first.tolist()]).reshape(-1, 3)
         return moments[ids, 0], moments[ids, 1], moments[ids, 2] != 0
 
     def _moment(self, stamp: str) -> tuple[float, int, int] | None:
@@ -140,7 +142,7 @@ class _Reader:
         answers, odd = _usual_targets(requests)
         rows = np.flatnonzero(odd)
         if len(rows):
-            targets = [_target(requests.text(row)) for row in rows]
+            targets = [_target(requests.text(row)) for row in rows.tolist()]
             for at, texts in enumerate(zip(*targets, strict=True)):
                 answers[at][rows] = Fields.of(texts).hashes() if at < 3 else texts
         return answers
@@ -237,7 +239,8 @@ def _starts(fields: Fields, word: bytes) -> Column:
 
 
 def _is(fields: Fields, word: bytes) -> Column:
-    return _starts(fields, word) & (fields.end - fields.start == len(word))
+    same: Column = _starts(fields, word) & (fields.end - fields.start == len(word))
+    return same
 
 
 def _target(request: str) -> Target:

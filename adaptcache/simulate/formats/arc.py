@@ -9,7 +9,8 @@ Each line is a request for that many blocks of 512 bytes in a row; each block is
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from adaptcache.simulate.formats import integers, lines
 from adaptcache.simulate.formats.block import Block, Faults
 from adaptcache.simulate.formats.source import Source
+from adaptcache.simulate.trace import Column
 
 NAME: Final = "arc"
 ALIASES: Final = ("lis", "spc")
@@ -34,10 +36,10 @@ def recognises(source: Source) -> bool:
         return False
     if source.name.endswith(".lis"):
         return True
-    return all(row[2] == 0 for row in rows) and all(a[3] + 1 == b[3] for a, b in zip(rows, rows[1:], strict=False))
+    return all(row[2] == 0 for row in rows) and all(a[3] + 1 == b[3] for a, b in pairwise(rows))
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     for text in lines.texts(source):
         table, odd = lines.split(text, lines.SPACE, 4)
         faults = Faults(len(table))
@@ -51,7 +53,11 @@ def blocks(source: Source) -> Iterator[Block]:
             raise error
 
 
-def _expanded(first: np.ndarray, number: np.ndarray, table: lines.Table) -> Iterator[Block]:
+def _where(table: lines.Table, request: Column) -> Callable[[int], str]:
+    return lambda row: table.where(int(request[row]))
+
+
+def _expanded(first: Column, number: Column, table: lines.Table) -> Iterator[Block]:
     """Every block of every request, in blocks of rows whose length does not depend on what the lines say."""
     ends = np.cumsum(number)
     total = int(ends[-1]) if len(ends) else 0
@@ -60,4 +66,4 @@ def _expanded(first: np.ndarray, number: np.ndarray, table: lines.Table) -> Iter
         request = np.searchsorted(ends, rows, "right")
         inside = rows - (ends[request] - number[request])
         key = first[request] + inside.astype(np.uint64)
-        yield Block({"key": key}, lambda row, request=request: table.where(request[row]))
+        yield Block({"key": key}, _where(table, request))

@@ -5,7 +5,7 @@ be. A stream may be inside a compressed file; a file may not, since it is read f
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 
 from adaptcache.errors import TraceError
@@ -27,7 +27,7 @@ def recognises(source: Source) -> bool:
     return source.head.startswith((FILE, STREAM, FEATHER_1)) or source.name.endswith(SUFFIXES)
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     if source.head.startswith(FEATHER_1):
         raise TraceError(f"{source}: is Feather of version 1, which is no Arrow; write it anew as version 2")
     with arrow_columns.told(source, "Arrow file or stream") as pyarrow:

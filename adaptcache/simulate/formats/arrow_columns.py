@@ -15,7 +15,7 @@ import numpy as np
 from adaptcache.errors import TraceError
 from adaptcache.simulate.columns import column_names
 from adaptcache.simulate.extras import needs
-from adaptcache.simulate.formats.block import OPS, Block, Faults, Groups
+from adaptcache.simulate.formats.block import OPS, Block, Faults, Groups, rows_from
 from adaptcache.simulate.formats.fields import AFTER, BEFORE, Fields, each_different
 from adaptcache.simulate.formats.source import Source
 from adaptcache.simulate.trace import Column
@@ -64,7 +64,7 @@ class Columns:
         self.faults = Faults(batch.num_rows)
         columns = {name: self._column(name, batch.column(batch.schema.get_field_index(origin)))
                    for name, origin in self.origins.items()}
-        return self.faults.block(self.source, columns, lambda row: f"row {first + row}")
+        return self.faults.block(self.source, columns, rows_from(first))
 
     def _column(self, name: str, values: Any) -> Column:
         pa, types = self.pa, self.pa.types
@@ -73,7 +73,7 @@ class Columns:
         kind = values.type
         if values.null_count:
             if name != "ttl":
-                missing = np.asarray(values.is_null().to_numpy(zero_copy_only=False))
+                missing: Column = np.asarray(values.is_null().to_numpy(zero_copy_only=False))
                 self.faults.among(missing, lambda row: f", column {name}: is missing; write -1 or another number of your own for "
                                                        "'unknown'" if name.startswith("feat_") else f", column {name}: is missing")
             values = self._filled(name, values)

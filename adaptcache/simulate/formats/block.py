@@ -39,6 +39,11 @@ class Block:
         return Block({name: values[:rows] for name, values in self.columns.items()}, self.where, error)
 
 
+def rows_from(first: int) -> Callable[[int], str]:
+    """Where the rows of a block stand that begins with this row, in files that have neither lines nor records."""
+    return lambda row: f"row {first + row}"
+
+
 class Groups(dict[int, int]):
     """Ids by first appearance for labels that are known by a hash: the first is 0, each new one the next.
 

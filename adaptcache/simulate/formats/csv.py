@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Final
 
 import numpy as np
@@ -47,7 +47,7 @@ def recognises(source: Source) -> bool:
     return source.is_text  # what is no other text is a csv, or gets its error there
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     blocks = lines.texts(source)
     first = next((text for text in blocks if text.content.strip(b"\r\n")), None)
     if first is None:

@@ -69,7 +69,7 @@ class Fields:
             word ^= word >> _U64(29)
             hashed[rows] = word
         if most > LONG:
-            for row in np.flatnonzero(length > LONG):
+            for row in np.flatnonzero(length > LONG).tolist():
                 whole = self.data[self.start[row]:self.end[row]].tobytes()
                 hashed[row] = int.from_bytes(hashlib.blake2b(whole, digest_size=8).digest(), "little")
         return mix(hashed)
@@ -78,7 +78,7 @@ class Fields:
         """The whole numbers from 0 to 2^64 - 1 that the pieces spell, and which pieces spell none."""
         values, bad = self.digits()
         # Nineteen digits fit; twenty may or may not, and others may be written unusually (+7, spaces).
-        for row in np.flatnonzero(bad):
+        for row in np.flatnonzero(bad).tolist():
             try:
                 value = int(self.text(row))
             except ValueError:
@@ -94,7 +94,7 @@ class Fields:
         odd = np.flatnonzero(bad)
         if len(odd):
             odd = self._points(odd, values, bad)
-        for row in odd:
+        for row in odd.tolist():
             try:
                 values[row], bad[row] = float(self.text(row)), False
             except ValueError:
@@ -160,4 +160,4 @@ def padded(content: bytes) -> Column:
 def each_different(fields: Fields, meaning: Callable[[str], int]) -> Column:
     """`meaning` of every piece, asked once for equal ones."""
     ids, first = numbered(fields.hashes())
-    return np.array([meaning(fields.text(row)) for row in first], np.int64)[ids]
+    return np.array([meaning(fields.text(row)) for row in first.tolist()], np.int64)[ids]

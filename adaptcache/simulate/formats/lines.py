@@ -127,7 +127,8 @@ def _split(text: Text, delimiter: int, width: int) -> Split:
 
 
 def _is_blank(data: Column, starts: Column, ends: Column) -> Column:
-    return (ends == starts) | ((ends == starts + 1) & (data[starts] == RETURN))
+    blank: Column = (ends == starts) | ((ends == starts + 1) & (data[starts] == RETURN))
+    return blank
 
 
 def say(name: str, fields: Fields, right: str) -> Callable[[int], str]:

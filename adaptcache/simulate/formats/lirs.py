@@ -7,7 +7,7 @@ its stacks; it is no request.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 import numpy as np
@@ -26,7 +26,7 @@ def recognises(source: Source) -> bool:
     return source.is_text and integers.sample([line for line in source.lines if line != "*"], 1, 1) is not None
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     for text in lines.texts(source):
         table, _ = lines.split(text, lines.NEWLINE, 1)
         fields, numbers = table.fields[0], table.lines

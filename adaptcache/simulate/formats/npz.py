@@ -10,7 +10,7 @@ import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from typing import IO, Any, Final
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from adaptcache.errors import TraceError
 from adaptcache.simulate.columns import column_names
-from adaptcache.simulate.formats.block import Block, Groups
+from adaptcache.simulate.formats.block import Block, Groups, rows_from
 from adaptcache.simulate.formats.fields import Fields
 from adaptcache.simulate.formats.source import Source
 from adaptcache.simulate.trace import Column, mismatch
@@ -38,7 +38,7 @@ def recognises(source: Source) -> bool:
     return source.head.startswith((b"PK\x03\x04", b"PK\x05\x06")) or source.name.endswith(".npz")
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     source.must_be_plain("an npz archive")
     if source.head.startswith(b"\x93NUMPY"):
         raise TraceError(f"{source}: holds one bare array; an .npz with a column key is wanted")
@@ -69,7 +69,7 @@ def _blocks(source: Source, archive: zipfile.ZipFile, stack: ExitStack) -> Itera
             columns["key"] = _hashes(columns["key"])
         if "namespace" in columns:
             columns["namespace"] = namespaces.ids(columns["namespace"])
-        yield Block(columns, lambda row, first=first: f"row {first + row}")
+        yield Block(columns, rows_from(first))
     for member in members.values():
         member.close()
 

@@ -7,7 +7,7 @@ ourselves and use it only to recognise the format.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from typing import Final
 
 import numpy as np
@@ -44,7 +44,11 @@ def recognises(source: Source) -> bool:
     return bool(sound.all() and (records["time"][1:] >= records["time"][:-1]).all())
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def _where(first: int) -> Callable[[int], str]:
+    return lambda row: f"record {first + row} (byte {(first + row) * RECORD.itemsize:,})"
+
+
+def blocks(source: Source) -> Generator[Block, None, None]:
     with source.open() as file:
         first = 0
         while True:
@@ -55,7 +59,7 @@ def blocks(source: Source) -> Iterator[Block]:
                 "time": records["time"].astype(np.float64), "key": records["key"].copy(),
                 "size": records["size"].astype(np.float64),
             }
-            block = Block(columns, lambda row, first=first: f"record {first + row} (byte {(first + row) * RECORD.itemsize:,})")
+            block = Block(columns, _where(first))
             if over:
                 block.error = TraceError(f"{source}: byte {(first + whole) * RECORD.itemsize:,}: half a record, {over} bytes; "
                                          f"every record has {RECORD.itemsize}")

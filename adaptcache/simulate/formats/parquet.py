@@ -5,7 +5,7 @@ a compressed file; it compresses its own columns.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 from adaptcache.simulate.formats import arrow_columns
@@ -22,7 +22,7 @@ def recognises(source: Source) -> bool:
     return source.head.startswith(b"PAR1") or source.name.endswith(SUFFIXES)
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     source.must_be_plain("a Parquet file")
     with arrow_columns.told(source, "Parquet file") as pyarrow, pyarrow.parquet.ParquetFile(source.path) as file:
         columns = arrow_columns.Columns(source, pyarrow, file.schema_arrow)

@@ -7,8 +7,8 @@ words, quoted, with \\ \" \n \r \t \a \b and \xHH for what does not print. A fir
 protocol, are passed over.
 
 Rows: each key of a command that reads, writes or deletes values under keys (COMMANDS; MGET, MSET, DEL and
-others have several), with the database as part of the key. Other commands are left out and counted
-(`skipped`). TTL: of EX, PX, EXAT, PXAT, and of SETEX and PSETEX. Size: of a written value, its bytes; of a read,
+others have several), with the database as part of the key. Other commands are left out and counted in
+`Source.left_out`. TTL: of EX, PX, EXAT, PXAT, and of SETEX and PSETEX. Size: of a written value, its bytes; of a read,
 a delete, APPEND, INCR and the like, of the value last written under the key, else the mean of all that were
 written so far, or 1 if none was. Namespace: the key's leading segments, parted by `:`, at most two, up to the
 first that has a digit and never the last. The lines' order is the order of execution; a clock that was set
@@ -17,37 +17,33 @@ back by less than a minute stands still for us.
 from __future__ import annotations
 
 import re
-from array import array
-from collections import Counter
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Generator, Iterator
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from adaptcache.errors import TraceError
 from adaptcache.simulate.formats import lines
 from adaptcache.simulate.formats.block import Block, Groups
-from adaptcache.simulate.formats.fields import Fields
+from adaptcache.simulate.formats.fields import Fields, each_different
 from adaptcache.simulate.formats.source import Source
-from adaptcache.simulate.trace import DELETE, GET, SET
+from adaptcache.simulate.trace import DELETE, GET, SET, Column, numbered
 
 NAME: Final = "redis-monitor"
 ALIASES: Final = ("monitor", "valkey-monitor", "redis-cli-monitor")
 SUFFIXES: Final = (".monitor",)
 DISORDERLY: Final = False
 
-LINE: Final = re.compile(r'^\+?(\d+\.\d+) \[(\d+) ([^\n]*?)\] ("[^"\\\n]*(?:\\.[^"\\\n]*)*"(?: "[^"\\\n]*(?:\\.[^"\\\n]*)*")*)\r?$', re.MULTILINE)
-WORD: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"')
+LINE: Final = re.compile(rb'\+?(\d+\.\d+) \[(\d+) (?:.*?)\] ("[^"\\]*(?:\\.[^"\\]*)*"(?: "[^"\\]*(?:\\.[^"\\]*)*")*)$')
+WORD: Final = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"')
 ESCAPE: Final = re.compile(rb'\\(x[0-9a-fA-F]{2}|.)', re.DOTALL)
 ESCAPES: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b"}
 RIGHT: Final = 'a line of MONITOR is wanted: 1339518083.107412 [0 127.0.0.1:60866] "get" "key"'
 
 BACK: Final = 60.0  # seconds by which a clock may be set back
 
-# Whether all words are keys, or the first alone.
-GETS: Final = {
-    **dict.fromkeys(("get", "getrange", "substr", "getex", "hget", "hmget", "hgetall", "hvals"), False), "mget": True,
-}
+GETS: Final = ("get", "getrange", "substr", "getex", "hget", "hmget", "hgetall", "hvals")
+MGET: Final = "mget"  # every word is a key
 DELETES: Final = ("del", "unlink")
 # Which words are the value.
 SETS: Final = {
@@ -57,15 +53,15 @@ SETS: Final = {
 UPDATES: Final = ("append", "setrange", "incr", "decr", "incrby", "decrby", "incrbyfloat")  # of a value that stays as long
 PAIRS: Final = ("mset", "msetnx")
 BOTH: Final = "getdel"  # a read, then a delete
-COMMANDS: Final = (*GETS, *SETS, *UPDATES, *PAIRS, *DELETES, BOTH)
+COMMANDS: Final = (*GETS, MGET, *SETS, *UPDATES, *PAIRS, *DELETES, BOTH)
 
 
 def recognises(source: Source) -> bool:
     found = [line for line in source.lines[:2] if line not in ("OK", "+OK")] if source.is_text else []
-    return bool(found) and LINE.match(found[0]) is not None
+    return bool(found) and LINE.match(found[0].encode("utf-8", "surrogateescape")) is not None
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     reader = _Reader(source)
     good = False
     for text in lines.texts(source):
@@ -73,150 +69,226 @@ def blocks(source: Source) -> Iterator[Block]:
         good |= len(block) > 0
         yield block
     if not good:
-        named = ", ".join(f"{name} {number:,}" for name, number in reader.skipped.most_common(5))
+        named = ", ".join(f"{name} {number:,}" for name, number in source.left_out.most_common(5))
         raise TraceError(f"{source}: has no command that reads, writes or deletes a value; a trace needs at least one"
-                         + (f" (skipped: {named})" if named else ""))
+                         + (f" (left out: {named})" if named else ""))
+
+
+class _Row(NamedTuple):
+    """What one command does to one key."""
+
+    word: bytes
+    op: int
+    size: float = np.nan  # of what is written; nan where nothing is
+    ttl: float = 0.0
 
 
 class _Reader:
-    """Lines to rows, and what is remembered from line to line."""
+    """Lines to rows, and what is remembered from line to line.
+
+    Lines without an escape and with the words of the plainest commands are worked out all at once, by the
+    places of their quotes; others by LINE.
+    """
 
     SIZES: Final = 1 << 18  # keys whose last value's size is remembered
+    NAMES: Final = 1000  # commands that are left out and counted by name
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.skipped: Counter[str] = Counter()
         self.namespaces = Groups()
-        self.now = float("-inf")
-        self.sizes: dict[bytes, int] = {}
-        self.written, self.bytes = 0, 0
+        self.now = -np.inf
+        self.sizes: dict[int, float] = {}
+        self.written, self.bytes = 0, 0.0
 
     def block(self, text: lines.Text) -> Block:
-        content = text.content.decode("utf-8", "surrogateescape")
-        found, error = LINE.findall(content), None
-        number_of: list[int] | None = None
-        if len(found) != content.count("\n") + (not content.endswith("\n")):
-            found, number_of, error = self._one_by_one(content, text.line)
-        self.keys: list[bytes] = []
-        self.labels: list[bytes] = []
-        self.times, self.ttls, self.rows = array("d"), array("d"), array("q")
-        self.row_sizes, self.ops = array("d"), array("B")
-        for row, (stamp, database, _, words) in enumerate(found):
-            time = float(stamp)
-            if time < self.now:
-                if time < self.now - BACK:
-                    line = text.line + row if number_of is None else number_of[row]
-                    error = TraceError(f"{self.source}: line {line}, column time: goes back from {self.now} to {time}, by more "
-                                       f"than {BACK:.0f} s; lines must be in the order in which they were printed")
-                    break
-                time = self.now
-            self.now = time
-            self.row = row
-            self._command(time, database, WORD.findall(words))
-        rows = self.rows
-        columns = {
-            "key": Fields.of(self.keys).hashes(), "time": np.array(self.times), "size": np.array(self.row_sizes),
-            "op": np.array(self.ops), "ttl": np.array(self.ttls),
-            "namespace": self.namespaces.ids(Fields.of(self.labels).hashes()),
-        }
-        return Block(columns, lambda row: f"line {text.line + rows[row] if number_of is None else number_of[rows[row]]}", error)
+        table = lines.split(text, lines.NEWLINE, 1).table
+        whole, numbers = table.fields[0], table.lines
+        plain = _Plain(whole)
+        times, databases = plain.times, plain.databases
+        others: list[tuple[int, _Row]] = []
+        error = None
+        for row in np.flatnonzero(plain.odd).tolist():
+            line = whole.data[whole.start[row]:whole.end[row]].tobytes()
+            found = LINE.match(line)
+            if found is not None:
+                times[row], databases[row] = float(found[1]), min(int(found[2]), 1 << 31)
+                words = [_unquoted(word) for word in WORD.findall(found[3])]
+                others += [(row, effect) for effect in self._effects(words, times[row])]
+            elif line.strip() in (b"", b"OK", b"+OK"):
+                times[row] = times[row - 1] if row else self.now
+            else:
+                short = ascii(whole.text(row) if len(line) <= 80 else whole.text(row)[:77] + "...")
+                error = TraceError(f"{self.source}: line {numbers[row]}: not a line of MONITOR: {short}; {RIGHT}")
+                times = times[:row]
+                break
+        before = np.maximum.accumulate(np.append(self.now, times))
+        back = np.flatnonzero(times < before[:-1] - BACK)
+        if len(back):
+            at = int(back[0])
+            error = TraceError(f"{self.source}: line {numbers[at]}, column time: goes back from {before[at]} to {times[at]}, by "
+                               f"more than {BACK:.0f} s; lines must be in the order in which they were printed")
+            before = before[:at + 1]
+        self.now = before[-1]
+        return lines.ending(self._block(plain, others, before[1:], numbers), error)
 
-    def _one_by_one(self, content: str, first: int) -> tuple[list[tuple[str, ...]], list[int], TraceError | None]:
-        """The lines of a block some of which are blank or `OK`, up to one that is wrong; their numbers; what is wrong."""
-        found: list[tuple[str, ...]] = []
-        numbers: list[int] = []
-        for number, line in enumerate(content.split("\n"), start=first):
-            match = LINE.match(line)
-            if match is not None:
-                found.append(match.groups(""))
-                numbers.append(number)
-            elif line.strip() not in ("", "OK", "+OK"):
-                short = ascii(line if len(line) <= 80 else line[:77] + "...")
-                return found, numbers, TraceError(f"{self.source}: line {number}: not a line of MONITOR: {short}; {RIGHT}")
-        return found, numbers, None
+    def _block(self, plain: _Plain, others: list[tuple[int, _Row]], times: Column, numbers: Column) -> Block:
+        """The rows of the lines that have a time, in order."""
+        good = len(times)
+        usual = np.flatnonzero(plain.kept[:good])
+        other = np.array([row for row, _ in others if row < good], np.int64)
+        effects = [effect for _, effect in others[:len(other)]]
+        line = np.concatenate((usual, other))
+        order = np.argsort(line, kind="stable")
+        line = line[order]
 
-    def _command(self, time: float, database: str, words: list[str]) -> None:
-        name = words[0].lower()
-        if len(words) > 1:
-            if name in GETS:
-                for word in words[1:] if GETS[name] else words[1:2]:
-                    self._add(time, GET, _key(database, word))
-                return
-            if name in DELETES:
-                for word in words[1:]:
-                    self._add(time, DELETE, _key(database, word))
-                return
-            if name == BOTH:
-                self._add(time, GET, _key(database, words[1]))
-                self._add(time, DELETE, _key(database, words[1]))
-                return
-            if name in SETS:
-                size = sum(len(_bytes(word)) for word in words[SETS[name]])
-                self._add(time, SET, _key(database, words[1]), size, _ttl(name, words, time))
-                return
-            if name in UPDATES:
-                self._add(time, SET, _key(database, words[1]))
-                return
-            if name in PAIRS:
-                for word, value in zip(words[1::2], words[2::2], strict=False):
-                    self._add(time, SET, _key(database, word), len(_bytes(value)))
-                return
-        self.skipped[name] += 1
+        def both(first: Column, second: list[Any], dtype: Any) -> Column:
+            return np.concatenate((first[usual], np.array(second, dtype)))[order]
 
-    def _add(self, time: float, op: int, key: bytes, size: int | None = None, ttl: float = 0.0) -> None:
-        if size is None:
-            size = self.sizes.get(key)
+        words = plain.keys[usual], Fields.of([effect.word for effect in effects])
+        key = np.concatenate([fields.hashes() for fields in words])[order]
+        # Keys of the first database, the usual one, are what they are alone.
+        key += plain.databases[line].astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        op = both(plain.ops, [effect.op for effect in effects], np.uint8)
+        size = both(plain.sizes, [effect.size for effect in effects], np.float64)
+        for name, number in zip(plain.names, np.bincount(plain.name_of[:good], plain.skipped[:good]), strict=False):
+            if number:
+                self._skip(name, int(number))
+        return Block({
+            "key": key, "time": times[line], "size": self._sizes(key, size), "op": op,
+            "ttl": both(plain.ttls, [effect.ttl for effect in effects], np.float64),
+            "namespace": self.namespaces.ids(np.concatenate([_namespaces(fields).hashes() for fields in words])[order]),
+        }, lambda row: f"line {numbers[line[row]]}")
+
+    def _sizes(self, keys: Column, sizes: Column) -> Column:
+        """Sizes where they are known, else the last one of the key, else the mean of all."""
+        known = self.sizes
+        filled: list[float] = []
+        for key, size in zip(keys.tolist(), sizes.tolist(), strict=True):
+            if size == size:
+                self.written += 1
+                self.bytes += size
+                if len(known) >= self.SIZES and key not in known:
+                    del known[next(iter(known))]
+                known[key] = size
+                filled.append(size)
+            else:
+                filled.append(known[key] if key in known else self.bytes / self.written if self.written else 1.0)
+        return np.array(filled, np.float64)
+
+    def _skip(self, name: str, number: int) -> None:
+        """Counts commands that are no rows, by name unless there are too many."""
+        left_out = self.source.left_out
+        left_out[name if name in left_out or len(left_out) < self.NAMES else "others"] += number
+
+    def _effects(self, words: list[bytes], time: float) -> Iterator[_Row]:
+        name = words[0].decode("utf-8", "replace").lower()
+        if len(words) < 2 or name not in COMMANDS:
+            self._skip(name, 1)
+        elif name == MGET:
+            yield from (_Row(word, GET) for word in words[1:])
+        elif name in GETS:
+            yield _Row(words[1], GET)
+        elif name in DELETES:
+            yield from (_Row(word, DELETE) for word in words[1:])
+        elif name == BOTH:
+            yield from (_Row(words[1], GET), _Row(words[1], DELETE))
+        elif name in PAIRS:
+            yield from (_Row(word, SET, len(value)) for word, value in zip(words[1::2], words[2::2], strict=False))
+        elif name in UPDATES:
+            yield _Row(words[1], SET)
         else:
-            self.written += 1
-            self.bytes += size
-            if len(self.sizes) >= self.SIZES and key not in self.sizes:
-                del self.sizes[next(iter(self.sizes))]
-            self.sizes[key] = size
-        self.keys.append(key)
-        self.labels.append(_namespace(key))
-        self.times.append(time)
-        self.ops.append(op)
-        self.ttls.append(ttl)
-        self.rows.append(self.row)
-        self.row_sizes.append(size if size is not None else self.bytes / self.written if self.written else 1.0)
+            yield _Row(words[1], SET, sum(map(len, words[SETS[name]])), _ttl(name, words, time))
 
 
-def _ttl(name: str, words: list[str], now: float) -> float:
+class _Plain:
+    """The lines of a block that need no unquoting, as columns; `odd` are the others."""
+
+    def __init__(self, whole: Fields) -> None:
+        data, start, end = whole.data, whole.start, whole.end
+        last = len(data) - 1
+        quotes, spaces, escapes = (np.append(np.flatnonzero(data == mark), len(data)) for mark in b'" \\')
+        quote = np.searchsorted(quotes, start)
+        number = np.searchsorted(quotes, end) - quote
+        places = [quotes[np.minimum(quote + ahead, len(quotes) - 1)] for ahead in range(10)]
+        space, following = (spaces[np.minimum(np.searchsorted(spaces, start) + ahead, len(spaces) - 1)] for ahead in range(2))
+        stamp = Fields(data, start + (data[start] == ord("+")), np.minimum(space, end))
+        database = Fields(data, np.minimum(space + 2, last), np.minimum(following, last))
+        command = Fields(data, np.minimum(places[0] + 1, last), np.minimum(places[1], last))
+        self.times, no_time = stamp.numbers()
+        self.databases, no_database = database.digits()
+        odd = no_time | no_database | (escapes[np.searchsorted(escapes, start)] < end) | (number < 2) | (following >= places[0])
+        odd |= (data[np.minimum(space + 1, last)] != ord("[")) | (data[places[0].clip(1, last) - 1] != lines.SPACE)
+        odd |= (data[places[0].clip(2, last) - 2] != ord("]")) | (data[end - 1] != ord('"')) | (data[stamp.start] < ord("0"))
+        odd |= self.databases > 1 << 31
+        command.end = np.where(odd, command.start, command.end)
+        self.name_of, first = numbered(command.hashes())
+        self.names = [command.text(row).lower() for row in first.tolist()]
+        is_skipped, is_get, is_delete, is_update, is_set, is_set_ttl = (
+            np.array([name in group for name in self.names], bool)[self.name_of]
+            for group in ({*self.names} - {*COMMANDS}, (*GETS, MGET), DELETES, UPDATES, ("set", "setnx", "getset"), ("set",)))
+        parted = [places[at] == places[at - 1] + 2 for at in (2, 4, 6, 8)]
+        two = (number == 4) & parted[0]
+        three = (number == 6) & parted[0] & parted[1]
+        five = (number == 10) & parted[0] & parted[1] & parted[2] & parted[3]
+        option = Fields(data, places[6] + 1, places[7])[five_rows] if len(five_rows := np.flatnonzero(five & is_set_ttl)) else None
+        self.skipped = is_skipped & ~odd
+        self.ttls = np.zeros(len(whole))
+        writes = three & is_set
+        if option is not None:
+            self._options(five_rows, option, Fields(data, places[8] + 1, places[9])[five_rows], writes)
+        self.kept = ~odd & ((two & (is_get | is_delete | is_update)) | writes)
+        self.odd = odd | ~(self.kept | self.skipped)
+        self.keys = Fields(data, np.minimum(places[2] + 1, last), np.minimum(places[3], last))
+        self.ops = np.where(writes | is_update, SET, np.where(is_delete, DELETE, GET)).astype(np.uint8)
+        self.sizes = np.where(writes, places[5] - places[4] - 1.0, np.nan)
+
+    def _options(self, rows: Column, option: Fields, value: Fields, writes: Column) -> None:
+        """Notes writes with an option and a number that says when the value expires."""
+        unit = each_different(option, lambda text: ["ex", "px", "exat", "pxat"].index(text.lower()) if text.lower() in TTLS else -1)
+        number, bad = value.digits()
+        seconds = number / np.where(unit % 2 == 1, 1000.0, 1.0)
+        seconds = np.where(unit >= 2, np.maximum(seconds - self.times[rows], 0.0), seconds)
+        good = (unit >= 0) & ~bad & (value.end - value.start <= 15)
+        self.ttls[rows[good]] = seconds[good]
+        writes[rows[good]] = True
+
+
+def _ttl(name: str, words: list[bytes], now: float) -> float:
     """Seconds of validity that a write says, 0 for none. Words that the server would have refused say none."""
     if name in ("setex", "psetex"):
         option, value = ("ex" if name == "setex" else "px"), words[2]
     elif name == "set":
-        options = [word.lower() for word in words[3:]]
-        option = next((word for word in options[:-1] if word in ("ex", "px", "exat", "pxat")), "")
-        value = options[options.index(option) + 1] if option else ""
+        options = [word.decode("ascii", "replace").lower() for word in words[3:]]
+        option = next((word for word in options[:-1] if word in TTLS), "")
+        value = words[4 + options.index(option)] if option else b""
     else:
         return 0.0
-    if not value.isascii() or not value.isdigit() or len(value) > 15:
+    if not value.isdigit() or len(value) > 15:
         return 0.0
     seconds = int(value) / (1000 if option[0] == "p" else 1)
     return max(seconds - now, 0.0) if option.endswith("at") else seconds
 
 
-def _key(database: str, word: str) -> bytes:
-    return database.encode() + b":" + _bytes(word)
+TTLS: Final = ("ex", "px", "exat", "pxat")
 
 
-def _namespace(key: bytes) -> bytes:
-    kept: list[bytes] = []
-    for segment in key.split(b":", 3)[1:-1]:
-        if not segment or not DIGITS.isdisjoint(segment):
-            break
-        kept.append(segment)
-    return b":".join(kept)
+def _namespaces(keys: Fields) -> Fields:
+    """The leading segments of each key, at most two, up to the first that has a digit and never the last."""
+    data, start = keys.data, keys.start
+    colons = np.append(np.flatnonzero(data == ord(":")), [len(data)] * 2)
+    digits = np.append(0, np.cumsum((data >= ord("0")) & (data <= ord("9"))))
+    at = np.searchsorted(colons[:-1], start)
+    first, second = colons[at], colons[at + 1]
+    first_good = (first < keys.end) & (first > start)
+    first_good &= digits[np.where(first_good, first, start)] == digits[start]
+    second_good = first_good & (second < keys.end) & (second > first + 1)
+    second_good &= digits[np.where(second_good, second, start)] == digits[start]
+    return Fields(data, start, np.where(second_good, second, np.where(first_good, first, start)))
 
 
-DIGITS: Final = frozenset(b"0123456789")
-
-
-def _bytes(word: str) -> bytes:
+def _unquoted(word: bytes) -> bytes:
     """The bytes that a quoted word stands for."""
-    raw = word.encode("utf-8", "surrogateescape")
-    return ESCAPE.sub(_unescaped, raw) if b"\\" in raw else raw
+    return ESCAPE.sub(_unescaped, word) if b"\\" in word else word
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:

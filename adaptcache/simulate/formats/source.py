@@ -8,8 +8,8 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
-import os
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -27,7 +27,8 @@ SUFFIXES: Final = (".gz", ".xz", ".zst", ".zstd")
 
 class Source:
     """One file. `limit` says how many rows anybody will look at (None: all), and `words` names features that
-    are known to hold words, so that a reader need not find out.
+    are known to hold words, so that a reader need not find out. Its reader counts in `left_out` what the file
+    holds besides the trace's rows.
     """
 
     def __init__(self, path: Path, limit: int | None = None, words: frozenset[str] = frozenset()) -> None:
@@ -37,6 +38,7 @@ class Source:
         self.path = path
         self.limit = limit
         self.words = words
+        self.left_out: Counter[str] = Counter()
         with path.open("rb") as file:
             first = file.read(8)
         self.compression = next((name for magic, name in MAGIC.items() if first.startswith(magic)), None)
@@ -178,7 +180,3 @@ class _Zstd(io.RawIOBase):
             self._compressed = self._frame.unused_data
             self._frame = None
         return True
-
-
-def path_of(source: str | os.PathLike[str]) -> Path:
-    return Path(os.fspath(source))

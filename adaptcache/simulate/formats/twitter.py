@@ -10,7 +10,7 @@ contain. Client: a category. The operations are Twemcache's; all that write a va
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 import numpy as np
@@ -38,7 +38,7 @@ def recognises(source: Source) -> bool:
     return all(len(row) == 7 and row[5] in NAMES and all(row[at].isdigit() for at in (0, 2, 3, 6)) for row in rows)
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     delimiter = _delimiter([row[1] for row in (line.split(",") for line in source.lines) if len(row) == 7])
     namespaces, clients = Groups(), Groups()
     for text in lines.texts(source):

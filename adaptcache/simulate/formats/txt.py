@@ -5,7 +5,7 @@ numbers are recognised, as LIRS's traces, which look the same.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Final
 
 from adaptcache.simulate.formats import lines
@@ -22,7 +22,7 @@ def recognises(source: Source) -> bool:
     return False
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     for text in lines.texts(source):
         table, _ = lines.split(text, lines.NEWLINE, 1)
         yield Block({"key": table.fields[0].hashes()}, table.where)

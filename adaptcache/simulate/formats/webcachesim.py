@@ -8,7 +8,8 @@ categories, `extra1`, `extra2` and so on. The first line says how many there are
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -28,10 +29,10 @@ def recognises(source: Source) -> bool:
     if not source.is_text or arc.recognises(source):
         return False
     rows = integers.sample(source.lines, 3)
-    return rows is not None and all(a[0] <= b[0] for a, b in zip(rows, rows[1:], strict=False))
+    return rows is not None and all(a[0] <= b[0] for a, b in pairwise(rows))
 
 
-def blocks(source: Source) -> Iterator[Block]:
+def blocks(source: Source) -> Generator[Block, None, None]:
     width = len(source.lines[0].split()) if source.lines else 3
     if width < 3:
         raise TraceError(f"{source}: line 1: has {width} fields; time, id, size and perhaps features are wanted")
