@@ -140,6 +140,8 @@ def same_rows(chunks: list[Rows], trace: Trace) -> None:
     assert dense(columns["key"]).tolist() == trace.key.tolist()
     for name, values in columns.items():
         whole = trace.features[name] if name in trace.features else getattr(trace, name)
+        if name == "namespace":  # a log is sorted later by who reads it whole, and ids follow first appearance
+            values = dense(values)
         if name != "key":
             assert values.dtype == whole.dtype and values.tolist() == whole.tolist()
     known = {name for name in DTYPES if getattr(trace, name) is not None} | set(trace.features)
@@ -535,8 +537,8 @@ def test_equal_keys_have_equal_hashes_in_every_format(tmp_path: Path) -> None:
     assert numbers[0] == EXPECTED_NUMBERS and words[0] == EXPECTED_WORDS
 
 
-EXPECTED_NUMBERS = [0, 0]
-EXPECTED_WORDS = [0, 0]
+EXPECTED_NUMBERS = [13168350753275463132, 15093541023163888492]
+EXPECTED_WORDS = [5317644645633246235, 15377277007509147576]
 
 
 # Access logs
@@ -651,9 +653,7 @@ def test_monitor_lines_by_eye(tmp_path: Path) -> None:
         '11.0 [0 127.0.0.1:1] "PING"\n11.0 [0 127.0.0.1:1] "get"\n'
         '12.0 [0 127.0.0.1:1] "set" "x" "" "keepttl"\r\n'
     ).encode()))
-    x, y = 4, 6
-    assert column(trace, "key") == [0, 0, 1, 0, 2, 3 + 1, 3 + 2, x, y, x, x, x, x, x, y, 7, 8, x] or column(trace, "key") == [
-        0, 0, 1, 0, 2, 3, 4, 3, 5, 3, 3, 3, 3, 3, 5, 6, 7, 3]
+    assert column(trace, "key") == [0, 0, 1, 0, 2, 3, 4, 3, 5, 3, 3, 3, 3, 3, 5, 6, 7, 3]
     assert column(trace, "op") == [1, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 2, 2, 2, 1, 1, 1]
     assert column(trace, "time") == [1, 2, 3, 4, 4, 4, 5, 6, 6, 7, 8, 9, 9, 10, 10, 10.5, 10.5, 12]
     assert column(trace, "ttl") == [10, 0, 1.5, 0, 0, 0, 0, 0, 0, 60, 92, 0, 0, 0, 0, 0, 0, 0]
@@ -767,12 +767,18 @@ def test_numbers_are_what_python_reads(texts: list[str]) -> None:
             assert no_whole[at] or int(whole[at]) == number
 
 
-@given(st.lists(st.binary(max_size=30) | st.sampled_from([b"\0" * n for n in range(20)]) | st.binary(min_size=4090, max_size=4100), max_size=12))
+@given(st.lists(st.binary(max_size=30) | st.sampled_from([b"\0" * n for n in range(20)]), max_size=12))
 def test_hashes_are_equal_where_bytes_are(texts: list[bytes]) -> None:
     hashed = Fields.of(texts).hashes().tolist()
     for text, value in zip(texts, hashed, strict=True):
         assert Fields.of([b"other", text]).hashes().tolist()[1] == value
     assert len(set(hashed)) == len(set(texts))
+
+
+def test_long_pieces_are_hashed_by_all_that_they_hold() -> None:
+    texts = [bytes(length) + end for length in range(4080, 4110) for end in (b"a", b"b")] + [b"x" + bytes(4200), b"y" + bytes(4200)]
+    hashed = Fields.of(texts * 2).hashes().tolist()
+    assert hashed[:len(texts)] == hashed[len(texts):] and len(set(hashed)) == len(texts)
 
 
 def test_hashes_spread_and_do_not_meet() -> None:

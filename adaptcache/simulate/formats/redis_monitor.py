@@ -69,7 +69,8 @@ def blocks(source: Source) -> Generator[Block, None, None]:
         good |= len(block) > 0
         yield block
     if not good:
-        named = ", ".join(f"{name} {number:,}" for name, number in source.left_out.most_common(5))
+        most = sorted(source.left_out.items(), key=lambda item: (-item[1], item[0]))[:5]
+        named = ", ".join(f"{name} {number:,}" for name, number in most)
         raise TraceError(f"{source}: has no command that reads, writes or deletes a value; a trace needs at least one"
                          + (f" (left out: {named})" if named else ""))
 
@@ -182,7 +183,7 @@ class _Reader:
 
     def _effects(self, words: list[bytes], time: float) -> Iterator[_Row]:
         name = words[0].decode("utf-8", "replace").lower()
-        if len(words) < 2 or name not in COMMANDS:
+        if len(words) < 2 or name not in COMMANDS or (name in SETS and not words[SETS[name]]):
             self._skip(name, 1)
         elif name == MGET:
             yield from (_Row(word, GET) for word in words[1:])
