@@ -229,6 +229,17 @@ class PolicyReplay:
         start: int, stop: int,
     ) -> None: ...
 
+class StreamReplay:
+    requests: int
+    hits: int
+    bytes_requested: float
+    bytes_hit: float
+    @property
+    def held(self) -> int: ...
+    def __init__(self, policy: str, capacity: float, salt: int = 0) -> None: ...
+    def run(self, hashes: NDArray[Any], size: NDArray[Any] | None = None, op: NDArray[Any] | None = None) -> None: ...
+    def _check(self) -> None: ...
+
 class ExpiryReplay:
     refreshes: int
     refresh_cost: float
