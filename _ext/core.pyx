@@ -34,7 +34,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from arena cimport Arena, NIL, Slot, arena_free, arena_give, arena_init, arena_reserve, arena_take
-from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
+from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_refuses, belady_remove, belady_victim)
 from attic cimport (Memoir, REMEMBER, attic_bytes, attic_drop, attic_find, attic_put, attic_sound, memoir, memoir_cells,
                     memoir_idle, memoir_over, memoir_record)
 from bins cimport FIRST, NB, bin_of, edge

@@ -25,8 +25,8 @@ cdef class StreamReplay:
     def __cinit__(self, str policy, double capacity, salt=0):
         if not 1 <= capacity <= MOST_HELD:
             raise ValueError(f"capacity: {capacity!r} is not accepted; the accepted range is 1 to {MOST_HELD} entries")
-        if policy == "belady":
-            raise ValueError("policy: 'belady' knows the future, and a stream has none yet; PolicyReplay takes it")
+        if policy in ("belady", "belady-bypass"):
+            raise ValueError(f"policy: {policy!r} knows the future, and a stream has none yet; PolicyReplay takes it")
         self.capacity = <uint32_t>capacity
         if arena_init(&self.arena, self.capacity + 1) < 0 or table_init(&self.table, self.capacity + 1) < 0:
             raise MemoryError

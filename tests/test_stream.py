@@ -72,7 +72,7 @@ def test_keys_that_share_half_a_hash_are_told_apart() -> None:
 
 
 @pytest.mark.parametrize(("policy", "capacity", "says"), [
-    ("belady", 10, "future"), ("clock", 10, "unknown policy 'clock'"), ("lru", 0, "1 to 536870912"),
+    ("belady", 10, "future"), ("belady-bypass", 10, "future"), ("clock", 10, "unknown policy 'clock'"), ("lru", 0, "1 to 536870912"),
     ("lru", float("inf"), "1 to 536870912"), ("lru", float("nan"), "1 to 536870912"), ("lru", 2**30, "1 to 536870912"),
 ])
 def test_what_a_stream_cannot_do_is_refused(policy: str, capacity: float, says: str) -> None:
