@@ -15,10 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from click.testing import Result as Outcome
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptcache import _core, policies
+from adaptcache.cli import adaptcache
 from adaptcache.errors import ResultsError, TraceError
 from adaptcache.simulate import EvictionResult, ExpiryResult, Trace, simulate
 from adaptcache.simulate import run as simulator
@@ -388,11 +391,11 @@ def test_ctrl_c_loses_nothing_that_is_finished(tmp_path: Path) -> None:
     file = tmp_path / "results.jsonl"
     script = Path(__file__).with_name("experiment.py")
 
-    def start(cells: int) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, str(script), str(file), str(cells), "5000"], text=True, stdout=subprocess.PIPE,
+    def start(cells: int, jobs: int) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, str(script), str(file), str(cells), str(jobs)], text=True, stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE, start_new_session=True)
 
-    first = start(500)
+    first = start(500, jobs=2)
     while not file.exists() or file.read_bytes().count(b"\n") < 3:
         assert first.poll() is None, first.communicate()
     os.killpg(first.pid, signal.SIGINT)         # as a terminal does: to the workers too
@@ -401,7 +404,7 @@ def test_ctrl_c_loses_nothing_that_is_finished(tmp_path: Path) -> None:
     kept = file.read_bytes()
     done = kept.count(b"\n")
     assert 3 <= done < 500 and kept.endswith(b"\n")
-    again = start(done)                         # the grid's order is that of its computation, but for who overtakes whom
+    again = start(done, jobs=1)                 # the grid's order is that of its computation, but for who overtakes whom
     out, errors = again.communicate(timeout=120)
     assert again.returncode == 0 and int(out) == done, errors
     assert file.read_bytes().startswith(kept)
@@ -428,3 +431,55 @@ def test_progress_runs_from_nothing_to_all(path: Path) -> None:
     run(Grid([path], policies=["lru", "sieve"], sizes=[10, 20], expiries=["break-even", "clairvoyant"]), jobs=1, progress=told)
     assert told.words[0].startswith("0 of 6 cells") and told.words[-1].startswith("6 of 6 cells")
     assert told.shares[0] == 0 and told.shares[-1] == 1 and told.shares == sorted(told.shares)
+
+
+# -- the command line
+
+def simulated(*words: object) -> Outcome:
+    return CliRunner().invoke(adaptcache, ["simulate", *map(str, words)])
+
+
+def rows(got: Outcome) -> list[dict[str, Any]]:
+    assert got.exit_code == 0, got.output
+    return [json.loads(line) | {"seconds": 0} for line in got.stdout.splitlines()]
+
+
+def test_the_command_line_runs_experiments_and_goes_on_with_them(path: Path, tmp_path: Path) -> None:
+    """With the same lines as without the options."""
+    words = (path, SYNTHETIC, "--policy", "lru,sieve", "--size", "10,5%", "--expiry", "break-even", "--limit", 400, "--json")
+    wanted = rows(simulated(*words))
+    file = tmp_path / "results.jsonl"
+    assert rows(simulated(*words, "--resume", file)) == wanted
+    had = file.read_text()
+    assert had.count("\n") == len(wanted) == 10
+    assert rows(simulated(*words, "--resume", file, "--jobs", 2)) == wanted
+    assert file.read_text() == had
+    file.write_text("something else")
+    refused = simulated(*words, "--resume", file)
+    assert refused.exit_code == 1 and "results.jsonl: line 1" in refused.stderr
+
+
+def test_the_command_line_shows_intervals_and_tells_single_results(path: Path, tmp_path: Path) -> None:
+    words = (path, "--policy", "wtinylfu,sieve", "--size", 20, "--expiry", "break-even", "--seed", 5, "--seeds", 3)
+    lines = rows(simulated(*words, "--json"))
+    assert [(line.get("policy") or line["expiry"], line.get("seed")) for line in lines] == [
+        ("wtinylfu", 5), ("wtinylfu", 6), ("wtinylfu", 7), ("sieve", None), ("break-even", None)]
+    page = tmp_path / "report.html"
+    shown = simulated(*words, "--html", page)
+    assert shown.exit_code == 0, shown.output
+    got = interval(line["hit_ratio"] for line in lines[:3])
+    assert f"{got.mean:.4f} ± {got.half:.4f}" in shown.stdout
+    assert "belady" in shown.stdout and "Student" in shown.stdout and "…" not in shown.stdout
+    assert "sieve" in page.read_text()
+
+
+def test_everything_is_run_where_nothing_is_named(tmp_path: Path) -> None:
+    timeless = tmp_path / "timeless.csv"
+    timeless.write_text("key\na\nb\na\n")
+    assert [row.get("policy") for row in rows(simulated(timeless, "--json", "--jobs", 1))] == list(simulator.POLICIES)
+
+
+@pytest.mark.parametrize("option", [("--seeds", 2), ("--jobs", 1), ("--resume", "results.jsonl")])
+def test_a_log_is_of_one_run_in_this_process(option: tuple[object, ...], path: Path) -> None:
+    got = simulated(path, "--expiry", "learned", "--log", "log.jsonl", *option)
+    assert got.exit_code == 2 and "--log goes with one run" in got.stderr

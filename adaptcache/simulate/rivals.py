@@ -1,9 +1,9 @@
 """Other libraries' caches, asked through their own Python API: what a user would get by installing them instead.
 
 Each is named LIBRARY or LIBRARY:POLICY. A miss of a get stores the key with a small value, as `PolicyReplay` does, and
-nothing expires. What they hold is a matter of theirs: moka is told to do its pending work after each insertion, since it
-otherwise does so by the clock; W-TinyLFU (theine, moka) draws by chance, in ways that no seed of ours reaches, so a
-number of seeds is a number of repetitions there.
+nothing expires. What they hold is a matter of theirs: moka works off its insertions in batches, by number and by the clock,
+so a small one holds more than its bound for a while. theine and moka draw by chance or by the clock, where no seed of ours
+reaches: a number of seeds is a number of repetitions there.
 
 This file knows neither traces nor results; it imports a library when it is asked for.
 """
@@ -115,17 +115,13 @@ def _moka(policy: str) -> Callable[[Any, int, int], Rival]:
     def make(module: Any, capacity: int, seed: int) -> Rival:
         cache = module.Moka(capacity, policy=policy)
 
-        def put(key: int) -> None:
-            cache.set(key, True)
-            cache.run_pending_tasks()
-
         def ask(key: int) -> bool:
             if cache.get(key) is not None:
                 return True
-            put(key)
+            cache.set(key, True)
             return False
 
-        return Rival(ask, put, cache.remove)
+        return Rival(ask, lambda key: cache.set(key, True), cache.remove)
 
     return make
 
@@ -162,4 +158,4 @@ RIVALS: Final[dict[str, tuple[str, Callable[[Any, int, int], Rival]]]] = {
     "functools": ("functools", _functools),
 }
 PACKAGES: Final = {"moka_py": "moka-py"}    # where a module is not named as its package is
-BY_CHANCE: Final = frozenset({"cachetools:rr", "theine", "moka"})
+BY_CHANCE: Final = frozenset({"cachetools:rr", "theine", "moka", "moka:lru"})

@@ -127,9 +127,12 @@ def batches(cells: Iterable[Cell]) -> Iterator[list[Cell]]:
 
     Trace by trace and seed by seed, so that few traces are in memory at a time; of those, the long ones first.
     """
+    cells = list(cells)
+    place = {at: number for number, at in enumerate(dict.fromkeys((cell.kind, cell.at) for cell in cells))}
+
     def together(cell: Cell) -> tuple[Any, ...]:
         alone = cell.kind == "policy" or cell.word == "learned"
-        return (cell.trace, cell.seed, -cell.cost, cell.kind, str(cell.at), cell.word if alone else "")
+        return (cell.trace, cell.seed, -cell.cost, cell.kind, place[cell.kind, cell.at], cell.word if alone else "")
 
     for _, group in groupby(sorted(cells, key=together), key=together):
         yield list(group)
