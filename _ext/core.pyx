@@ -10,6 +10,7 @@ copying.pxi  entries on their way into a copy or a pickle
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
 state.pxi    what of an engine outlives a process, as bytes with their layout
 replay.pxi   the simulator's loops over the same policies and the same expiry
+stream.pxi   the same over hashes, for what is longer than memory
 log.pxi      decisions on their way to a log
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
 """
@@ -33,7 +34,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from arena cimport Arena, NIL, Slot, arena_free, arena_give, arena_init, arena_reserve, arena_take
-from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
+from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_refuses, belady_remove, belady_victim)
 from attic cimport (Memoir, REMEMBER, attic_bytes, attic_drop, attic_find, attic_put, attic_sound, memoir, memoir_cells,
                     memoir_idle, memoir_over, memoir_record)
 from bins cimport FIRST, NB, bin_of, edge
@@ -191,3 +192,4 @@ include "lru_call.pxi"
 include "copying.pxi"
 include "compat.pxi"
 include "replay.pxi"
+include "stream.pxi"

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 POLICIES: tuple[str, ...]
@@ -223,11 +224,35 @@ class PolicyReplay:
     hits: int
     bytes_requested: float
     bytes_hit: float
+    cost_requested: float
+    cost_missed: float
     def __init__(self, policy: str, capacity: float, n_keys: int, salt: int = 0) -> None: ...
     def run(
         self, key: NDArray[Any], size: NDArray[Any] | None, op: NDArray[Any] | None, next_use: NDArray[Any] | None,
-        start: int, stop: int,
+        start: int, stop: int, cost: NDArray[Any] | None = None,
     ) -> None: ...
+
+class StreamReplay:
+    requests: int
+    hits: int
+    bytes_requested: float
+    bytes_hit: float
+    cost_requested: float
+    cost_missed: float
+    @property
+    def held(self) -> int: ...
+    def __init__(self, policy: str, capacity: float, salt: int = 0) -> None: ...
+    def run(
+        self, hashes: NDArray[Any], size: NDArray[Any] | None = None, op: NDArray[Any] | None = None,
+        cost: NDArray[Any] | None = None,
+    ) -> None: ...
+    def _check(self) -> None: ...
+
+class StackDistances:
+    requests: int
+    def __init__(self, n_keys: int) -> None: ...
+    def run(self, key: NDArray[Any], start: int, stop: int) -> None: ...
+    def hits(self) -> NDArray[np.uint64]: ...
 
 class ExpiryReplay:
     refreshes: int

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from adaptcache.simulate.extras import needs
-from adaptcache.simulate.run import EvictionResult, ExpiryResult, Result
+from adaptcache.simulate.run import OFFLINE, EvictionResult, ExpiryResult, Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 
 def json_line(result: Result) -> str:
     """One result as one line of JSON. What JSON cannot say (infinity) is null."""
-    fields = {name: value for name, value in asdict(result).items() if not _only_learned(name, value)}
+    eviction = isinstance(result, EvictionResult)
+    fields = {name: value for name, value in asdict(result).items() if not _untold(name, value, eviction)}
     return json.dumps({name: None if isinstance(value, float) and not math.isfinite(value) else value
                        for name, value in fields.items()})
 
 
-def _only_learned(name: str, value: object) -> bool:
-    return name in ("weights", "worst_margin", "freshness") and value is None
+def _untold(name: str, value: object, eviction: bool) -> bool:
+    """Fields that not every trace, rule or run has are left out where there is nothing to tell."""
+    return value is None and (
+        name in ("weights", "worst_margin", "freshness", "timeline", "cost_ratio", "seed") or (name == "gap_closed" and eviction))
 
 
 def print_tables(results: Sequence[Result], console: Console, title: str) -> None:
@@ -79,7 +82,7 @@ def _eviction_table(results: Sequence[EvictionResult], title: str) -> Table:
                 "" if lru is None else f"{100 * (result.hit_ratio - lru):+.2f}",
                 "" if belady is None else f"{belady:.4f}",
                 f"{result.requests / result.seconds / 1e6:.1f}" if result.seconds else "",
-                style="dim" if result.policy in ("lru", "belady") else None,
+                style="dim" if result.policy in ("lru", *OFFLINE) else None,
             )
         table.add_section()
     return table
