@@ -1,4 +1,4 @@
-"""The command line: `adaptcache simulate`, `adaptcache doctor` and `adaptcache demo`.
+"""The command line: `adaptcache simulate`, `adaptcache advise`, `adaptcache doctor` and `adaptcache demo`.
 
 Words are checked here before a file is opened (exit code 2 names the option, the value and what is
 accepted); a trace that cannot be read ends with exit code 1 and its own message. The work is elsewhere.
@@ -42,6 +42,20 @@ def _list(parse: Callable[[str], object]) -> Check:
             except ValueError as error:
                 raise click.BadParameter(str(error), ctx, param) from error
         return words
+
+    return check
+
+
+def _word(parse: Callable[[str], object]) -> Check:
+    """One word that `parse` accepts."""
+
+    def check(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse(value)
+            except ValueError as error:
+                raise click.BadParameter(str(error), ctx, param) from error
+        return value
 
     return check
 
@@ -183,6 +197,38 @@ def doctor(log: Path, worst: int, as_json: bool) -> None:
             click.echo(doctor_report.to_json(diagnosis))
         else:
             doctor_report.show(diagnosis, _console(sys.stdout))
+
+
+@adaptcache.command()
+@click.argument("trace")
+@click.option("--size", metavar="S", callback=_word(run.parse_size),
+              help="What the cache has now: entries, or a percentage of the unique keys.")
+@click.option("--ttl", type=float, metavar="SECONDS", callback=_positive, help="How long entries live now, from when they are stored.")
+@click.option("--memory-price", metavar="X", callback=_word(run.parse_price),
+              help="Cost per unit of size per second, or Nx as for simulate; sizes are then judged by it too. "
+                   "Default 0.1x, and sizes are judged by what a doubling brings.")
+@click.option("--miss-cost", type=float, callback=_positive, default=1.0, show_default=True,
+              help="Cost of a miss where the trace has no column cost.")
+@click.option("--format", "trace_format", type=click.Choice([*readers.FORMATS, *readers.ALIASES]),
+              help="Format of the trace, instead of what its content says.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the hash that samples keys.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def advise(trace: str, size: str | None, ttl: float | None, memory_price: str | None, miss_cost: float, trace_format: str | None,
+           seed: int, as_json: bool) -> None:
+    """Say which size, policy and expiry a workload deserves, and by which numbers.
+
+    TRACE is an access log, a recording, or any trace that simulate takes.
+    """
+    with _messages():
+        from adaptcache.advise import advise as study
+        from adaptcache.advise import words
+
+        advice = study(trace, size=size, ttl=ttl, memory_price=memory_price, miss_cost=miss_cost, seed=seed,
+                       trace_format=trace_format)
+        if as_json:
+            click.echo(words.to_json(advice))
+        else:
+            words.show(advice, _console(sys.stdout))
 
 
 def _console(stream: TextIO) -> Console:
