@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_PRICE: Final = "1x"
 DEFAULT_RUN_PRICE: Final = "0.1x"  # what the traces' own notes call the price to look at first
 
+TIMELINE: Final = 60  # parts of a trace whose hit ratios the page shows
 
 Check = Callable[[click.Context, click.Parameter, Any], Any]
 
@@ -84,7 +86,7 @@ def adaptcache() -> None:
 
 
 @adaptcache.command()
-@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
+@click.argument("traces", metavar="TRACE...", nargs=-1)
 @click.option("--policy", metavar="P,...", callback=_list(run.parse_policy),
               help=f"Eviction policies: {', '.join(run.POLICIES)}.")
 @click.option("--size", metavar="S,...", callback=_list(run.parse_size),
@@ -109,18 +111,28 @@ def adaptcache() -> None:
               help="For synthetic traces and the learned rule.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of tables.")
 @click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a report with plots.")
+@click.option("--csv", "as_csv", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write every number as csv.")
+@click.option("--compare", nargs=2, type=click.Path(dir_okay=False, path_type=Path), metavar="A.json B.json",
+              help="Run nothing: what changed from one file of --json lines to the other.")
 @click.option("--log", type=click.Path(dir_okay=False, writable=True, path_type=Path),
               help="Write what the learned rule decided, for `adaptcache doctor`. With one trace and one memory price.")
 def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] | None, expiry: list[str] | None,
              memory_price: list[str] | None, miss_cost: float, premature: float, stale: float | None,
              trace_format: str | None, ops: bool, limit: int | None, seed: int, as_json: bool, html: Path | None,
-             log: Path | None) -> None:
+             as_csv: Path | None, compare: tuple[Path, Path] | None, log: Path | None) -> None:
     """Replay traces against eviction policies and expiry rules.
 
     TRACE is an npz or csv file, an access log of nginx or Apache (csv and logs may be gzipped), or
     synthetic:NAME. Without --policy and --expiry: every policy at 1 %, and where the trace has times the
     rules static-best, break-even, clairvoyant and learned at a memory price of 0.1x.
     """
+    if compare is not None:
+        if traces:
+            raise click.UsageError("--compare runs nothing: it goes without a TRACE.")
+        _compare(*compare, as_json)
+        return
+    if not traces:
+        raise click.UsageError("Missing argument 'TRACE...'.")
     everything = policy is None and expiry is None
     if size is not None and policy is None and not everything:
         raise click.UsageError("--size goes with --policy: expiry rules have no capacity limit.")
@@ -128,8 +140,9 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
         raise click.UsageError("--memory-price goes with --expiry: eviction has no price of memory.")
     if stale is not None and not everything and "learned" not in (expiry or []):
         raise click.UsageError("--stale goes with --expiry learned: no other rule learns how long a value is valid.")
-    if html is not None and not html.parent.is_dir():
-        raise click.BadParameter(f"there is no directory {html.parent}", param_hint="'--html'")
+    for option, path in (("--html", html), ("--csv", as_csv)):
+        if path is not None and not path.parent.is_dir():
+            raise click.BadParameter(f"there is no directory {path.parent}", param_hint=f"'{option}'")
     asked = ["learned"] if everything else expiry or []
     if log is not None and (len(traces) != 1 or len(memory_price or [""]) != 1 or asked.count("learned") != 1):
         raise click.UsageError("--log goes with --expiry learned, one trace and one memory price.")
@@ -149,18 +162,32 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
             with _progress() as progress:
                 got = run.simulate(trace, [*chosen_policies, *rivals], size or [run.DEFAULT_SIZE], chosen_expiries,
                                    chosen_prices, miss_cost, premature, seed=seed, ops=ops, progress=progress, stale=stale,
-                                   log=log)
+                                   log=log, timeline=TIMELINE if html is not None else 0)
             if as_json:
-                for result in got:
-                    click.echo(report.json_line(result))
+                for result in got:  # a timeline is for the page, and long
+                    click.echo(report.json_line(replace(result, timeline=None)))
             else:
                 report.print_tables(got, console, f"{trace.name} ({len(trace):,} requests, {trace.n_keys:,} keys)")
             results += [result for result in got if not (isinstance(result, EvictionResult) and result.policy in rivals)]
         if not as_json:
             report.print_legend(results, console)
+        if as_csv is not None:
+            as_csv.write_text(report.to_csv(results), encoding="utf-8")
+            click.echo(f"csv written to {as_csv}", err=True)
         if html is not None:
             html.write_text(page(results), encoding="utf-8")
             click.echo(f"report written to {html}", err=True)
+
+
+def _compare(a: Path, b: Path, as_json: bool) -> None:
+    from adaptcache.simulate import compare
+
+    with _messages():
+        comparison = compare.compare(a, b)
+        if as_json:
+            click.echo("\n".join(compare.json_lines(comparison)))
+        else:
+            compare.show(comparison, _console(sys.stdout), (a.name, b.name))
 
 
 @adaptcache.command()
