@@ -30,7 +30,7 @@ def page(results: Sequence[Result], title: str = "adaptcache simulate") -> str:
         import matplotlib
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files(__package__) / "report.html").read_text("utf-8"))
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "adaptcache", "font.family": "sans-serif", "font.size": 9,
+    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "adaptcache", "font.family": "sans-serif", "font.size": 9.5,
              "axes.spines.top": False, "axes.spines.right": False,
              **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color", "grid.color"), INK)}
     with matplotlib.rc_context(style):
@@ -109,7 +109,7 @@ def _hue(policy: str) -> dict[str, Any]:
 
 def _curve(results: Sequence[EvictionResult]) -> dict[str, str]:
     """Hit ratio over capacity, a line a policy; Belady is the ceiling."""
-    figure, axes = _figure(4.6, 3.6)
+    figure, axes = _figure(4.2, 3.6)
     for policy in dict.fromkeys(result.policy for result in results):
         points = sorted((result.capacity, result.hit_ratio) for result in results if result.policy == policy)
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=policy, **_hue(policy))
@@ -123,7 +123,7 @@ def _curve(results: Sequence[EvictionResult]) -> dict[str, str]:
 def _ranks(results: Sequence[EvictionResult]) -> dict[str, str]:
     """Hit ratios at the one capacity there is, the best on top."""
     ordered = sorted(results, key=lambda result: result.hit_ratio)
-    figure, axes = _figure(4.6, 0.9 + 0.24 * len(ordered))
+    figure, axes = _figure(4.2, 0.9 + 0.24 * len(ordered))
     bars = axes.barh([result.policy for result in ordered], [result.hit_ratio for result in ordered],
                      color=[_hue(result.policy)["color"] for result in ordered])
     axes.bar_label(bars, [f"{result.hit_ratio:.4f}" for result in ordered], padding=3, fontsize="small", color=INK)
@@ -134,7 +134,7 @@ def _ranks(results: Sequence[EvictionResult]) -> dict[str, str]:
 
 def _timeline(results: Sequence[EvictionResult]) -> dict[str, str]:
     """Hit ratio along the trace at one capacity."""
-    figure, axes = _figure(4.6, 3.6)
+    figure, axes = _figure(4.2, 3.6)
     for result in results:
         assert result.timeline is not None
         ratios = result.timeline["hit_ratio"]
@@ -152,7 +152,7 @@ def _weights(result: ExpiryResult) -> dict[str, str]:
     weights = {name.removeprefix("weight:"): values for name, values in result.timeline.items() if name.startswith("weight:")}
     leading = sorted(weights, key=lambda name: -sum(weights[name]))[:8]
     rest = [sum(values[part] for name, values in weights.items() if name not in leading) for part in range(len(ratios))]
-    figure, axes = _figure(4.6, 3.8)
+    figure, axes = _figure(4.2, 3.8)
     axes.stackplot(at, *(weights[name] for name in leading), rest, labels=[*leading, "all others"],
                    colors=[*HUES[: len(leading)], BOUND], alpha=0.75)
     axes.plot(at, ratios, color=INK, linewidth=1.6, label="hit ratio")
@@ -167,7 +167,7 @@ def _thousands(value: float, place: int) -> str:
 
 def _bars(results: Sequence[ExpiryResult]) -> dict[str, str]:
     """Misses and rent stacked, a bar a rule, with the clairvoyant and the best static TTL as lines."""
-    figure, axes = _figure(4.6, 1.5 + 0.3 * len(results))
+    figure, axes = _figure(4.2, 1.5 + 0.3 * len(results))
     names = [result.expiry for result in results]
     misses = [result.miss_cost for result in results]
     axes.barh(names, misses, label="misses", color=HUES[0])
@@ -177,14 +177,14 @@ def _bars(results: Sequence[ExpiryResult]) -> dict[str, str]:
     axes.invert_yaxis()
     axes.xaxis.set_major_formatter(_thousands)
     axes.set_xlabel("cost")
-    figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=2)
+    figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", columnspacing=1.2, ncols=2)
     return {"title": f"What each rule costs, price {results[0].memory_price:.3g}", "svg": _svg(figure)}
 
 
 def _plot(figure: Any, axes: Any, across: str, title: str, ncols: int = 3) -> dict[str, str]:
     axes.set_xlabel(across)
     axes.grid(alpha=0.15)
-    figure.legend(frameon=False, fontsize="small", loc="outside lower center", ncols=ncols)
+    figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", columnspacing=1.2, ncols=ncols)
     return {"title": title, "svg": _svg(figure)}
 
 
