@@ -24,8 +24,8 @@ from adaptcache.simulate.trace import Trace, dense
 
 # Whatever stands before the time (host, client, user) is not looked at, so prefixed formats work too.
 LINE: Final = re.compile(
-    r'\S+ [^\[]*\[(?P<time>[^\]]+)\] "(?P<request>[^"\\]*(?:\\.[^"\\]*)*)" (?P<status>\d{3}|-) (?P<bytes>\d+|-)'
-    r'(?: "(?P<referer>[^"\\]*(?:\\.[^"\\]*)*)")?'
+    r'\S+ [^\[]*\[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}|-) (?P<bytes>\d+|-)'
+    r'(?: "(?P<referer>(?:[^"\\]|\\.)*)")?'
 )
 TIME: Final = re.compile(r"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d):(\d\d):(\d\d)(\.\d+)? ([+-])(\d\d)(\d\d)$")
 MONTHS: Final = {name: number for number, name in enumerate(
