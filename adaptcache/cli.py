@@ -122,8 +122,7 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
              as_csv: Path | None, compare: tuple[Path, Path] | None, log: Path | None) -> None:
     """Replay traces against eviction policies and expiry rules.
 
-    TRACE is an npz or csv file, an access log of nginx or Apache (csv and logs may be gzipped), or
-    synthetic:NAME. Without --policy and --expiry: every policy at 1 %, and where the trace has times the
+    TRACE is a file in any of the formats of --format, compressed or not (docs/harness.md), or synthetic:NAME. Without --policy and --expiry: every policy at 1 %, and where the trace has times the
     rules static-best, break-even, clairvoyant and learned at a memory price of 0.1x.
     """
     if compare is not None:
@@ -154,6 +153,10 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
         console = _console(sys.stdout)
         for source in traces:
             trace = readers.read(source, trace_format, limit, seed=seed)
+            if trace.left_out:
+                named = sorted(trace.left_out.items(), key=lambda item: -item[1])
+                click.echo(f"{trace.name}: left out " + ", ".join(f"{number:,} {name}" for name, number in named[:8])
+                           + (", ..." if len(named) > 8 else ""), err=True)
             chosen_expiries = expiry or []
             if everything and trace.time is not None:
                 chosen_expiries = list(run.DEFAULT_EXPIRIES)
