@@ -10,6 +10,7 @@ copying.pxi  entries on their way into a copy or a pickle
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
 state.pxi    what of an engine outlives a process, as bytes with their layout
 replay.pxi   the simulator's loops over the same policies and the same expiry
+stream.pxi   the same over hashes, for what is longer than memory
 log.pxi      decisions on their way to a log
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
 """
@@ -191,3 +192,4 @@ include "lru_call.pxi"
 include "copying.pxi"
 include "compat.pxi"
 include "replay.pxi"
+include "stream.pxi"

@@ -9,13 +9,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
-from adaptcache.errors import LogError, TraceError
-from adaptcache.simulate import readers, report, run
+from adaptcache.errors import LogError, ResultsError, TraceError
+from adaptcache.simulate import readers, report, rivals, run
+from adaptcache.simulate.experiments import Grid
+from adaptcache.simulate.experiments import run as experiment
+from adaptcache.simulate.experiments.tables import print_over_seeds
 from adaptcache.simulate.extras import MissingExtra, needs
 from adaptcache.simulate.html import page
 from adaptcache.simulate.run import EvictionResult, Result
@@ -88,7 +92,7 @@ def adaptcache() -> None:
 @adaptcache.command()
 @click.argument("traces", metavar="TRACE...", nargs=-1)
 @click.option("--policy", metavar="P,...", callback=_list(run.parse_policy),
-              help=f"Eviction policies: {', '.join(run.POLICIES)}.")
+              help=f"Eviction policies: {', '.join(run.POLICIES)}; or other libraries' caches: {', '.join(rivals.RIVALS)}.")
 @click.option("--size", metavar="S,...", callback=_list(run.parse_size),
               help="Capacities in entries, or percentages of the unique keys (at least 10 entries). Default 1%.")
 @click.option("--expiry", metavar="E,...", callback=_list(run.parse_expiry),
@@ -108,9 +112,14 @@ def adaptcache() -> None:
 @click.option("--ops", is_flag=True, help="Eviction honours sets and deletes; without it every row is a get.")
 @click.option("--limit", type=click.IntRange(min=1), help="Replay the first N requests only.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
-              help="For synthetic traces and the learned rule.")
+              help="For synthetic traces, the learned rule, and policies that draw by chance.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Run N seeds from --seed on; tables show mean ± half of the 95 % interval.")
+@click.option("--jobs", type=click.IntRange(min=1), help="Run in N processes. Default: in this one.")
+@click.option("--resume", type=click.Path(dir_okay=False, writable=True, path_type=Path),
+              help="Write each result to this file at once (JSON lines), and compute none that it holds.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of tables.")
-@click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a report with plots.")
+@click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a report with plots, of the first seed.")
 @click.option("--csv", "as_csv", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write every number as csv.")
 @click.option("--compare", nargs=2, type=click.Path(dir_okay=False, path_type=Path), metavar="A.json B.json",
               help="Run nothing: what changed from one file of --json lines to the other.")
@@ -118,8 +127,8 @@ def adaptcache() -> None:
               help="Write what the learned rule decided, for `adaptcache doctor`. With one trace and one memory price.")
 def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] | None, expiry: list[str] | None,
              memory_price: list[str] | None, miss_cost: float, premature: float, stale: float | None,
-             trace_format: str | None, ops: bool, limit: int | None, seed: int, as_json: bool, html: Path | None,
-             as_csv: Path | None, compare: tuple[Path, Path] | None, log: Path | None) -> None:
+             trace_format: str | None, ops: bool, limit: int | None, seed: int, seeds: int, jobs: int | None, resume: Path | None,
+             as_json: bool, html: Path | None, as_csv: Path | None, compare: tuple[Path, Path] | None, log: Path | None) -> None:
     """Replay traces against eviction policies and expiry rules.
 
     TRACE is a file in any of the formats of --format, compressed or not (docs/harness.md), or synthetic:NAME. Without --policy and --expiry: every policy at 1 %, and where the trace has times the
@@ -145,12 +154,33 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
     asked = ["learned"] if everything else expiry or []
     if log is not None and (len(traces) != 1 or len(memory_price or [""]) != 1 or asked.count("learned") != 1):
         raise click.UsageError("--log goes with --expiry learned, one trace and one memory price.")
+    many = seeds > 1 or jobs is not None or resume is not None
+    if log is not None and many:
+        raise click.UsageError("--log goes with one run in this process: without --seeds, --jobs and --resume.")
     chosen_policies = list(run.POLICIES) if everything else policy or []
     chosen_prices = memory_price or [DEFAULT_RUN_PRICE if everything else DEFAULT_PRICE]
 
     results: list[Result] = []
     with _messages():
         console = _console(sys.stdout)
+        if many:
+            # A table shows the bound and the plainest rival beside what was asked for.
+            beside = [name for name in ("lru", "belady") if chosen_policies and name not in chosen_policies and not as_json]
+            grid = Grid(traces, [*chosen_policies, *beside], size or [run.DEFAULT_SIZE],
+                        run.DEFAULT_EXPIRIES if everything else expiry or (), chosen_prices, range(seed, seed + seeds), miss_cost,
+                        premature, stale, limit, ops, trace_format, timeline=TIMELINE if html is not None else 0, timed_only=everything)
+            with _progress() as progress:
+                done = experiment(grid, jobs=jobs or 1, resume=resume, progress=progress)
+            for name, rows in groupby(done, key=lambda result: result.trace.partition("seed=")[0].rstrip("?&")):
+                got = list(rows)
+                if as_json:
+                    click.echo("\n".join(report.json_line(replace(result, timeline=None)) for result in got))
+                elif seeds > 1:
+                    print_over_seeds(got, console, f"{name} ({got[0].requests:,} requests, {seeds} seeds)")
+                else:
+                    report.print_tables(got, console, f"{name} ({got[0].requests:,} requests)")
+                results += [result for result in got if not (isinstance(result, EvictionResult) and result.policy in beside)]
+            traces = ()
         for source in traces:
             trace = readers.read(source, trace_format, limit, seed=seed)
             if trace.left_out:
@@ -172,13 +202,13 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
             else:
                 report.print_tables(got, console, f"{trace.name} ({len(trace):,} requests, {trace.n_keys:,} keys)")
             results += [result for result in got if not (isinstance(result, EvictionResult) and result.policy in rivals)]
-        if not as_json:
+        if not as_json and seeds == 1:
             report.print_legend(results, console)
         if as_csv is not None:
             as_csv.write_text(report.to_csv(results), encoding="utf-8")
             click.echo(f"csv written to {as_csv}", err=True)
         if html is not None:
-            html.write_text(page(results), encoding="utf-8")
+            html.write_text(page([result for result in results if result.seed in (None, seed)]), encoding="utf-8")
             click.echo(f"report written to {html}", err=True)
 
 
@@ -287,6 +317,6 @@ def _messages() -> Iterator[None]:
     """What a user can cure is said in a line; anything else is our bug and keeps its traceback."""
     try:
         yield
-    except (TraceError, LogError, MissingExtra, OSError) as error:
+    except (TraceError, LogError, ResultsError, MissingExtra, OSError) as error:
         click.echo(f"adaptcache: {error}", err=True)
         raise SystemExit(1) from error

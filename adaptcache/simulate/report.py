@@ -50,7 +50,7 @@ NESTED = ("weights", "freshness", "timeline")
 def _untold(name: str, value: object, eviction: bool) -> bool:
     """Fields that not every trace, rule or run has are left out where there is nothing to tell."""
     return value is None and (
-        name in ("weights", "worst_margin", "freshness", "timeline", "cost_ratio") or (name == "gap_closed" and eviction))
+        name in ("weights", "worst_margin", "freshness", "timeline", "cost_ratio", "seed") or (name == "gap_closed" and eviction))
 
 
 def print_tables(results: Sequence[Result], console: Console, title: str) -> None:

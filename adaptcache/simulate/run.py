@@ -20,6 +20,7 @@ import numpy as np
 
 from adaptcache import _core
 from adaptcache.errors import TraceError
+from adaptcache.simulate import rivals
 from adaptcache.simulate.oracle import Oracle, Outcome, next_use
 from adaptcache.simulate.readers import read
 from adaptcache.simulate.trace import GET, Trace
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 OFFLINE: Final = ("belady", "belady-bypass")  # they know the future: the best that must admit, and the best that may refuse
 POLICIES: Final = (*_core.POLICIES, *OFFLINE)
+SALTED: Final = frozenset({"wtinylfu", "adaptive"})  # policies that draw by chance: the seed is their salt
 EXPIRIES: Final = ("static:SECONDS", "static-best", "break-even", "clairvoyant", "learned")
 CHUNK: Final = 1 << 16  # rows between two steps of the progress bar
 
@@ -57,6 +59,7 @@ class EvictionResult:
     cost_ratio: float | None = None  # cost of the misses as a share of what missing every request costs; None without costs
     gap_closed: float | None = None  # (hits - LRU's) / (Belady's - LRU's), where those two ran beside it and differ
     timeline: Mapping[str, tuple[float, ...]] | None = None  # hit_ratio in each of so many equal parts of the trace
+    seed: int | None = None  # where there are results of several seeds
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class ExpiryResult:
     worst_margin: float | None = None  # learned: least of bound - lost - in_flight over the run
     freshness: Mapping[str, float] | None = None  # learned with a budget of stale reads; see `_learned`
     timeline: Mapping[str, tuple[float, ...]] | None = None  # learned: hit_ratio in, and weights after, equal parts of the trace
+    seed: int | None = None  # where there are results of several seeds
 
 
 Result = EvictionResult | ExpiryResult
@@ -121,7 +125,7 @@ def simulate(
     """Every policy at every size, then every expiry rule at every memory price, on one trace.
 
     trace          a Trace, a file in any format that `read` knows, or `synthetic:NAME`
-    policies       names from POLICIES
+    policies       names from POLICIES, or from rivals.RIVALS: other libraries' caches, where they are installed
     sizes          entries, or a percentage of the unique keys ("1%", at least 10 entries); default "1%"
     expiries       "static:SECONDS", "static-best", "break-even", "clairvoyant", "learned"
     memory_prices  cost per unit of size per second, or "Nx": N times the price at which holding the
@@ -140,7 +144,29 @@ def simulate(
     chosen_sizes = [parse_size(size) for size in _words(sizes)] or [parse_size(DEFAULT_SIZE)]
     chosen_expiries = [parse_expiry(name) for name in _words(expiries)]
     prices = [parse_price(price) for price in _words(memory_prices)]
-    if not chosen_policies and not chosen_expiries:
+    check(chosen_policies, _words(sizes), chosen_expiries, _words(memory_prices), miss_cost, premature, stale, limit, timeline)
+    if log is not None and (chosen_expiries.count("learned") != 1 or len(prices) != 1):
+        raise ValueError("log: goes with the expiry learned, once, and one memory price")
+    if not isinstance(trace, Trace):
+        trace = read(trace, trace_format, limit, seed=seed)
+    elif limit is not None:
+        trace = trace.head(limit)
+    tell = progress if progress is not None else _silent
+    results: list[Result] = []
+    if chosen_policies:
+        results += _evict(trace, chosen_policies, [size(trace.n_keys) for size in chosen_sizes], ops, tell, timeline, seed)
+    if chosen_expiries:
+        results += _expire(trace, chosen_expiries, prices, miss_cost, premature, stale, seed, tell, log, timeline)
+    return results
+
+
+def check(policies: Iterable[str], sizes: Iterable[str | int], expiries: Iterable[str], memory_prices: Iterable[str | float],
+          miss_cost: float, premature: float, stale: float | None, limit: int | None, timeline: int) -> None:
+    """ValueError where `simulate` would refuse an argument, whatever the trace."""
+    for words, parse in ((policies, parse_policy), (sizes, parse_size), (expiries, parse_expiry), (memory_prices, parse_price)):
+        for word in words:
+            parse(word)  # type: ignore[arg-type]
+    if not list(policies) and not list(expiries):
         raise ValueError("nothing to simulate: name at least one policy or one expiry")
     if not (math.isfinite(miss_cost) and miss_cost > 0):
         raise ValueError(f"miss_cost is {miss_cost}; it must be a finite number above 0")
@@ -152,25 +178,12 @@ def simulate(
         raise ValueError(f"limit is {limit}; it must be at least 1")
     if timeline < 0:
         raise ValueError(f"timeline is {timeline}; it must be 0 or more")
-    if log is not None and (chosen_expiries.count("learned") != 1 or len(prices) != 1):
-        raise ValueError("log: goes with the expiry learned, once, and one memory price")
-    if not isinstance(trace, Trace):
-        trace = read(trace, trace_format, limit, seed=seed)
-    elif limit is not None:
-        trace = trace.head(limit)
-    tell = progress if progress is not None else _silent
-    results: list[Result] = []
-    if chosen_policies:
-        results += _evict(trace, chosen_policies, [size(trace.n_keys) for size in chosen_sizes], ops, tell, timeline)
-    if chosen_expiries:
-        results += _expire(trace, chosen_expiries, prices, miss_cost, premature, stale, seed, tell, log, timeline)
-    return results
 
 
 # Eviction
 
-def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell: Progress,
-           timeline: int) -> Iterator[EvictionResult]:
+def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell: Progress, timeline: int,
+           seed: int) -> Iterator[EvictionResult]:
     op = trace.op if ops else None
     following = next_use(trace.key, op) if set(policies) & set(OFFLINE) else None
     if op is not None and not (op == GET).any():
@@ -181,7 +194,7 @@ def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell:
         for policy in policies:
             task = f"{trace.name} {policy} {capacity:,}"
             begun = time.perf_counter()
-            replay = _core.PolicyReplay(policy, float(capacity), trace.n_keys)
+            replay = _replay(policy, capacity, trace.n_keys, seed)
             parts = Parts()
             start = 0
             for stop in stops:
@@ -189,6 +202,8 @@ def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell:
                 parts.at(int(replay.hits), int(replay.requests))
                 tell(task, stop, len(trace))
                 start = stop
+            if isinstance(replay, rivals.RivalReplay):
+                replay.close()
             requests, hits = int(replay.requests), int(replay.hits)
             ratio = hits / requests
             asked = float(replay.bytes_requested)
@@ -203,6 +218,13 @@ def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell:
                 timeline={"hit_ratio": parts.ratios()} if timeline else None,
             ))
         yield from closing(results)
+
+
+def _replay(policy: str, capacity: int, n_keys: int, seed: int) -> _core.PolicyReplay | rivals.RivalReplay:
+    if is_rival(policy):
+        return rivals.RivalReplay(policy, capacity, seed)
+    # Seeds are small numbers, and salts that differ in a few bits only collide alike.
+    return _core.PolicyReplay(policy, float(capacity), n_keys, seed * 0x9E3779B97F4A7C15 % 2**64)
 
 
 def closing(results: list[EvictionResult]) -> Iterator[EvictionResult]:
@@ -339,9 +361,19 @@ def _silent(task: str, done: int, total: int) -> None:
 # Words
 
 def parse_policy(text: str) -> str:
-    if text not in POLICIES:
-        raise ValueError(f"unknown policy {text!r}; known are {', '.join(POLICIES)}")
+    if text not in POLICIES and not is_rival(text):
+        raise ValueError(f"unknown policy {text!r}; known are {', '.join((*POLICIES, *rivals.RIVALS))}")
     return text
+
+
+def is_rival(policy: str) -> bool:
+    """Another library's cache rather than a policy of ours."""
+    return policy in rivals.RIVALS
+
+
+def by_chance(policy: str) -> bool:
+    """Does the seed decide anything on a recorded trace?"""
+    return policy in SALTED or policy in rivals.BY_CHANCE
 
 
 def parse_size(text: str | int) -> Callable[[int], int]:
