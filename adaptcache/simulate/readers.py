@@ -19,12 +19,13 @@ from typing import Any, Final, TextIO
 
 import numpy as np
 
+from adaptcache import tapefile
 from adaptcache.errors import TraceError
 from adaptcache.simulate import accesslog
 from adaptcache.simulate.columns import Ids, column_names
 from adaptcache.simulate.trace import Column, Trace, dense, feature, is_dense, problem
 
-FORMATS: Final = ("npz", "csv", "access-log", "synthetic")
+FORMATS: Final = ("npz", "csv", "access-log", "recording", "synthetic")
 ALIASES: Final = {"log": "access-log", "nginx": "access-log", "apache": "access-log", "tsv": "csv"}
 
 Where = Callable[[int], str]
@@ -53,6 +54,8 @@ def read(source: str | os.PathLike[str], format: str | None = None, limit: int |
         format = format or _sniff(path)
         if format == "npz":
             return _npz(path, limit)
+        if format == "recording":
+            return _recording(path, limit)
         with _text(path) as lines:
             if format == "csv":
                 return _csv(path, lines, limit)
@@ -93,8 +96,10 @@ def _sniff(path: Path) -> str:
         raise TraceError(f"{path}: is empty; a trace needs at least one request")
     if head.startswith(b"PK\x03\x04") or path.suffix == ".npz":
         return "npz"
+    if tapefile.is_recording(head):
+        return "recording"
     if b"\0" in head:
-        raise TraceError(f"{path}: is neither text nor npz; readable are {', '.join(FORMATS[:3])} "
+        raise TraceError(f"{path}: is neither text nor npz; readable are {', '.join(FORMATS[:4])} "
                          "(csv and logs may be gzipped)")
     first = next((line for line in head.decode("utf-8", "replace").splitlines() if line.strip()), "")
     return "access-log" if accesslog.is_line(first) else "csv"
@@ -118,7 +123,7 @@ def _text(path: Path) -> Iterator[TextIO]:
 
 def _stem(path: Path) -> str:
     name = path.name.removesuffix(".gz")
-    for suffix in (".npz", ".csv", ".tsv"):
+    for suffix in (".npz", ".csv", ".tsv", ".act"):
         name = name.removesuffix(suffix)
     return name
 
@@ -142,6 +147,15 @@ def _any_key(columns: dict[str, Column]) -> dict[str, Column]:
     """Keys stand in the checks as zeros: any string and any integer (a hash, say) is a good key."""
     key = columns.get("key")
     return {} if key is None or key.dtype.kind not in "USiu" else {"key": np.zeros(key.shape, np.uint32)}
+
+
+# Our own recordings
+
+def _recording(path: Path, limit: int | None) -> Trace:
+    columns = tapefile.rows(path)
+    if len(columns["key"]) == 0:
+        raise TraceError(f"{path}: holds no operation; a trace needs at least one request")
+    return _build(path, {name: values[:limit] for name, values in columns.items()}, lambda row: f"row {row}")
 
 
 # npz

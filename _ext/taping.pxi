@@ -1,0 +1,82 @@
+# Taping: the tape's handle, which a Store writes to and a recording reads (`adaptcache/recording.py`).
+#
+# It outlives its store, so that what was noted last can still be written when the cache is gone.
+
+cdef class Taper:
+    """A tape.
+
+    key       32 bytes: 16 for the hashes of keys, 8 for the sampling, the rest is not used
+    capacity  notes; a power of two
+    call      called when half of it is full, once until somebody takes notes; never from within a change of a structure
+    """
+    cdef Tape t
+    cdef object call
+    cdef bint called
+    cdef int muted                  # deletes that the user did not ask for are on the way
+    cdef uint64_t taken
+
+    def __cinit__(self, double sample, bytes key, uint64_t capacity, call):
+        cdef const unsigned char[::1] k = key
+        if k.shape[0] < 24 or capacity < 2 or capacity & (capacity - 1):
+            raise ValueError("key: 24 bytes or more; capacity: a power of two")
+        self.call = call
+        if tape_init(&self.t, sample, _word(k, 0), _word(k, 8), _word(k, 16), capacity) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        tape_free(&self.t)
+
+    @cython.final
+    cdef inline int _tell(self) except -1:
+        """Call whoever takes notes out, if there is reason to. Runs Python."""
+        if not self.called and (self.t.head - self.t.tail) * 2 >= self.t.cap:
+            call = self.call
+            if call is not None:
+                self.called = True
+                call()
+        return 0
+
+    def take(self, uint64_t most):
+        """The oldest notes, as bytes of them; they are the caller's from here on."""
+        cdef uint64_t n = min(most, self.t.head - self.t.tail)
+        # Not looked at by the collector, so that making it calls nobody in.
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(n * sizeof(Note)))
+        cdef Note* to = <Note*><char*>out
+        cdef uint64_t i
+        for i in range(n):
+            to[i] = self.t.notes[(self.t.tail + i) & (self.t.cap - 1)]
+        self.t.tail += n
+        self.taken += n
+        if self.t.head == self.t.tail or n < most:
+            self.called = False
+        return out
+
+    def silence(self):
+        """Nobody is called any more."""
+        self.call = None
+
+    @property
+    def waiting(self):
+        return self.t.head - self.t.tail
+
+    @property
+    def halved(self):
+        """How often half of the keys were let go of, since notes came faster than they were taken."""
+        return self.t.halved
+
+    @property
+    def dropped(self):
+        """Notes that went with them."""
+        return self.t.dropped
+
+cdef inline uint64_t _word(const unsigned char[::1] k, Py_ssize_t at) noexcept:
+    cdef uint64_t w = 0
+    cdef int i
+    for i in range(8):
+        w |= <uint64_t>k[at + i] << (8 * i)
+    return w
+
+def sip64(bytes key, uint64_t word):
+    """The hash that a tape with this key writes for a key whose Python hash is `word`."""
+    cdef const unsigned char[::1] k = key
+    return siphash(_word(k, 0), _word(k, 8), word)
