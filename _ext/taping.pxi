@@ -7,11 +7,13 @@ cdef class Taper:
 
     key       32 bytes: 16 for the hashes of keys, 8 for the sampling, the rest is not used
     capacity  notes; a power of two
-    call      called when half of it is full, once until somebody takes notes; never from within a change of a structure
+    call      call(False) when half of it is full, call(True) when seven eighths are, each once until somebody takes notes; never
+              from within a change of a structure
     """
     cdef Tape t
     cdef object call
     cdef bint called
+    cdef bint pressed
     cdef int muted                  # deletes that the user did not ask for are on the way
     cdef uint64_t taken
 
@@ -29,11 +31,18 @@ cdef class Taper:
     @cython.final
     cdef inline int _tell(self) except -1:
         """Call whoever takes notes out, if there is reason to. Runs Python."""
-        if not self.called and (self.t.head - self.t.tail) * 2 >= self.t.cap:
-            call = self.call
-            if call is not None:
-                self.called = True
-                call()
+        cdef uint64_t n = self.t.head - self.t.tail
+        if n * 2 >= self.t.cap and not (self.called if n * 8 < self.t.cap * 7 else self.pressed):
+            return self._call(n * 8 >= self.t.cap * 7)
+        return 0
+
+    @cython.final
+    cdef int _call(self, bint pressed) except -1:
+        call = self.call
+        if call is not None:
+            self.called = True
+            self.pressed = pressed
+            call(pressed)
         return 0
 
     def take(self, uint64_t most):
@@ -47,8 +56,9 @@ cdef class Taper:
             to[i] = self.t.notes[(self.t.tail + i) & (self.t.cap - 1)]
         self.t.tail += n
         self.taken += n
-        if self.t.head == self.t.tail or n < most:
-            self.called = False
+        n = self.t.head - self.t.tail
+        self.called = self.called and n * 2 >= self.t.cap
+        self.pressed = self.pressed and n * 8 >= self.t.cap * 7
         return out
 
     def silence(self):

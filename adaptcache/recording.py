@@ -2,7 +2,8 @@
 
 The core notes operations on sampled keys in a fixed ring (`_ext/tape.pxd`); here they are taken out, packed
 (`tapefile`) and written. Who does that: one daemon thread for all recordings, which an operation wakes when half of the ring is
-full; without a thread, that operation itself. What nobody takes out in time is let go of by whole keys.
+full; without a thread, that operation itself. Where the thread does not come, an operation gives way to it, for 20 ms and no
+longer; what nobody takes out then is let go of by whole keys.
 
 The file holds neither keys nor values: keys appear as keyed hashes, whose key is drawn anew for each recording and stored nowhere.
 Trouble with the file ends the recording, is said once in the "adaptcache" logger and stays in `error`; it never
@@ -18,6 +19,7 @@ import secrets
 import threading
 import time
 import weakref
+from contextlib import suppress
 from hashlib import blake2b
 from io import FileIO
 from pathlib import Path
@@ -35,10 +37,11 @@ _log = logging.getLogger("adaptcache")
 
 LEAST_BYTES = 1 << 14
 RING = 1 << 17          # notes of 40 bytes, at a sample of 1
-LEAST_RING = 1 << 12
-BLOCK = 1 << 15         # notes in a block at the most
+LEAST_RING = 1 << 14
+BLOCK = 1 << 16         # notes in a block at the most
 AWAIT = 5.0             # seconds after which few notes are worth a block
 PAUSE = 0.5             # seconds between two looks of the thread
+GIVEN = 20              # milliseconds that an operation gives way to the thread, once in a ring full of notes
 ROOM = 512              # bytes kept for the end
 
 
@@ -107,7 +110,7 @@ class Recording:
         # An operation writes before the ring is full; a thread may have to wait for its turn.
         ring = max(LEAST_RING, min(RING if thread else RING // 8, 1 << math.ceil(math.log2(max(2.0, RING * sample)))))
         self._ring = ring
-        self._tape = _core.Taper(sample, key, ring, WRITER.wake if thread else self.drain)
+        self._tape = _core.Taper(sample, key, ring, self._called)
         self._store = weakref.ref(store, self._orphaned)
         self._file: FileIO | None = self._open(store, spec)
         counters = store._counters()
@@ -160,6 +163,18 @@ class Recording:
     def drain(self) -> None:
         """Write what has been noted, unless somebody is writing. Never raises."""
         self._step(wait=False)
+
+    def _called(self, pressed: bool) -> None:
+        """By an operation that finds half of the ring full, or (pressed) nearly all."""
+        if not self._thread:
+            self.drain()
+        elif not pressed:
+            WRITER.wake()
+        elif threading.get_ident() != self._owner:
+            for _ in range(GIVEN):
+                time.sleep(0.001)       # gives up the interpreter lock, and stands in no lock of ours
+                if self._tape.waiting * 2 < self._ring:
+                    break
 
     def look(self) -> None:
         """Write, if there is enough to write or it has waited long enough."""
@@ -214,8 +229,9 @@ class Recording:
             while view:
                 view = view[self._file.write(view) or 0:]
         except BaseException:
-            self._file.truncate(self._size)
-            self._file.seek(self._size)
+            with suppress(OSError):     # of a file that cannot be written to either
+                self._file.truncate(self._size)
+                self._file.seek(self._size)
             raise
         self._size += len(data)
 
