@@ -90,3 +90,36 @@ def sip64(bytes key, uint64_t word):
     """The hash that a tape with this key writes for a key whose Python hash is `word`."""
     cdef const unsigned char[::1] k = key
     return siphash(_word(k, 0), _word(k, 8), word)
+
+def tape_keys(bytes notes):
+    """The different keys in notes, as they come (u64), how many halvings each survives (u8), and each note's key by its place there (u32)."""
+    cdef Py_ssize_t n = len(notes) // <Py_ssize_t>sizeof(Note), i
+    cdef const Note* note = <const Note*><const char*>notes
+    cdef uint64_t mask = 16, at
+    cdef uint32_t m = 0
+    cdef uint32_t* seen             # one more than the place of a key; 0: free
+    cdef bytes place = PyBytes_FromStringAndSize(NULL, n * <Py_ssize_t>sizeof(uint32_t))
+    cdef bytes keys = PyBytes_FromStringAndSize(NULL, n * <Py_ssize_t>sizeof(uint64_t))
+    cdef bytes level = PyBytes_FromStringAndSize(NULL, n)
+    cdef uint32_t* p = <uint32_t*><char*>place
+    cdef uint64_t* k = <uint64_t*><char*>keys
+    cdef uint8_t* l = <uint8_t*><char*>level
+    while mask < 2 * <uint64_t>n:
+        mask *= 2
+    seen = <uint32_t*>calloc(mask, sizeof(uint32_t))
+    if seen is NULL:
+        raise MemoryError
+    mask -= 1
+    with nogil:
+        for i in range(n):
+            at = note[i].key & mask
+            while seen[at] and k[seen[at] - 1] != note[i].key:
+                at = (at + 1) & mask
+            if seen[at] == 0:
+                k[m] = note[i].key
+                l[m] = note[i].level
+                m += 1
+                seen[at] = m
+            p[i] = seen[at] - 1
+    free(seen)
+    return keys[:m * sizeof(uint64_t)], level[:m], place

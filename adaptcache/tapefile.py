@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from adaptcache import _core
 from adaptcache.errors import TraceError
 
 _log = logging.getLogger("adaptcache")
@@ -68,18 +69,19 @@ def document(fields: Mapping[str, Any]) -> bytes:
 
 def pack(notes: bytes, halved: int) -> bytes:
     """Notes of the core as columns: how many, how many keys, first time (ns), bytes of a step in time, which columns, how often
-    the sample has been halved; keys (u64, in order) and how many halvings each survives (u8); then of each event its key's place
+    the sample has been halved; keys (u64) and how many halvings each survives (u8); then of each event its key's place
     (u16 or u32), what it was (u8), the time since the one before (u8 to u64), and, where they say anything: size (f64; below 0:
     not known), ttl (f64), cost (f32; below 0: not known), namespace (u16)."""
     n = np.frombuffer(notes, NOTE)
-    keys, first, place = np.unique(n["key"], return_index=True, return_inverse=True)
+    keys, level, place = _core.tape_keys(notes)
     step = np.diff(n["now"], prepend=n["now"][:1])
     width = next(size for size in (1, 2, 4, 8) if int(step.max(initial=0)) < 1 << (8 * size - 1))
     usual = np.where((n["what"] == MISS) | (n["what"] >= DELETE), -1.0, 1.0)
     told = {SIZES: bool((n["size"] != usual).any()), TTLS: bool(n["ttl"].any()), COSTS: bool((n["cost"] >= 0).any()),
             SPACES: bool(n["ns"].any())}
-    parts = [BLOCK.pack(len(n), len(keys), int(n["now"][0]), width, sum(bit for bit, there in told.items() if there), halved),
-             keys.tobytes(), n["level"][first].tobytes(), place.astype("<u2" if len(keys) <= 1 << 16 else "<u4").tobytes(),
+    m = len(level)
+    parts = [BLOCK.pack(len(n), m, int(n["now"][0]), width, sum(bit for bit, there in told.items() if there), halved),
+             keys, level, np.frombuffer(place, "<u4").astype("<u2").tobytes() if m <= 1 << 16 else place,
              n["what"].tobytes(), step.astype(f"<u{width}").tobytes()]
     parts += [n[name].tobytes() for bit, name in ((SIZES, "size"), (TTLS, "ttl"), (COSTS, "cost"), (SPACES, "ns")) if told[bit]]
     return b"".join(parts)
