@@ -25,7 +25,7 @@ from adaptcache.simulate import accesslog
 from adaptcache.simulate.columns import Ids, column_names
 from adaptcache.simulate.trace import Column, Trace, dense, feature, is_dense, problem
 
-FORMATS: Final = ("npz", "csv", "access-log", "recording", "synthetic")
+FORMATS: Final = ("npz", "csv", "access-log", "synthetic", "recording")
 ALIASES: Final = {"log": "access-log", "nginx": "access-log", "apache": "access-log", "tsv": "csv"}
 
 Where = Callable[[int], str]
@@ -99,7 +99,7 @@ def _sniff(path: Path) -> str:
     if tapefile.is_recording(head):
         return "recording"
     if b"\0" in head:
-        raise TraceError(f"{path}: is neither text nor npz; readable are {', '.join(FORMATS[:4])} "
+        raise TraceError(f"{path}: is neither text nor npz; readable are {', '.join(FORMATS[:3])} "
                          "(csv and logs may be gzipped)")
     first = next((line for line in head.decode("utf-8", "replace").splitlines() if line.strip()), "")
     return "access-log" if accesslog.is_line(first) else "csv"
