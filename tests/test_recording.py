@@ -366,6 +366,11 @@ def test_a_miss_and_the_set_that_filled_it_are_one_get() -> None:
                    "ttl": [0, 0, 0, 0, 60, 0], "cost": [0.5] * 6}
 
 
+def test_a_set_fills_no_miss_of_another_key() -> None:
+    assert listed(events((1, 1, MISS), (2, 2, SET), (3, 3, LOADED)))["op"] == [0, 1, 1]
+    assert listed(events((1, 1, MISS), (1, 2, DELETE), (1, 3, SET)))["op"] == [0, 2, 1]
+
+
 def test_what_says_nothing_is_left_out() -> None:
     assert listed(events((7, 1, MISS), (7, 2, SET, {"size": 1}), (7, 3, HIT, {"size": 1}))) == {"time": [2, 3], "key": [7, 7]}
     assert listed(events((7, 1, CLEAR)))["key"] == []
@@ -413,13 +418,13 @@ def test_neither_keys_nor_values_are_in_the_file(tmp_path: Path) -> None:
 def test_hashes_differ_between_recordings_unless_a_salt_is_given(tmp_path: Path) -> None:
     cache: Cache[Any, Any] = Cache(None)
     keys: dict[Any, set[int]] = {}
-    for number, salt in enumerate([None, None, "a", "a", b"a", "b", 7]):
+    for number, salt in enumerate([None, None, SALT, SALT, SALT.encode(), "b", 7]):
         with cache.record(tmp_path / f"{number}", salt=salt):
             cache.get("key")
         keys.setdefault((salt, number) if salt is None else salt, set()).update(read(tmp_path / f"{number}").events.key.tolist())
-    assert len(keys["a"]) == 1 and keys["a"] == keys[b"a"]
+    assert len(keys[SALT]) == 1 and keys[SALT] == keys[SALT.encode()]
     assert len(set().union(*keys.values())) == 5
-    assert b"pepper" not in unpacked(tmp_path / "2")
+    assert SALT.encode() not in unpacked(tmp_path / "2")
 
 
 def siphash(key: bytes, word: int) -> int:
@@ -568,7 +573,9 @@ def test_a_full_recording_ends_by_itself(thread: bool, tmp_path: Path, monkeypat
     assert got.end is not None and got.end["reason"] == "full" and got.end["events"] == len(got) == recorder.events > 500
     assert got.events.key.tolist() == list(dict.fromkeys(got.events.key.tolist()))
     recorder.close()
-    assert recorder.reason == "full"
+    waiting = recorder._tape.waiting
+    cache.get("more")
+    assert recorder.reason == "full" and recorder._tape.waiting == waiting
 
 
 def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -585,8 +592,10 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path, caplog:
     assert isinstance(recorder.error, OSError) and recorder.error.errno == 28 and not recorder.running
     assert len([entry for entry in caplog.records if "recording" in entry.message]) == 1
     recorder.close()
+    waiting = recorder._tape.waiting
     by_get(cache, 1)
     cache._check()
+    assert recorder._tape.waiting == waiting
     with cache.record(tmp_path / "again"):
         cache.get(1)
     assert len(read(tmp_path / "again")) == 1
@@ -659,7 +668,7 @@ def test_the_recording_before_is_kept_and_the_one_that_runs_is_closed(tmp_path: 
     assert cache.recording is None and second.reason == "closed"
     assert (len(read(tmp_path / "file.1")), len(read(tmp_path / "file"))) == (1, 2)
     cache.get(3)
-    assert second.events == 2
+    assert second.events == 2 and second._tape.waiting == 0      # it is not even noted
     assert "2 events of 1 of the keys, closed" in repr(second)
 
 
