@@ -11,7 +11,7 @@ LAYERS = [
     {"errors", "checks", "keys", "removal", "expiry", "stats", "digests", "sizes"},
     {"learn"},
     {"flights", "background"},
-    {"mapping", "copying", "decisionlog", "explain", "refresh", "state", "decorators", "lru"},
+    {"mapping", "copying", "decisionlog", "recording", "tapefile", "explain", "refresh", "state", "decorators", "lru"},
     {"compat", "simulate", "demo", "doctor", "advise", "cli", "__main__", "__init__"},
 ]
 # Third parties that only these rooms may know.

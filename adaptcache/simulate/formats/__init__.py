@@ -26,6 +26,7 @@ from adaptcache.simulate.formats import (
     npz,
     oracle_general,
     parquet,
+    recording,
     redis_monitor,
     twitter,
     txt,
@@ -49,7 +50,7 @@ class Format(Protocol):
 
 
 ORDER: Final = cast("tuple[Format, ...]", (
-    npz, parquet, arrow, redis_monitor, access_log, twitter, arc, webcachesim, lirs, txt, csv, oracle_general,
+    npz, parquet, arrow, recording, redis_monitor, access_log, twitter, arc, webcachesim, lirs, txt, csv, oracle_general,
 ))
 BY_NAME: Final = {format.NAME: format for format in ORDER}
 ALIASES: Final = {alias: format.NAME for format in ORDER for alias in format.ALIASES}
