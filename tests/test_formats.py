@@ -6,6 +6,7 @@ or not; a stream has the rows of the whole; whatever is damaged is a TraceError 
 """
 from __future__ import annotations
 
+import csv
 import gc
 import gzip
 import io
@@ -468,6 +469,21 @@ def test_csv_quotes_may_come_late_and_hold_newlines(tmp_path: Path, monkeypatch:
         assert trace.key.tolist() == [0] * 50 + [1] + [2] * 3 and trace.size is not None and trace.size[50] == 2
         quoted = read(file(tmp_path / "c", b'key,size\n"a",1\n' + content[9:-4]))
         assert quoted.key.tolist() == [0, *trace.key.tolist()]  # a key is the same with quotes and without
+
+
+CELLS = st.lists(st.text('ab",\n\r ', max_size=4), min_size=2, max_size=2)
+
+
+@DAMAGE
+@given(rows=st.lists(CELLS, min_size=1, max_size=12), quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]), size=st.sampled_from([8, 1 << 22]))
+def test_csv_is_read_as_it_was_written(rows: list[list[str]], quoting: Any, size: int, tmp_path: Path) -> None:
+    with (tmp_path / "a").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out, quoting=quoting).writerows([["key", "namespace"], *rows])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "SIZE", size)
+        trace = read(tmp_path / "a", "csv")
+    for name, values in (("key", [row[0] for row in rows]), ("namespace", [row[1] for row in rows])):
+        assert column(trace, name) == [list(dict.fromkeys(values)).index(value) for value in values]
 
 
 def test_a_csv_feature_turns_out_to_be_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
