@@ -268,10 +268,7 @@ def test_any_bytes_are_a_trace_or_refused(content: bytes, name: str | None, tmp_
     whole_or_refused(file(tmp_path / "any", content), name)
 
 
-@DAMAGE
-@given(data=st.data())
-def test_any_damage_leaves_a_trace_or_is_refused(data: st.DataObject, tmp_path: Path) -> None:
-    sample = data.draw(st.sampled_from(list(SAMPLES)))
+def damaged(data: st.DataObject, sample: str) -> bytes:
     content = bytearray(SAMPLES[sample][0])
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(content) - 1))
@@ -284,9 +281,43 @@ def test_any_damage_leaves_a_trace_or_is_refused(data: st.DataObject, tmp_path: 
             content[at:at] = data.draw(st.binary(max_size=3) | st.sampled_from([b'"', b"\n", b"\r\n", b" ", b"1e999", b"nan", b"-1", b"\xff"]))
         elif len(content) > 5:
             del content[at:at + 3]
+    return bytes(content)
+
+
+@DAMAGE
+@given(data=st.data())
+def test_any_damage_leaves_a_trace_or_is_refused(data: st.DataObject, tmp_path: Path) -> None:
+    sample = data.draw(st.sampled_from(list(SAMPLES)))
+    content = damaged(data, sample)
     name = data.draw(st.sampled_from([None, sample.split()[0]]))
     compress = data.draw(st.sampled_from([None, *COMPRESSIONS.values()]))
-    whole_or_refused(file(tmp_path / "damaged", bytes(content) if compress is None else compress(bytes(content))), name)
+    whole_or_refused(file(tmp_path / "damaged", content if compress is None else compress(content)), name)
+
+
+TEXTS = ("csv", "twitter", "arc", "lirs", "webcachesim", "access-log", "redis-monitor")
+
+
+@DAMAGE
+@given(data=st.data(), size=st.integers(3, 90))
+def test_where_blocks_are_cut_changes_nothing(data: st.DataObject, size: int, tmp_path: Path) -> None:
+    """The same rows before the same fault, however the file falls into blocks."""
+    sample = data.draw(st.sampled_from(TEXTS))
+    path = file(tmp_path / "damaged", damaged(data, sample))
+
+    def outcome() -> Any:
+        rows: list[Any] = []
+        try:
+            for chunk in stream(path, sample, rows=1):
+                rows.append([column(chunk, name) for name in DTYPES])
+        except TraceError as error:
+            return rows, str(error)
+        return rows, None
+
+    whole = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "SIZE", size)
+        parts = outcome()
+    assert parts == whole
 
 
 # Compression
