@@ -21,6 +21,8 @@ cdef class StreamReplay:
     cdef readonly uint64_t hits
     cdef readonly double bytes_requested
     cdef readonly double bytes_hit
+    cdef readonly double cost_requested     # what the gets would cost if each missed; 0 without costs
+    cdef readonly double cost_missed
 
     def __cinit__(self, str policy, double capacity, salt=0):
         if not 1 <= capacity <= MOST_HELD:
@@ -44,18 +46,21 @@ cdef class StreamReplay:
         """Entries that the cache holds now."""
         return self.arena.n
 
-    def run(self, const uint64_t[::1] hashes, const double[::1] size=None, const uint8_t[::1] op=None):
+    def run(self, const uint64_t[::1] hashes, const double[::1] size=None, const uint8_t[::1] op=None,
+            const double[::1] cost=None):
         """The next rows. size: bytes, for the byte hit ratio. op: None = every row is a get that inserts on a
-        miss; else 0 get, 1 set, 2 delete, and only gets count. ValueError where the columns differ in length.
+        miss; else 0 get, 1 set, 2 delete, and only gets count. cost: of a miss of each row; it is counted, no policy
+        is told. ValueError where the columns differ in length.
         """
         cdef Py_ssize_t i, n = hashes.shape[0]
         cdef uint32_t tags[STREAM_FAR]
         cdef uint32_t s, tag, at
         cdef int64_t hash
-        cdef double b
+        cdef double b, c
         cdef int what
-        if (size is not None and size.shape[0] != n) or (op is not None and op.shape[0] != n):
-            raise ValueError("size, op: not as long as hashes")
+        if (size is not None and size.shape[0] != n) or (op is not None and op.shape[0] != n) \
+                or (cost is not None and cost.shape[0] != n):
+            raise ValueError("size, op, cost: not as long as hashes")
         with nogil:
             for i in range(n if n < STREAM_FAR else STREAM_FAR):
                 tags[i] = table_tag(&self.table, <int64_t>hashes[i])
@@ -70,6 +75,7 @@ cdef class StreamReplay:
                     AC_PREFETCH(&self.arena.slots[self.table.cells[at & self.table.mask].slot])
                 hash = <int64_t>hashes[i]
                 b = size[i] if size is not None else 1
+                c = cost[i] if cost is not None else 0
                 what = op[i] if op is not None else 0
                 s = table_first(&self.table, tag, &at)
                 while s != NIL and self.arena.slots[s].hash != hash:
@@ -81,12 +87,15 @@ cdef class StreamReplay:
                 if what == 0:
                     self.requests += 1
                     self.bytes_requested += b
+                    self.cost_requested += c
                 if s != NIL:
                     if what == 0:
                         self.hits += 1
                         self.bytes_hit += b
                     self.policy.on_hit(&self.policy, &self.arena, s)
                     continue
+                if what == 0:
+                    self.cost_missed += c
                 if self.policy.on_coming is not NULL:
                     self.policy.on_coming(&self.policy, &self.arena, hash, 1)
                 if self.arena.n >= self.capacity:

@@ -237,10 +237,15 @@ class StreamReplay:
     hits: int
     bytes_requested: float
     bytes_hit: float
+    cost_requested: float
+    cost_missed: float
     @property
     def held(self) -> int: ...
     def __init__(self, policy: str, capacity: float, salt: int = 0) -> None: ...
-    def run(self, hashes: NDArray[Any], size: NDArray[Any] | None = None, op: NDArray[Any] | None = None) -> None: ...
+    def run(
+        self, hashes: NDArray[Any], size: NDArray[Any] | None = None, op: NDArray[Any] | None = None,
+        cost: NDArray[Any] | None = None,
+    ) -> None: ...
     def _check(self) -> None: ...
 
 class StackDistances:

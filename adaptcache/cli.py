@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 import click
 
 from adaptcache.errors import LogError, ResultsError, TraceError
-from adaptcache.simulate import readers, report, rivals, run
+from adaptcache.simulate import readers, report, rivals, run, streaming
 from adaptcache.simulate.experiments import Grid
 from adaptcache.simulate.experiments import run as experiment
 from adaptcache.simulate.experiments.tables import print_over_seeds
@@ -118,6 +118,8 @@ def adaptcache() -> None:
 @click.option("--jobs", type=click.IntRange(min=1), help="Run in N processes. Default: in this one.")
 @click.option("--resume", type=click.Path(dir_okay=False, writable=True, path_type=Path),
               help="Write each result to this file at once (JSON lines), and compute none that it holds.")
+@click.option("--stream", is_flag=True,
+              help="For traces longer than memory: one pass, for policies of the live cache at sizes in entries.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of tables.")
 @click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a report with plots, of the first seed.")
 @click.option("--csv", "as_csv", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write every number as csv.")
@@ -128,7 +130,8 @@ def adaptcache() -> None:
 def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] | None, expiry: list[str] | None,
              memory_price: list[str] | None, miss_cost: float, premature: float, stale: float | None,
              trace_format: str | None, ops: bool, limit: int | None, seed: int, seeds: int, jobs: int | None, resume: Path | None,
-             as_json: bool, html: Path | None, as_csv: Path | None, compare: tuple[Path, Path] | None, log: Path | None) -> None:
+             stream: bool, as_json: bool, html: Path | None, as_csv: Path | None, compare: tuple[Path, Path] | None,
+             log: Path | None) -> None:
     """Replay traces against eviction policies and expiry rules.
 
     TRACE is a file in any of the formats of --format, compressed or not (docs/harness.md), or synthetic:NAME. Without --policy and --expiry: every policy at 1 %, and where the trace has times the
@@ -157,6 +160,13 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
     many = seeds > 1 or jobs is not None or resume is not None
     if log is not None and many:
         raise click.UsageError("--log goes with one run in this process: without --seeds, --jobs and --resume.")
+    if stream:
+        if many or log is not None or expiry is not None or policy is None or size is None:
+            raise click.UsageError("--stream goes with --policy and --size, without --expiry, --seeds, --jobs, --resume and --log.")
+        try:
+            streaming.check(policy, size)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
     chosen_policies = list(run.POLICIES) if everything else policy or []
     chosen_prices = memory_price or [DEFAULT_RUN_PRICE if everything else DEFAULT_PRICE]
 
@@ -166,9 +176,13 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
         if many:
             # A table shows the bound and the plainest rival beside what was asked for.
             beside = [name for name in ("lru", "belady") if chosen_policies and name not in chosen_policies and not as_json]
-            grid = Grid(traces, [*chosen_policies, *beside], size or [run.DEFAULT_SIZE],
-                        run.DEFAULT_EXPIRIES if everything else expiry or (), chosen_prices, range(seed, seed + seeds), miss_cost,
-                        premature, stale, limit, ops, trace_format, timeline=TIMELINE if html is not None else 0, timed_only=everything)
+            try:
+                grid = Grid(traces, [*chosen_policies, *beside], size or [run.DEFAULT_SIZE],
+                            run.DEFAULT_EXPIRIES if everything else expiry or (), chosen_prices, range(seed, seed + seeds),
+                            miss_cost, premature, stale, limit, ops, trace_format,
+                            timeline=TIMELINE if html is not None else 0, timed_only=everything)
+            except ValueError as error:
+                raise click.UsageError(str(error)) from error
             with _progress() as progress:
                 done = experiment(grid, jobs=jobs or 1, resume=resume, progress=progress)
             for name, rows in groupby(done, key=lambda result: result.trace.partition("seed=")[0].rstrip("?&")):
@@ -180,6 +194,17 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
                 else:
                     report.print_tables(got, console, f"{name} ({got[0].requests:,} requests)")
                 results += [result for result in got if not (isinstance(result, EvictionResult) and result.policy in beside)]
+            traces = ()
+        if stream:
+            for source in traces:
+                with _progress() as progress:
+                    streamed = streaming.simulate_stream(source, chosen_policies, size or [], ops=ops, limit=limit, seed=seed,
+                                                         trace_format=trace_format, progress=progress)
+                if as_json:
+                    click.echo("\n".join(map(report.json_line, streamed)))
+                else:
+                    report.print_tables(streamed, console, f"{streamed[0].trace} ({streamed[0].requests:,} requests)")
+                results += streamed
             traces = ()
         for source in traces:
             trace = readers.read(source, trace_format, limit, seed=seed)

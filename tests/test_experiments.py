@@ -102,7 +102,7 @@ def backwards(monkeypatch: pytest.MonkeyPatch) -> Callable[[Backwards], Backward
 
 
 EVERYTHING = {"policies": [*simulator.POLICIES, "cachetools:lru"], "sizes": ["5%", 30],
-              "expiries": ["static:60", "learned", "static-best", "break-even", "clairvoyant"], "memory_prices": ["0.1x", 0.01]}
+              "expiries": ["static:60", "learned", "static-best", "break-even", "clairvoyant"], "memory_prices": ["0.1x"]}
 
 
 # -- the same results
@@ -110,7 +110,7 @@ EVERYTHING = {"policies": [*simulator.POLICIES, "cachetools:lru"], "sizes": ["5%
 def test_every_executor_gives_what_simulate_gives(path: Path, backwards: Callable[[Backwards], Backwards]) -> None:
     grid = Grid([path, trace(2), SYNTHETIC], **EVERYTHING, limit=300, timeline=3)
     wanted = one_by_one(grid)
-    assert len(wanted) == 3 * ((len(simulator.POLICIES) + 1) * 2 + 5 * 2) == len(grid.cells())
+    assert len(wanted) == 3 * ((len(simulator.POLICIES) + 1) * 2 + 5) == len(grid.cells())
     assert any(result.gap_closed for result in wanted if isinstance(result, EvictionResult))
     assert timeless(run(grid, jobs=1)) == wanted
     with ThreadPoolExecutor(3) as threads:
@@ -373,42 +373,45 @@ def test_an_interruption_keeps_what_is_finished(tmp_path: Path, path: Path, back
     grid = Grid([path], policies=["lru", "sieve", "fifo"], sizes=[10, 20])
     executor = backwards(Backwards(most=3))
 
+    pressed = []
+
     def interrupt(task: str, done: int, total: int) -> None:
-        if done:
+        if done and not pressed:
+            pressed.append(task)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(grid, executor=executor, resume=file, progress=interrupt)
-    assert len(file.read_text().splitlines()) >= 1
-    kept = {json.loads(line)["cell"] for line in file.read_text().splitlines()}
-    assert all(future.cancelled() or future.done() for future, _, _ in executor.calls), "nothing is left to be begun"
-    assert len(kept) >= 1
+    assert len({json.loads(line)["cell"] for line in file.read_text().splitlines()}) == 3
+    assert sum(future.cancelled() for future, _, _ in executor.calls) == 3, "nothing is left to be begun"
     assert timeless(run(grid, jobs=1, resume=file)) == one_by_one(grid)
 
 
-def test_ctrl_c_loses_nothing_that_is_finished(tmp_path: Path) -> None:
-    """A real process with workers of its own, interrupted after its first results, goes on where it was."""
+def test_neither_ctrl_c_nor_a_kill_loses_anything_that_is_finished(tmp_path: Path) -> None:
+    """A real process with workers of its own is interrupted after its first results; another goes on, and is killed."""
     file = tmp_path / "results.jsonl"
     script = Path(__file__).with_name("experiment.py")
 
-    def start(cells: int, jobs: int) -> subprocess.Popen[str]:
-        return subprocess.Popen([sys.executable, str(script), str(file), str(cells), str(jobs)], text=True, stdout=subprocess.PIPE,
-                                stderr=subprocess.PIPE, start_new_session=True)
+    def until(lines: int) -> subprocess.Popen[str]:
+        process = subprocess.Popen([sys.executable, str(script), str(file), "500"], text=True, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, start_new_session=True)
+        while not file.exists() or file.read_bytes().count(b"\n") < lines:
+            assert process.poll() is None, process.communicate()
+        return process
 
-    first = start(500, jobs=2)
-    while not file.exists() or file.read_bytes().count(b"\n") < 3:
-        assert first.poll() is None, first.communicate()
+    first = until(3)
     os.killpg(first.pid, signal.SIGINT)         # as a terminal does: to the workers too
     _, errors = first.communicate(timeout=60)   # returns when nobody holds the pipes any more: its workers have ended too
     assert first.returncode != 0 and "KeyboardInterrupt" in errors
+    assert "Process Spawn" not in errors, "the workers have nothing to say"
     kept = file.read_bytes()
-    done = kept.count(b"\n")
-    assert 3 <= done < 500 and kept.endswith(b"\n")
-    again = start(done, jobs=1)                 # the grid's order is that of its computation, but for who overtakes whom
-    out, errors = again.communicate(timeout=120)
-    assert again.returncode == 0 and int(out) == done, errors
+    assert kept.endswith(b"\n") and 3 <= kept.count(b"\n") < 490
+    second = until(kept.count(b"\n") + 3)
+    second.kill()
+    second.communicate(timeout=60)
     assert file.read_bytes().startswith(kept)
-    assert file.read_bytes().count(b"\n") <= done + 2, "what was finished was not computed again"
+    cells = [json.loads(line)["cell"] for line in file.read_bytes().splitlines()[:-1]]
+    assert len(set(cells)) == len(cells), "what was finished was not computed again"
 
 
 # -- time left

@@ -54,12 +54,14 @@ class ResultsFile:
         os.close(self._fd)
 
     def add(self, cell: str, result: Result) -> None:
-        """It is on the disk when this returns."""
+        """It is on the disk when this returns. Nothing is done for a cell that is in the file."""
+        if cell in self.found:
+            return
         line = (encode(cell, result) + "\n").encode()
         while line:
             line = line[os.write(self._fd, line):]
+        self.found[cell] = result       # it may be interrupted in the next line, and then told once more
         os.fsync(self._fd)
-        self.found[cell] = result
 
     def _lock(self) -> None:
         try:

@@ -102,7 +102,10 @@ class _Reader:
     def header(self, text: lines.Text) -> lines.Text:
         """Reads the names of the columns; what remains is all rows."""
         line, newline, rest = text.content.partition(b"\n")
-        fields = next(csv.reader([_decoded(line).rstrip("\r")], delimiter=self.delimiter), [])
+        try:
+            fields = next(csv.reader([_decoded(line).rstrip("\r")], delimiter=self.delimiter), [])
+        except csv.Error as error:
+            raise TraceError(f"{self.source}: line {text.line}: {error}") from error
         names = [field.strip().lower() for field in fields]
         if "key" not in names and len(names) in (2, 3) and _is_number(names[0]):
             names = ["time", "key", "size"][:len(names)]
