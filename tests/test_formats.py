@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 import tracemalloc
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +30,7 @@ from hypothesis import strategies as st
 
 from adaptcache.errors import TraceError
 from adaptcache.simulate import Trace, formats, read, readers
-from adaptcache.simulate.formats import access_log, lines, redis_monitor
+from adaptcache.simulate.formats import access_log, arrow_columns, lines, redis_monitor
 from adaptcache.simulate.formats.block import Groups
 from adaptcache.simulate.formats.fields import Fields
 from adaptcache.simulate.readers import stream
@@ -382,6 +383,8 @@ def test_a_line_without_an_end_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     ("redis-monitor", b'1.5 [0 a:1] "get" "x\n', ["line 1", "not a line of MONITOR"]),
     ("redis-monitor", b'OK\n1.5 [0 a:1] "ping"\n2.5 [0 a:1] "PING"\n', ["no command that reads", "left out: ping 2"]),
     ("redis-monitor", b'100.5 [0 a:1] "get" "x"\n\n1.5 [0 a:1] "get" "x"\n', ["line 3", "goes back from 100.5 to 1.5", "60 s"]),
+    ("access-log", b'h - - [10/Oct/2000:13:55:36 -0700] "GET /\\" 200 5\n', ["line 1", "not a line of an access log"]),
+    ("csv", b"\n\x01\r\x01", ["line 2", "new-line"]),
     ("parquet", b"PAR1 and nothing more PAR1", ["no Parquet file"]),
     ("arrow", b"ARROW1\0\0 and nothing", ["no Arrow file"]),
     ("arrow", b"FEA1", ["version 1", "version 2"]),
@@ -410,6 +413,16 @@ def test_arc_and_webcachesim_of_four_columns_are_told_apart(tmp_path: Path) -> N
 
 # One format each
 
+def test_libcachesim_reads_the_same_rows(tmp_path: Path) -> None:
+    libcachesim = pytest.importorskip("libcachesim")
+    path = file(tmp_path / "a.oracleGeneral.bin", oracle([(second // 3, second * 7919 % 101 + 2**40, second % 50 + 1, -1) for second in range(500)]))
+    theirs = [(row.clock_time, row.obj_id, row.obj_size)
+              for row in libcachesim.TraceReader(str(path), libcachesim.TraceType.ORACLE_GENERAL_TRACE)]
+    trace = read(path)
+    assert (column(trace, "time"), column(trace, "size")) == ([row[0] for row in theirs], [row[2] for row in theirs])
+    assert column(trace, "key") == dense([row[1] for row in theirs]).tolist()
+
+
 def test_webcachesim_has_categories(tmp_path: Path) -> None:
     trace = read(file(tmp_path / "a", SAMPLES["webcachesim"][0]))
     assert trace.features["extra1"].tolist() == [7, 8, 7, 9, 7] and trace.features["extra1"].dtype == np.uint32
@@ -421,8 +434,8 @@ def test_twitters_namespaces_are_leading_segments(tmp_path: Path) -> None:
     trace = read(file(tmp_path / "a", SAMPLES["twitter"][0]))
     assert (column(trace, "namespace"), column(trace, "ttl")) == ([0, 1, 0, 1], [0, 0, 300, 0])
     assert trace.features["client"].tolist() == [0, 1, 2, 3]
-    rows = b"".join(b"0,%s,1,1,1,get,0\n" % key for key in (b"a-b-c", b"a-b-d", b"a-c", b"d", b"a-b-c-d", b"-x-y"))
-    assert column(read(file(tmp_path / "b", rows)), "namespace") == [0, 0, 1, 2, 0, 3]
+    rows = b"".join(b"0,%s,1,1,1,get,0\n" % key for key in (b"a-b-c", b"a-b-d", b"a-c", b"d", b"e", b"a-b-c-d", b"-x-y"))
+    assert column(read(file(tmp_path / "b", rows)), "namespace") == [0, 0, 1, 2, 2, 0, 3]
 
 
 def test_arc_counts_every_block(tmp_path: Path) -> None:
@@ -468,7 +481,9 @@ def test_a_csv_feature_turns_out_to_be_words(tmp_path: Path, monkeypatch: pytest
     refused(refused_late, "line 52", "column feat_x", "'unknown'")
 
 
-def test_arrow_types_become_columns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [arrow_columns.ROWS, 3])
+def test_arrow_types_become_columns(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrow_columns, "ROWS", size)
     moments = [datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)] * 2
     table = pyarrow.table({
         "timestamp": pyarrow.array(sorted(moments), pyarrow.timestamp("us", tz="UTC")),
@@ -520,6 +535,19 @@ def test_npz_is_streamed_member_by_member(tmp_path: Path) -> None:
         same_rows(list(stream(path, rows=250_000)), trace)
 
 
+def test_npz_members_are_as_long_as_they_say(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([1, 2, 1]))
+    for length, words in ((-8, "ends 8 bytes too early"), (None, None), (8, "longer than it says")):
+        content = buffer.getvalue()[:length] if length != 8 else buffer.getvalue() + bytes(8)
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("key.npy", content)
+        if words is None:
+            assert read(tmp_path / "a.npz").key.tolist() == [0, 1, 0]
+        else:
+            refused(tmp_path / "a.npz", words)
+
+
 def test_equal_keys_have_equal_hashes_in_every_format(tmp_path: Path) -> None:
     def keys(name: str, content: bytes, format: str) -> Any:
         return next(stream(file(tmp_path / name, content), format)).key.tolist()
@@ -547,7 +575,7 @@ OLD = re.compile(
     r'\S+ [^\[]*\[(?P<time>[^\]]+)\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}|-) (?P<bytes>\d+|-)'
     r'(?: "(?P<referer>(?:[^"\\]|\\.)*)")?')
 WORD = st.text("ab/?&.=: \\\"-[]AZ%é0", max_size=8)
-PATHS = st.lists(st.sampled_from(["/", "//", "a", "b.PNG", ".x", "c.", "?", "&", "q=1", " ", "%20", "http://h/"]), max_size=6).map("".join)
+PATHS = st.lists(st.sampled_from(["/", "//", "a", "b.PNG", ".x", "c.", "?", "&", "q=1", " ", "%20", "http://h/", '\\" 200 5']), max_size=6).map("".join)
 
 
 def by_eye(text: str) -> Counter[tuple[Any, ...]]:

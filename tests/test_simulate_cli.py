@@ -92,7 +92,7 @@ def test_html_report_is_one_file_that_loads_nothing(small: Path, tmp_path: Path)
     result = run(small, "--policy", "lru,belady", "--size", "20,40,80", "--expiry", "static-best,clairvoyant", "--html", page)
     assert result.exit_code == 0, result.output
     text = page.read_text("utf-8")
-    assert text.count("<svg") == 2 and "belady" in text and "static-best" in text
+    assert text.count("<svg") == 5 and "belady" in text and "static-best" in text
     assert "<script" not in text and "<link" not in text and 'src="' not in text
 
 
