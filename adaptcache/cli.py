@@ -183,7 +183,7 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
                             timeline=TIMELINE if html is not None else 0, timed_only=everything)
             except ValueError as error:
                 raise click.UsageError(str(error)) from error
-            with _progress() as progress:
+            with _progress(remaining=False) as progress:    # an experiment tells that itself
                 done = experiment(grid, jobs=jobs or 1, resume=resume, progress=progress)
             for name, rows in groupby(done, key=lambda result: result.trace.partition("seed=")[0].rstrip("?&")):
                 got = list(rows)
@@ -324,15 +324,15 @@ def _console(stream: TextIO) -> Console:
 
 
 @contextmanager
-def _progress() -> Iterator[run.Progress | None]:
+def _progress(remaining: bool = True) -> Iterator[run.Progress | None]:
     """A bar on stderr while something is running, where a person is looking."""
     if not sys.stderr.isatty():
         yield None
         return
     with needs("the progress bar"):
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-    with Progress(TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"),
-                  TimeRemainingColumn(), console=_console(sys.stderr), transient=True) as bar:
+    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%")]
+    with Progress(*columns, *([TimeRemainingColumn()] if remaining else []), console=_console(sys.stderr), transient=True) as bar:
         line = bar.add_task("")
         yield lambda task, done, total: bar.update(line, description=task, completed=done, total=total)
 

@@ -183,6 +183,14 @@ def test_it_says_that_it_does_not_know_when_values_change(trace: Trace, advice: 
     assert not any("ceiling" in warning for warning in advise(versions.head(3_000)).warnings)
 
 
+def test_it_says_what_was_left_out_or_counted_as_something_else(tmp_path: Path) -> None:
+    sets = made([0, 1, 0, 1] * 25, op=[0, 1, 0, 0] * 25)
+    assert any("25.0% of the rows are sets or deletes" in warning for warning in advise(sets).warnings)
+    path = log(tmp_path / "access.log", 50)
+    path.write_text(path.read_text() + '::1 - - [10/Oct/2000:14:00:00 +0000] "POST /item/1 HTTP/1.1" 200 512\n')
+    assert any("Left out" in warning and "1 " in warning for warning in advise(path).warnings)
+
+
 def test_a_sampled_advice_states_its_error_and_keeps_it(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = drawn(40_000, 6_000, 5)
     exact = advise(whole, size=1_000, ttl=500.0)

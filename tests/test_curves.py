@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from adaptcache import _core
 from adaptcache.simulate import Curve, Trace, curve, read, simulate
-from adaptcache.simulate.curves import FEW, GROUPS, places
+from adaptcache.simulate.curves import FEW, GROUPS, lead, places
 from adaptcache.simulate.trace import dense
 
 Trail = Callable[[str], Path]
@@ -167,6 +167,25 @@ def test_a_sample_is_the_same_again_and_another_with_another_seed() -> None:
     assert got.sample == 0.3 and 0 < got.sampled < len(trace)
     assert all(low <= ratio <= high for low, ratio, high in zip(got.low, got.miss_ratios, got.high, strict=True))
     assert min(got.low) >= trace.n_keys / len(trace)    # the first request of a key misses
+
+
+def test_a_lead_between_two_policies_is_told_more_closely_than_either_s_ratio() -> None:
+    trace = zipf(60_000, 8_000)
+    capacity = 400
+    truth = curve(trace, "belady", [capacity]).miss_ratios[0] - curve(trace, "lru", [capacity]).miss_ratios[0]
+    inside, closer = [], []
+    for seed in range(8):
+        best, lru = (curve(trace, policy, [capacity], 0.2, seed) for policy in ("belady", "lru"))
+        difference, error = lead(best, lru)
+        assert difference == pytest.approx(lru.miss_ratios[0] - best.miss_ratios[0])
+        inside.append(abs(difference + truth) <= error)
+        closer.append(error < (lru.high[0] - lru.low[0]) / 2)
+        assert lru.low[0] <= np.mean([group[0] for group in lru.groups]) <= lru.high[0]
+    assert sum(inside) >= 7 and sum(closer) >= 7
+    assert lead(curve(trace, "belady", [400]), curve(trace, "lru", [400])) == (pytest.approx(-truth), 0.0)
+    for other in (curve(trace, "lru", [500], 0.2, 7), curve(trace, "lru", [400]), curve(trace, "lru", [400], 0.2, 6)):
+        with pytest.raises(ValueError, match="same sizes and the same sample"):
+            lead(best, other)
 
 
 def test_places_are_spread_evenly_and_independent_of_the_seed_before() -> None:

@@ -480,6 +480,9 @@ def test_a_sample_is_of_whole_keys(tmp_path: Path) -> None:
     share = len(np.unique(some.key)) / len(np.unique(everything.key))
     assert abs(share - 0.25) < 0.05         # of 2,000 keys: five standard deviations
     assert read(part).sample == 0.25
+    for e, near in ((everything, 0.06), (some, 0.12)):      # half of the keys outlive a halving
+        survive = e.level[np.unique(e.key, return_index=True)[1]] >= 1
+        assert abs(survive.mean() - 0.5) < near
 
 
 @settings(max_examples=60, deadline=None)

@@ -327,3 +327,11 @@ def test_recorded_hit_ratios_are_those_of_the_reference(name: str, size: str, fi
     got = simulate(trace_path(name), ["fifo", "lru", "belady"], [size])
     ratios = [result.hit_ratio for result in got if isinstance(result, EvictionResult)]
     assert ratios == pytest.approx([fifo, lru, belady], abs=5e-7)
+
+
+def test_what_a_trace_left_out_is_said_beside_the_results(tmp_path: Path) -> None:
+    path = tmp_path / "commands.monitor"
+    path.write_text('OK\n1.5 [0 a:1] "ping"\n2.5 [0 a:1] "get" "x"\n3.5 [0 a:1] "GET" "x"\n4.5 [0 a:1] "ping"\n5.5 [0 a:1] "info"\n')
+    result = run(path, "--policy", "lru", "--size", "1", "--json")
+    assert [line["hits"] for line in lines(result)] == [1]
+    assert result.stderr == "commands: left out 2 ping, 1 info\n"

@@ -147,6 +147,11 @@ def test_what_a_stream_cannot_be_asked_is_said_before_it_is_opened(words: list[s
     assert got.exit_code == 2 and says in got.stderr
 
 
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    got = CliRunner().invoke(adaptcache, ["simulate", str(tmp_path / "nowhere.csv"), "--stream", "--policy", "lru", "--size", "1"])
+    assert got.exit_code == 1 and "nowhere.csv: no such file" in got.stderr
+
+
 def test_a_stream_without_a_get_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "sets.csv"
     file.write_text("key,op\na,set\n")

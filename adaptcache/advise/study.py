@@ -16,13 +16,13 @@ from adaptcache import _core
 from adaptcache.advise.advice import Advice, Expiry, Point, Policy, Size
 from adaptcache.expiry import PREDICTORS
 from adaptcache.simulate import learned
-from adaptcache.simulate.curves import FEW, UNSCALED, Curve, curve, places
+from adaptcache.simulate.curves import FEW, UNSCALED, Curve, curve, lead, places
 from adaptcache.simulate.oracle import Oracle
 from adaptcache.simulate.readers import read
 from adaptcache.simulate.run import parse_price, parse_size, simulate
-from adaptcache.simulate.trace import DTYPES, Column, Trace, dense
+from adaptcache.simulate.trace import DTYPES, GET, Column, Trace, dense
 
-EXACT_ROWS: Final = 1_500_000  # more are judged by a sample of the keys
+EXACT_ROWS: Final = 3_000_000  # more are judged by a sample of the keys
 LEARNED_ROWS: Final = 25_000  # of each of SAMPLES replays of the learned expiry, where one of all rows takes too long
 SAMPLES: Final = 3
 HOT: Final = LEARNED_ROWS // 5  # requests beyond which a key is left out of those samples
@@ -185,23 +185,23 @@ def _best_size(trace: Trace, ratios: dict[int, float], entry_rent: float | None)
 def _policy(judged: _Judged, capacity: int) -> Policy:
     ratios = {name: judged.ratio(name, capacity) for name in judged.policies}
     best = max(ratios, key=lambda name: ratios[name])
-    error = max(judged.high(name, capacity) - judged.low(name, capacity) for name in judged.policies) / 2
-    lead = max(LEAD, error)
-    if "adaptive" in ratios and ratios["adaptive"] >= ratios[best] - max(ADAPTIVE_LAG, error):
+    # By how much the best leads each, and how far that is off where keys were sampled.
+    leads = {name: lead(judged.point(best, capacity), judged.point(name, capacity)) for name in ratios}
+    if "adaptive" in ratios and leads["adaptive"][0] <= max(ADAPTIVE_LAG, leads["adaptive"][1]):
         chosen = "adaptive"
         behind = ratios[best] - ratios[chosen]
         reason = "it is the best here" if behind <= 0 else (
             f"it is {100 * behind:.1f} points behind {best}, which was right for this trace, and follows the workload when it shifts")
     else:
-        chosen = next(name for name in judged.policies if name != "adaptive" and ratios[name] >= ratios[best] - lead)
+        chosen = next(name for name in judged.policies if name != "adaptive" and leads[name][0] <= max(LEAD, leads[name][1]))
         if chosen == best:
             next_best = max((name for name in ratios if name != best), key=lambda name: ratios[name])
-            ahead = ratios[best] - ratios[next_best]
-            reason = (f"it leads {next_best}, the next, by {100 * ahead:.1f} points" if ahead >= lead else
-                      f"nothing leads it, and of those within {100 * lead:.1f} points it is the plainest")
+            ahead, error = leads[next_best]
+            reason = (f"it leads {next_best}, the next, by {100 * ahead:.1f} points" if ahead > max(LEAD, error) else
+                      f"nothing leads it, and of those within {100 * max(LEAD, error):.1f} points it is the plainest")
         else:
             reason = (f"{best} is best, by {100 * (ratios[best] - ratios[chosen]):.1f} points, and a lead of less than "
-                      f"{100 * lead:.1f} says nothing")
+                      f"{100 * max(LEAD, leads[chosen][1]):.1f} says nothing")
     halves: dict[str, tuple[float, float]] = {}
     if judged.sample is None:
         for result in simulate(judged.trace, list(dict.fromkeys((chosen, best, "lru"))), [capacity], timeline=2):
@@ -307,6 +307,11 @@ def _warnings(trace: Trace, span: float | None, size: Size, expiry: Expiry | Non
     if size.current is not None and size.current < judged.least:
         out.append(f"{size.current:,} entries are too few for a sample of {judged.sample:.2%} of the keys, which can tell from "
                    f"{judged.least:,} upward; policies are judged there.")
+    if trace.left_out:
+        out.append("Left out of the file as no traffic of a cache: "
+                   + ", ".join(f"{number:,} {name}" for name, number in sorted(trace.left_out.items(), key=lambda item: -item[1])) + ".")
+    if trace.op is not None and (changes := int((trace.op != GET).sum())):
+        out.append(f"{changes / len(trace):.1%} of the rows are sets or deletes; for size and policy every row counts as a get.")
     if span is None:
         out.append("The trace has no times, so nothing is said of expiry.")
     elif expiry is None:

@@ -58,6 +58,7 @@ class Curve:
     requests: int  # of the whole trace
     sample: float | None  # share of the keys; None: exact
     sampled: int  # requests that were looked at
+    groups: tuple[tuple[float, ...], ...] = ()  # of a sample: the miss ratios of each of its disjoint groups of keys
 
     def at(self, capacity: float) -> float:
         """The miss ratio at any size, on a straight line over log size between two points of the curve.
@@ -65,6 +66,28 @@ class Curve:
         Beyond both ends it is that of the end.
         """
         return float(np.interp(math.log(capacity), np.log(self.capacities), self.miss_ratios))
+
+
+def lead(ahead: Curve, behind: Curve, place: int = 0) -> tuple[float, float]:
+    """By how much the one policy misses less than the other at their size number `place`, and half of its 95 % interval.
+
+    Sampled curves of one seed look at the same keys, and what these have in common falls out of the difference: two
+    policies are told apart by far smaller leads than the intervals of both would let one think. 0 for exact curves.
+    ValueError for curves of different sizes, rates or samples.
+    """
+    if (ahead.capacities, ahead.sample, ahead.sampled) != (behind.capacities, behind.sample, behind.sampled):
+        raise ValueError(f"the curves of {ahead.policy} and {behind.policy} do not look at the same sizes and the same sample")
+    difference = behind.miss_ratios[place] - ahead.miss_ratios[place]
+    if ahead.sample is None:
+        return difference, 0.0
+    apart = np.array([group[place] for group in behind.groups]) - np.array([group[place] for group in ahead.groups])
+    return difference, float(_error(np.array(difference), apart, ahead.sample))
+
+
+def _error(whole: Column, groups: Column, rate: float) -> Column:
+    """Half of the 95 % interval around the whole sample's answer, from the groups' (axis 0)."""
+    standard = groups.std(axis=0, ddof=1) / math.sqrt(GROUPS) * math.sqrt(1 - rate)
+    return np.asarray(T * standard + np.abs(whole - groups.mean(axis=0)))
 
 
 Hits = Callable[[float], float]
@@ -154,11 +177,11 @@ def _sampled(trace: Trace, policy: str, capacities: tuple[int, ...], rate: float
 
     whole, looked_at = answers(0.0, rate)
     groups = np.array([answers(rate * group / GROUPS, rate * (group + 1) / GROUPS)[0] for group in range(GROUPS)])
-    error = T * groups.std(axis=0, ddof=1) / math.sqrt(GROUPS) * math.sqrt(1 - rate) + np.abs(whole - groups.mean(axis=0))
+    error = _error(whole, groups, rate)
     # The first request of every key misses, whatever the policy.
     certain = trace.n_keys / rows
     ratios, low, high = (tuple(np.clip(values, certain, 1.0).tolist()) for values in (whole, whole - error, whole + error))
-    return Curve(trace.name, policy, capacities, ratios, low, high, rows, rate, looked_at)
+    return Curve(trace.name, policy, capacities, ratios, low, high, rows, rate, looked_at, tuple(map(tuple, groups.tolist())))
 
 
 def places(n_keys: int, seed: int) -> Column:

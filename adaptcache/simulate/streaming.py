@@ -15,7 +15,7 @@ from adaptcache import _core
 from adaptcache.errors import TraceError
 from adaptcache.simulate import readers
 from adaptcache.simulate.formats import stem
-from adaptcache.simulate.formats.source import Source
+from adaptcache.simulate.formats.source import Source, told
 from adaptcache.simulate.run import EvictionResult, Progress
 from adaptcache.simulate.synthetic import PREFIX
 
@@ -40,7 +40,7 @@ def simulate_stream(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     text = os.fspath(source)
-    trace = text if text.startswith(PREFIX) else stem(Source(Path(text)))
+    trace = _name(text, trace_format)
     cells = [(capacity, name, _core.StreamReplay(name, capacity, seed * 0x9E3779B97F4A7C15 % 2**64))
              for capacity in capacities for name in names]
     seconds = [0.0] * len(cells)
@@ -62,6 +62,13 @@ def simulate_stream(
         raise TraceError(f"{trace}: no row is a get, so no policy can hit; without --ops every row counts as a get")
     return [_result(trace, name, capacity, replay, sized, spent)
             for (capacity, name, replay), spent in zip(cells, seconds, strict=True)]
+
+
+def _name(text: str, trace_format: str | None) -> str:
+    if text.startswith(PREFIX) or trace_format == "synthetic":
+        return PREFIX + text.removeprefix(PREFIX)
+    with told(Path(text)):
+        return stem(Source(Path(text)))
 
 
 def check(policies: Iterable[str], sizes: Iterable[int | str]) -> list[int]:

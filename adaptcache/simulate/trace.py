@@ -190,8 +190,10 @@ def is_dense(ids: Column) -> bool:
     """Is every id at most one more than all before it, starting from 0?"""
     if len(ids) == 0:
         return True
+    if ids[0] != 0 or ids.min() < 0 or ids.max() >= len(ids):
+        return False  # also what would not fit the type below
     seen = np.maximum.accumulate(ids).astype(np.int64)
-    return bool(ids[0] == 0 and int(ids.min()) == 0 and np.all(np.diff(seen) <= 1))
+    return bool(np.all(np.diff(seen) <= 1))
 
 
 def feature(values: Column) -> Column:

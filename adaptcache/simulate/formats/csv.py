@@ -5,8 +5,9 @@ A header names the columns, in any order; columns that nobody knows are left out
 others call the same (`obj_id`, `obj_size`, `lbn`, ...); where the key is called `lbn`, operations are SCSI
 codes (28 reads, 2a writes). Fields may be quoted as in RFC 4180.
 
-A block without quotes is taken apart by `lines.split`; from the first quote on the standard library's csv
-module does it, since then a newline need not end a row.
+A block is taken apart by `lines.split`, also where quotes surround whole fields and nothing else. From the
+first quote on that means more (a delimiter, a newline or a quote inside) the standard library's csv module
+does it, since then a newline need not end a row.
 """
 from __future__ import annotations
 
@@ -31,6 +32,8 @@ SUFFIXES: Final = (".csv", ".tsv")
 DISORDERLY: Final = False
 
 ROWS: Final = 1 << 16  # of a block that the csv module took apart
+
+QUOTE: Final = ord('"')
 
 # Operation codes of SCSI commands, in hexadecimal: those of 6, 10, 12 and 16 bytes that read and write.
 SCSI: Final = {**dict.fromkeys(("8", "08", "28", "a8", "88"), 0), **dict.fromkeys(("a", "0a", "2a", "aa", "8a"), 1)}
@@ -70,11 +73,11 @@ def blocks(source: Source) -> Generator[Block, None, None]:
 def _tables(reader: _Reader, text: lines.Text, more: Iterator[lines.Text]) -> Iterator[Block]:
     """The blocks of the rows in `text` and of all `more`."""
     while True:
-        if b'"' in text.content:
-            yield from reader.quoted(text, more)
-            return
         if text.content:
             table, odd = lines.split(text, ord(reader.delimiter), len(reader.names))
+            if b'"' in text.content and (odd is not None or not _unquoted(table, text.content.count(b'"'))):
+                yield from reader.quoted(text, more)
+                return
             block = reader.block(table)
             yield lines.ending(block, lines.wrong_width(reader.source, odd, reader.right))
         following = next(more, None)
@@ -215,6 +218,16 @@ class _Reader:
 
 
 EMPTY: Final = "is empty and the others are numbers; write -1 or another number of your own for 'unknown'"
+
+
+def _unquoted(table: lines.Table, quotes: int) -> bool:
+    """Takes the quotes off all fields that have one at either end; False if that are not all the quotes there are."""
+    for fields in table.fields:
+        long = fields.end - fields.start > 1
+        quoted = long & (fields.data[fields.start] == QUOTE) & (fields.data[fields.end - 1] == QUOTE)
+        quotes -= 2 * int(quoted.sum())
+        fields.start, fields.end = fields.start + quoted, fields.end - quoted
+    return quotes == 0
 
 
 def _decoded(content: bytes) -> str:
