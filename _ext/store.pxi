@@ -105,7 +105,7 @@ cdef class Store:
                 or expiry_init(&self.x, NEVER, 0, &self.arena, &self.table) < 0:
             raise MemoryError
 
-    def __init__(self, maxsize, getsizeof=None, *, policy="sieve", int kind=NEVER, double ttl=0.0, deadline_of=None,
+    def __init__(self, maxsize, getsizeof=None, *, policy="adaptive", int kind=NEVER, double ttl=0.0, deadline_of=None,
                  Brain brain=None, double alpha=0.01, bint expected=False, double floor=0.0, ceiling=None,
                  bint threaded=False, double stated=0.0, banks=(), timer=None, on_removal=None, causes=None,
                  stale=None, digest=None, fail_safe=None, seed=0, max_keys=1 << 17):
