@@ -111,7 +111,7 @@ cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexce
 cdef inline float _worth(Policy* p, Adaptive* t, uint32_t s, uint32_t age) noexcept nogil:
     cdef float v
     v = t.trials.density.value[t.metas[s].kind * AGES + age_bin(&t.trials.density, age)]
-    return v if p.weights is NULL or p.weights[s] <= 0 else v / <float>p.weights[s]
+    return v if p.weights is NULL or p.weights[s] <= 0 else <float>(v / p.weights[s])
 
 cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own

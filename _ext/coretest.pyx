@@ -6,20 +6,25 @@ Each method is one call of the structure's own function. Nothing here computes.
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+cimport adaptive as c_adaptive
 from arena cimport NIL as _NIL, Arena as CArena, arena_free, arena_give, arena_init, arena_reserve, arena_take
 from belady cimport (Belady as CBelady, belady_free, belady_hit, belady_init, belady_insert, belady_remove,
                      belady_victim)
 from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
+from density cimport AGES as _AGES, KINDS as _KINDS, age_bin, age_edge as c_age_edge, density_values, kind_of as c_kind_of
 from ghosts cimport (GHOST_LISTS as _GHOST_LISTS, Ghosts as CGhosts, ghosts_clear, ghosts_find, ghosts_free, ghosts_full,
                      ghosts_init, ghosts_list, ghosts_n, ghosts_oldest, ghosts_pop, ghosts_push, ghosts_remove,
                      ghosts_reserve, ghosts_sound)
 from ilist cimport IList as CList, ilist_push_front, ilist_sound, ilist_unlink
+from policy cimport Policy as CPolicy
 from record cimport Record as CRecord, count_bucket as c_count_bucket, count_up as c_count_up, octave as c_octave, \
     record_start, record_touch
 from ring cimport Event, Ring as CRing, ring_free, ring_init, ring_pop, ring_push
 from sketch cimport (Sketch as CSketch, sketch_add, sketch_clear, sketch_count, sketch_fit, sketch_free, sketch_init, sketch_reserve)
 from table cimport (Table as CTable, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, table_tag)
+from trials cimport (Trials as CTrials, _trials_thin, trials_clear, trials_free, trials_hear, trials_init, trials_reserve, trials_scale,
+                     trials_sound)
 from wheel cimport (Wheel as CWheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
                     wheel_schedule, wheel_sound)
 
@@ -27,12 +32,16 @@ NIL = _NIL
 NB = _NB
 NEVER = INT64_MAX
 GHOST_LISTS = _GHOST_LISTS
+AGES = _AGES
+KINDS = _KINDS
 
 def edge(int j): return c_edge(j)
 def bin_of(int64_t age): return c_bin_of(age)
 def count_up(uint8_t c, uint32_t noise): return c_count_up(c, noise)
 def count_bucket(uint8_t c): return c_count_bucket(c)
 def octave(double x): return c_octave(x)
+def age_edge(int b): return c_age_edge(b)
+def kind_of(uint32_t count, int gap): return c_kind_of(count, gap)
 
 
 cdef class Arena:
@@ -265,3 +274,82 @@ cdef class Belady:
 
     @property
     def n(self): return self.b.n
+
+
+cdef class Trials:
+    """With the density that they teach."""
+    cdef CTrials t
+
+    def __cinit__(self, double entries, uint64_t salt=0):
+        if trials_init(&self.t, entries, salt) < 0:
+            raise MemoryError
+
+    def __dealloc__(self):
+        trials_free(&self.t)
+
+    def reserve(self, uint32_t slots): return trials_reserve(&self.t, slots)
+    def hear(self, int64_t hash, int kind, uint32_t count, uint32_t now): trials_hear(&self.t, hash, <uint8_t>kind, count, now)
+    def thin(self): _trials_thin(&self.t)
+    def scale(self, double entries): trials_scale(&self.t, entries)
+    def clear(self): trials_clear(&self.t)
+    def sound(self): return bool(trials_sound(&self.t))
+    def make(self): density_values(&self.t.density)
+    def bin(self, uint32_t age): return age_bin(&self.t.density, age)
+    def teach(self, int kind, int b, float risk, float came):
+        self.t.density.risk[kind * _AGES + b] = risk
+        self.t.density.came[kind * _AGES + b] = came
+    def risk(self, int kind): return [self.t.density.risk[kind * _AGES + b] for b in range(_AGES)]
+    def came(self, int kind): return [self.t.density.came[kind * _AGES + b] for b in range(_AGES)]
+    def value(self, int kind): return [self.t.density.value[kind * _AGES + b] for b in range(_AGES)]
+    def law(self, int kind): return [self.t.density.law[kind * _AGES + b] for b in range(_AGES)]
+
+    @property
+    def weight(self): return self.t.density.weight
+
+    @property
+    def n(self): return self.t.n
+
+    @property
+    def held(self): return self.t.n_held[0], self.t.n_held[1]
+
+    @property
+    def way(self): return self.t.way
+
+
+cdef class Adaptive:
+    """The policy over an arena of its own. now: requests that it is to believe have been."""
+    cdef CArena a
+    cdef CPolicy p
+
+    def __cinit__(self, double capacity, uint32_t slots, uint32_t now=0):
+        memset(&self.p, 0, sizeof(CPolicy))
+        self.p.capacity = capacity
+        if arena_init(&self.a, slots) < 0 or c_adaptive.bind(&self.p) < 0 or self.p.reserve(&self.p, slots) < 0:
+            raise MemoryError
+        (<c_adaptive.Adaptive*>self.p.own).now = now
+
+    def __dealloc__(self):
+        arena_free(&self.a)
+        if self.p.own is not NULL:
+            self.p.free(&self.p)
+
+    def insert(self, int64_t hash):
+        cdef uint32_t s = arena_take(&self.a)
+        self.a.slots[s].hash = hash
+        self.p.on_insert(&self.p, &self.a, s)
+        return s
+
+    def remove(self, uint32_t s, bint evicted):
+        self.p.on_remove(&self.p, &self.a, s, evicted)
+        arena_give(&self.a, s)
+
+    def coming(self, int64_t hash): self.p.on_coming(&self.p, &self.a, hash, 1)
+    def hit(self, uint32_t s): self.p.on_hit(&self.p, &self.a, s)
+    def victim(self): return self.p.victim(&self.p, &self.a)
+    def check(self): return bool(self.p.check(&self.p, &self.a))
+
+    @property
+    def way(self): return (<c_adaptive.Adaptive*>self.p.own).trials.way
+
+    @property
+    def entries(self): return (<c_adaptive.Adaptive*>self.p.own).trials.entries

@@ -7,6 +7,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
+from functools import cache
+from itertools import pairwise
+
+import numpy as np
 
 
 class Reference:
@@ -22,6 +26,11 @@ class Reference:
         self.sizes: dict[Hashable, float] = {}
         self.order: list[Hashable] = []
         self.cost: float | None = None      # of the entry that is being stored, where it was told
+
+    @classmethod
+    def replayed(cls, capacity: int) -> Reference:
+        """As it is in the simulator's loop, where there is room for all from the beginning."""
+        return cls(capacity)
 
     def coming(self, key: Hashable, size: float) -> None:
         """This key is not held, and will be inserted once victims have made room."""
@@ -741,10 +750,515 @@ class WTinyLFU(Reference):
         self.start()
 
 
+def mixed(h: int) -> int:
+    """64 bits, well stirred (SplitMix64's last steps)."""
+    h &= MASK
+    h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9 & MASK
+    h = (h ^ (h >> 27)) * 0x94D049BB133111EB & MASK
+    return h ^ (h >> 31)
+
+
+class Noise:
+    """Numbers below a bound, by xorshift (Marsaglia 2003)."""
+
+    def __init__(self, seed: int) -> None:
+        self.state = seed | 1
+
+    def below(self, n: int) -> int:
+        self.state ^= self.state << 13 & MASK
+        self.state ^= self.state >> 7
+        self.state ^= self.state << 17 & MASK
+        return (self.state >> 32) * n >> 32
+
+
+TURN = 2**32            # the requests of a cache are counted modulo this
+f32 = np.float32        # what the core keeps as a float; all else is a double there and here
+
+
+class Density:
+    """Hits for the memory and the time they take, by kind of entry and bin of age.
+
+    A kind is a class of how often an entry was asked for and one of the gap before the last time, 0 when none is known.
+    """
+
+    COUNTS, GAPS, AGES, FINEST = 8, 11, 54, 256
+    KINDS = COUNTS * GAPS
+    EDGES = [0.0] + [2.0 ** (b // 4) * (1 + b % 4 / 4) for b in range(AGES - 1)]    # of the bins, in parts of FINEST
+
+    def __init__(self, entries: float) -> None:
+        self.risk = np.zeros((self.KINDS, self.AGES), f32)      # labels that got to a bin and on, or came back in it
+        self.came = np.zeros((self.KINDS, self.AGES), f32)      # those that came back
+        self.weight, self.growth = 1.0, 1.0
+        self.scale = f32(self.FINEST / entries)
+        self.since, self.period = 0, 32
+        self.make()
+
+    # -- bins and kinds
+
+    def octave(self, span: int, parts: float = 1) -> tuple[int, float]:
+        """x = 2**octave * (1 + rest), x being a span of requests, in parts of FINEST or some of them; below 1: (-1, 0)."""
+        x = float(f32(span) * self.scale * f32(1 / parts))
+        if x < 1:
+            return -1, 0
+        half, power = math.frexp(x)
+        return power - 1, 2 * half - 1
+
+    def bin(self, age: int) -> int:
+        octave, rest = self.octave(age)
+        return min(1 + 4 * octave + int(4 * rest), self.AGES - 1) if octave >= 0 else 0
+
+    def gap_class(self, gap: int) -> int:
+        return min(2 + self.octave(gap, 8)[0], self.GAPS - 1)
+
+    def kind(self, count: int, gap: int) -> int:
+        return sum(count >= least for least in (2, 3, 4, 6, 9, 14, 30)) * self.GAPS + gap
+
+    # -- values
+
+    @classmethod
+    @cache
+    def law(cls, kind: int) -> list[float]:
+        """What is believed of a kind that nothing is known of: the share that comes back in each bin, by Pareto's law."""
+        count, gap = divmod(kind, cls.GAPS)
+        alpha, start = 0.3, 256.0
+        if count > 0 and gap > 0:
+            alpha, start = min(4, 0.8 + 0.5 * count), 4 if gap == 1 else 6 * 2.0 ** (gap - 1)
+        return [float(f32(1 - ((start + a) / (start + b)) ** alpha)) for a, b in pairwise(cls.EDGES)]
+
+    def make(self) -> None:
+        """The values are of what is known now. They are worked out when they are asked for."""
+        w = self.weight
+        self.then = self.risk.astype(float), self.came.astype(float), w
+        reached, back = (
+            np.add.accumulate([np.full(self.AGES, start), *cells])[-1] for start, cells in ((w, self.then[0]), (0.01 * w, self.then[1]))
+        )
+        self.everyone = (back / reached).tolist()
+        self.values: dict[int, list[np.float32]] = {}
+
+    def value(self, kind: int, age: int) -> np.float32:
+        if kind not in self.values:
+            self.values[kind] = [f32(v) for v in self.worked_out(kind)]
+        return self.values[kind][self.bin(age)]
+
+    def shares(self, kind: int) -> list[float]:
+        """Of those that reach a bin, who come back in it: counted, and leaning on all kinds together and on the law."""
+        risk, came, weight = self.then
+        return [
+            (c + weight * (2 * every + 4 * law)) / (r + weight * 6)
+            for c, r, every, law in zip(came[kind].tolist(), risk[kind].tolist(), self.everyone, self.law(kind), strict=False)
+        ]
+
+    def worked_out(self, kind: int) -> list[float]:
+        """The best of hits / time over all horizons: the steepest line from each point of a curve to a later one."""
+        left, curve = 1.0, [(0.0, 0.0)]
+        for share, (begin, end) in zip(self.shares(kind), pairwise(self.EDGES), strict=True):
+            hits, time = curve[-1]
+            curve.append((hits + left * share, time + left * (end - begin) * (1 - 0.5 * share)))
+            left = max(left * (1 - share), 1e-9)
+        values = [0.0]
+        hull = [curve.pop()]            # from each point the steepest way leads along the upper hull of those behind it
+        for hits, time in reversed(curve):
+            while len(hull) > 1 and (hull[-1][0] - hits) * (hull[-2][1] - time) <= (hull[-2][0] - hits) * (hull[-1][1] - time):
+                hull.pop()
+            values.append((hull[-1][0] - hits) / (hull[-1][1] - time))
+            hull.append((hits, time))
+        return values[::-1]
+
+    # -- learning
+
+    def label(self, kind: int, b: int, came: bool = False) -> None:
+        self.risk[kind, b] += f32(self.weight)
+        if came:
+            self.came[kind, b] += f32(self.weight)
+
+    def request(self, entries: float) -> None:
+        self.since += 1
+        if self.since < self.period:
+            return
+        self.since = 0
+        if self.period < 4096 or self.period < entries / 8:
+            self.period += self.period // 2
+        if self.weight > 1e6:
+            self.risk = (self.risk.astype(float) / self.weight).astype(f32)
+            self.came = (self.came.astype(float) / self.weight).astype(f32)
+            self.weight = 1.0
+        self.make()
+
+    def rescale(self, entries: float) -> None:
+        """What was learned moves by whole octaves to the bins that it belongs to in a cache of another size."""
+        before, self.scale = self.scale, f32(self.FINEST / entries)
+        ratio, octaves = float(self.scale / before), 0
+        while ratio >= 1.414 and octaves < 16:
+            ratio, octaves = ratio / 2, octaves + 1
+        while ratio < 0.7072 and octaves > -16:
+            ratio, octaves = ratio * 2, octaves - 1
+        if octaves == 0:
+            return
+        risk, came = self.risk, self.came
+        self.risk, self.came = np.zeros_like(risk), np.zeros_like(came)
+        for kind, b in np.ndindex(self.KINDS, self.AGES - 1):
+            count, gap = divmod(kind, self.GAPS)
+            to = self.GAPS * count + (min(max(gap + octaves, 1), self.GAPS - 1) if gap else 0)
+            at = max(b + 4 * octaves, 0)
+            if at < self.AGES - 1:
+                self.risk[to, at] += risk[kind, b]
+                self.came[to, at] += came[kind, b]
+        self.make()
+
+
+class Track:
+    """Of a key in the sample."""
+
+    def __init__(self, tag: int) -> None:
+        self.tag = tag
+        self.tick = self.kind = self.count = self.done = 0
+
+
+class Trials:
+    """A sample of the keys: how long they stay away, and a small cache of them for each way of admission."""
+
+    OPEN, STRICT = 0, 1
+
+    def __init__(self, entries: float, salt: int) -> None:
+        self.salt = salt
+        self.noise = Noise(salt)
+        self.cells: list[Track | None] = [None]     # a hash table; it is walked in its order
+        self.most = 0
+        self.clear(entries)
+
+    def clear(self, entries: float) -> None:
+        self.way = self.OPEN
+        self.density = Density(entries)
+        self.start(entries)
+
+    def start(self, entries: float) -> None:
+        self.entries = entries
+        self.sample, self.trial = (
+            int(keys / entries * 18446744073709549568.0) if keys < entries else MASK for keys in (1024, 128)
+        )
+        self.room = min(int(entries), 128)
+        self.cells = [None] * len(self.cells)
+        self.hand = 0
+        self.held: tuple[list[Track], list[Track]] = [], []     # the small caches, in no order that means anything
+        self.latest: list[Track | None] = [None, None]          # their newcomers
+        self.lead = self.apart = 0.0
+        self.fading = 1 - 1 / (30.0 * self.room)
+        self.rates()
+
+    def rates(self) -> None:
+        half = 32 * self.entries * (float(self.sample) / float(MASK))
+        self.density.growth = math.exp2(1 / max(half, 20000))
+
+    def reserve(self, slots: int) -> None:
+        most = min(16 * slots, 8192)
+        if most <= self.most:
+            return
+        self.most, self.hand = most, 0
+        tracks, size = [r for r in self.cells if r], len(self.cells)
+        while size < 2 * most:
+            size *= 2
+        self.cells = [None] * size
+        for r in tracks:
+            self.cells[self.find(r.tag)] = r
+
+    def rescale(self, entries: float) -> None:
+        self.density.rescale(entries)
+        self.start(entries)
+
+    # -- the records
+
+    @property
+    def n(self) -> int:
+        return sum(r is not None for r in self.cells)
+
+    def find(self, tag: int) -> int:
+        """Its cell, or the one that it would have: the first from its own on."""
+        i = tag % len(self.cells)
+        while (r := self.cells[i]) and r.tag != tag:
+            i = (i + 1) % len(self.cells)
+        return i
+
+    def drop(self, i: int) -> None:
+        """Those behind it close up, as if it had never been there."""
+        for way in (self.OPEN, self.STRICT):
+            if self.cells[i] in self.held[way]:
+                self.leave(way, self.cells[i])  # type: ignore[arg-type]
+        self.cells[i] = None
+        while r := self.cells[i := (i + 1) % len(self.cells)]:
+            self.cells[i] = None
+            self.cells[self.find(r.tag)] = r
+
+    def waited(self, r: Track, b: int) -> None:
+        """It has got beyond all bins before this one."""
+        for beyond in range(r.done, b):
+            self.density.label(r.kind, beyond)
+        r.done = max(r.done, b)
+
+    def sweep(self, now: int) -> None:
+        for _ in range(4):
+            if r := self.cells[self.hand]:
+                b = self.density.bin((now - r.tick) % TURN)
+                self.waited(r, b)
+                if b == Density.AGES - 1:
+                    self.drop(self.hand)
+                    continue
+            self.hand = (self.hand + 1) % len(self.cells)
+
+    def thin(self) -> None:
+        """Half as many keys are heard from here on."""
+        self.sample //= 2
+        if self.trial > self.sample:
+            self.trial = self.sample
+            self.room = (self.room + 1) // 2
+        self.rates()
+        i = 0
+        while i < len(self.cells):
+            r = self.cells[i]
+            if r and r.tag > self.sample >> 32:
+                self.drop(i)
+            else:
+                i += 1
+        for way in (self.OPEN, self.STRICT):
+            while len(self.held[way]) > self.room:
+                self.leave(way, self.held[way][-1])
+
+    # -- the small caches
+
+    def leave(self, way: int, r: Track) -> None:
+        """The last one takes its place."""
+        held = self.held[way]
+        held[held.index(r)] = held[-1]
+        held.pop()
+        if self.latest[way] is r:
+            self.latest[way] = None
+
+    def worth(self, r: Track, now: int) -> np.float32:
+        return self.density.value(r.kind, (now - r.tick) % TURN)
+
+    def victim(self, way: int, now: int) -> Track:
+        held, latest = self.held[way], self.latest[way]
+        drawn = [held[self.noise.below(len(held))] for _ in range(16)]
+        best = min(drawn, key=lambda r: (self.worth(r, now), -((now - r.tick) % TURN)))
+        if latest and refused(way, latest.count, self.worth(latest, now), self.worth(best, now)):
+            return latest
+        return best
+
+    def try_out(self, r: Track, now: int) -> None:
+        hits = [r in held for held in self.held]
+        for way in (self.OPEN, self.STRICT):
+            if not hits[way]:
+                while len(self.held[way]) >= self.room:
+                    self.leave(way, self.victim(way, now))
+                self.held[way].append(r)
+                self.latest[way] = r
+        self.lead = self.lead * self.fading + (hits[self.STRICT] - hits[self.OPEN])
+        self.apart = self.apart * self.fading + (hits[self.STRICT] != hits[self.OPEN])
+        if (self.lead if self.way == self.OPEN else -self.lead) > 2 * math.sqrt(self.apart):
+            self.way = self.STRICT if self.way == self.OPEN else self.OPEN
+
+    def hear(self, key: int, kind: int, count: int, now: int) -> None:
+        h = mixed(hash(key) & MASK ^ self.salt)
+        if h > self.sample or self.most == 0:
+            return
+        i = self.find(max(h >> 32, 1))
+        r = self.cells[i]
+        if r:
+            b = self.density.bin((now - r.tick) % TURN)
+            self.waited(r, b)
+            if b < Density.AGES - 1:
+                self.density.label(r.kind, b, came=True)
+            self.density.weight *= self.density.growth
+        elif self.n < self.most:
+            r = self.cells[i] = Track(max(h >> 32, 1))
+        else:
+            self.thin()
+            return
+        r.tick, r.kind, r.count, r.done = now, kind, min(count, 255), 0
+        if h <= self.trial:
+            self.try_out(r, now)
+        self.sweep(now)
+
+
+def refused(way: int, count: int, worth: np.float32, least: np.float32) -> bool:
+    """Does the newcomer leave, in place of the one that is worth least?"""
+    return bool(worth < least * f32(1.3)) or (way == Trials.STRICT and count < 3)
+
+
+class Memory:
+    """What left, by 28 bits of its hash, in buckets of eight: how often it was asked for, at most 15, and when."""
+
+    def __init__(self, salt: int) -> None:
+        self.salt = salt
+
+    def fit(self, slots: int) -> None:
+        """For a cache of so many it begins anew."""
+        self.n = 3 * slots // 8 + 1
+        self.forget()
+
+    def forget(self) -> None:
+        self.buckets: list[list[tuple[int, int, int] | None]] = [[None] * 8 for _ in range(self.n)]
+
+    def bucket(self, key: int) -> tuple[list[tuple[int, int, int] | None], int]:
+        h = mixed(hash(key) + self.salt)
+        return self.buckets[(h % 2**32) * len(self.buckets) >> 32], h >> 36
+
+    def put(self, key: int, count: int, tick: int, now: int) -> None:
+        """In the first cell that is free or its own, or else in that of the one who left longest ago."""
+        bucket, tag = self.bucket(key)
+        at = next((i for i, g in enumerate(bucket) if g is None or g[0] == tag), None)
+        if at is None:
+            at = max(range(8), key=lambda i: (now - bucket[i][2]) % TURN)  # type: ignore[index]
+        bucket[at] = tag, min(count, 15), tick
+
+    def take(self, key: int) -> tuple[int, int] | None:
+        bucket, tag = self.bucket(key)
+        for i, g in enumerate(bucket):
+            if g and g[0] == tag:
+                bucket[i] = None
+                return g[1:]
+        return None
+
+
+class Store:
+    """Slot numbers as the live cache hands them out: the one given back last, else the next; and for how many there is room."""
+
+    def __init__(self, cap: int) -> None:
+        self.cap = cap
+        self.held: dict[int, Hashable] = {}
+        self.free: list[int] = []
+        self.top = 1                # those from here on were never handed out
+
+    def take(self, key: Hashable) -> int:
+        slot = self.free.pop() if self.free else self.top
+        self.top = max(self.top, slot + 1)
+        self.held[slot] = key
+        return slot
+
+    def give(self, slot: int) -> None:
+        del self.held[slot]
+        self.free.append(slot)
+
+    def grow(self) -> bool:
+        """Before anything is stored one more slot has to be there."""
+        if self.free or self.top < self.cap:
+            return False
+        self.cap += self.cap if self.cap < 1024 else self.cap // 10
+        return True
+
+
+class Adaptive(Reference):
+    """Who promises least leaves, of a few drawn at random and the worst of those drawn before; but the last newcomer leaves
+    in its place unless it is worth more, or, where the trials found that this pays, was not asked for three times."""
+
+    def __init__(self, capacity: float, slots: int = 8) -> None:
+        super().__init__(capacity)
+        salt = mixed(77)
+        self.trials = Trials(capacity if 1 <= capacity <= 1_000_000 else 1024, salt)
+        self.memory = Memory(salt)
+        self.now = 0
+        self.slots: dict[Hashable, int] = {}
+        self.metas: dict[Hashable, tuple[int, int, int]] = {}       # when, how often, the kind
+        self.known: tuple[int, int] = 0, 0                          # of the newcomer: how often, the class of the gap
+        self.latest: Hashable | None = None
+        self.pool: list[int | None] = [None] * 16                   # slots
+        self.store = Store(slots)
+        self.reserve(slots)
+
+    @classmethod
+    def replayed(cls, capacity: int) -> Adaptive:
+        return cls(capacity, slots=capacity + 2)
+
+    def reserve(self, slots: int) -> None:
+        self.trials.reserve(slots)
+        self.memory.fit(slots)
+
+    def set(self, key: Hashable, size: float = 1, cost: float | None = None) -> list[Hashable]:
+        if size <= self.capacity and self.store.grow():
+            self.reserve(self.store.cap)
+        return super().set(key, size, cost)
+
+    # -- what is told
+
+    def coming(self, key: Hashable, size: float) -> None:
+        ghost = self.memory.take(key)  # type: ignore[arg-type]
+        self.known = 0, 0
+        if ghost:
+            count, tick = ghost
+            self.known = count, self.trials.density.gap_class((self.now + 1 - tick) % TURN)
+
+    def seen(self, key: Hashable, count: int, gap: int) -> None:
+        kind = self.trials.density.kind(count, gap)
+        self.metas[key] = self.now, min(count, 255), kind
+        self.trials.hear(key, kind, count, self.now)  # type: ignore[arg-type]
+        self.trials.density.request(self.trials.entries)
+
+    def insert(self, key: Hashable) -> None:
+        super().insert(key)
+        self.slots[key] = self.store.take(key)
+        self.now = (self.now + 1) % TURN
+        count, gap = self.known
+        self.seen(key, count + 1, gap)
+        self.known = 0, 0
+        self.latest = key
+
+    def hit(self, key: Hashable) -> None:
+        tick, count, _ = self.metas[key]
+        self.now = (self.now + 1) % TURN
+        self.seen(key, count + 1, self.trials.density.gap_class((self.now - tick) % TURN))
+
+    def remove(self, key: Hashable, evicted: bool) -> None:
+        super().remove(key, evicted)
+        tick, count, _ = self.metas.pop(key)
+        if key == self.latest:
+            self.latest = None
+        if evicted:
+            self.memory.put(key, count, tick, self.now)  # type: ignore[arg-type]
+        self.store.give(self.slots.pop(key))
+
+    def forget(self) -> None:
+        self.memory.forget()
+        self.pool = [None] * 16
+        self.latest = None
+        self.known = 0, 0
+        self.trials.clear(self.trials.entries)
+
+    # -- what is asked
+
+    def age(self, key: Hashable) -> int:
+        return (self.now - self.metas[key][0]) % TURN
+
+    def worth(self, key: Hashable) -> np.float32:
+        value, size = self.trials.density.value(self.metas[key][2], self.age(key)), self.sizes[key]
+        return f32(float(value) / size) if size > 0 else value
+
+    def rank(self, slot: int) -> tuple[np.float32, int]:
+        """The least leaves first; of several, the one not asked for for longest."""
+        key = self.store.held[slot]
+        return self.worth(key), -self.age(key)
+
+    def victim(self) -> Hashable:
+        n = len(self.order)
+        if n > 2 * self.trials.entries or 2 * n < self.trials.entries:
+            self.trials.rescale(n)
+        pool = [slot if slot in self.store.held else self.slots[self.order[0]] for slot in self.pool]
+        ranks = [self.rank(slot) for slot in pool]
+        for _ in range(16):
+            slot, best = 1 + self.trials.noise.below(self.store.top - 1), ranks.index(max(ranks))
+            if slot in self.store.held and slot not in pool and (rank := self.rank(slot)) < ranks[best]:
+                pool[best], ranks[best] = slot, rank
+        self.pool = list(pool)
+        at = ranks.index(min(ranks))
+        key, latest = self.store.held[pool[at]], self.latest
+        if latest not in (None, key) and refused(self.trials.way, self.metas[latest][1], self.worth(latest), self.worth(key)):
+            return latest
+        self.pool[at] = None
+        return key
+
+
 # Every policy of the core, by name: listing one here is all it takes to have it checked everywhere.
 POLICIES: dict[str, type[Reference]] = {
     "fifo": FIFO, "lru": LRU, "slru": SLRU, "lfu": LFU, "sieve": SIEVE, "s3fifo": S3FIFO, "arc": ARC, "lirs": LIRS, "wtinylfu": WTinyLFU,
-    "gdsf": GDSF,
+    "gdsf": GDSF, "adaptive": Adaptive,
 }
 
 
