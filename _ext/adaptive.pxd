@@ -13,7 +13,7 @@ What left is remembered by hash, in cells of eight bytes: how often it was asked
 """
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memmove, memset
 from arena cimport Arena, NIL
 from density cimport AGES, age_bin, density_request, gap_class, kind_of
 from engine cimport mix64
@@ -24,7 +24,7 @@ from trials cimport (Trials, noise_next, refused, trials_clear, trials_free, tri
 
 cdef enum:
     POOL = 16               # the worst of those that were drawn
-    DRAWS = 16              # residents that are drawn for a victim
+    DRAWS = 8               # residents that are drawn for a victim
     CELLS = 8               # of ghosts, to a cache line
     GHOSTS = 3              # to an entry
     KNOWN = 15              # requests that a ghost can tell apart
@@ -38,6 +38,11 @@ cdef struct Ghost:
     uint32_t tag            # 28 bits of the hash and 4 of the count; 0: empty
     uint32_t tick
 
+cdef struct Drawn:
+    uint32_t slot
+    uint32_t tick           # of its last request when it was drawn
+    float worth
+
 cdef struct Adaptive:
     Trials trials
     Meta* metas
@@ -48,7 +53,8 @@ cdef struct Adaptive:
     uint32_t coming_count   # of the newcomer: what its ghost knew
     uint32_t coming_gap
     uint32_t latest         # the newcomer that was let in last
-    uint32_t pool[POOL]
+    Drawn pool[POOL]        # the least worth first
+    uint32_t n_pool
 
 cdef inline Ghost* _ghost_cells(Adaptive* t, int64_t hash, uint32_t* tag) noexcept nogil:
     cdef uint64_t h = mix64(<uint64_t>hash + t.trials.salt)
@@ -113,52 +119,58 @@ cdef inline float _worth(Policy* p, Adaptive* t, uint32_t s, uint32_t age) noexc
     v = t.trials.density.value[t.metas[s].kind * AGES + age_bin(&t.trials.density, age)]
     return v if p.weights is NULL or p.weights[s] <= 0 else <float>(v / p.weights[s])
 
+cdef inline void _draw(Policy* p, Arena* a, Adaptive* t) noexcept nogil:
+    """A resident at random; into the pool if it is worth less than somebody there."""
+    cdef uint32_t s = 1 + <uint32_t>((noise_next(&t.trials.noise) * (a.top - 1)) >> 32), tick, i
+    cdef float v
+    if not a.slots[s].used:
+        return
+    tick = t.metas[s].tick
+    v = _worth(p, t, s, t.now - tick)
+    i = t.n_pool
+    if i == POOL:
+        if not v < t.pool[POOL - 1].worth:
+            return
+        i -= 1
+    else:
+        t.n_pool += 1
+    while i > 0 and v < t.pool[i - 1].worth:
+        t.pool[i] = t.pool[i - 1]
+        i -= 1
+    t.pool[i].slot = s
+    t.pool[i].tick = tick
+    t.pool[i].worth = v
+
 cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
-    cdef uint32_t s, age, best, most = 0, draws
-    cdef uint32_t ages[POOL]
-    cdef float worth[POOL]
-    cdef float v, least = 0
-    cdef int i, at = 0, high = 0
+    cdef uint32_t s = NIL, newcomer = t.latest, i
+    cdef float least
     if a.n == 0:
         return NIL
     # What is full now is as large as it is, whatever it was meant to be: weights and no bound say nothing of that.
     if a.n > 2 * t.trials.entries or 2 * a.n < t.trials.entries:
         trials_scale(&t.trials, a.n)
-    for i in range(POOL):
-        s = t.pool[i]
-        if s == NIL or s >= a.top or not a.slots[s].used:
-            s = t.pool[i] = p.order.tail
-        ages[i] = t.now - t.metas[s].tick
-        worth[i] = _worth(p, t, s, ages[i])
-        if worth[i] > worth[high] or (worth[i] == worth[high] and ages[i] < ages[high]):
-            high = i
-    for draws in range(DRAWS):
-        s = 1 + <uint32_t>((noise_next(&t.trials.noise) * (a.top - 1)) >> 32)
-        if not a.slots[s].used:
-            continue
-        age = t.now - t.metas[s].tick
-        v = _worth(p, t, s, age)
-        if v > worth[high] or (v == worth[high] and age <= ages[high]):
-            continue
-        for i in range(POOL):
-            if t.pool[i] == s:
-                break
-        else:
-            t.pool[high], worth[high], ages[high] = s, v, age
-            high = 0
-            for i in range(1, POOL):
-                if worth[i] > worth[high] or (worth[i] == worth[high] and ages[i] < ages[high]):
-                    high = i
-    for i in range(POOL):
-        if i == 0 or worth[i] < least or (worth[i] == least and ages[i] > most):
-            at, least, most = i, worth[i], ages[i]
-    best = t.pool[at]
-    s = t.latest
-    if s != NIL and s != best and refused(t.trials.way, t.metas[s].count, _worth(p, t, s, t.now - t.metas[s].tick), least):
-        return s
-    t.pool[at] = NIL
-    return best
+    for i in range(DRAWS):
+        _draw(p, a, t)
+    # Who was asked for since it was drawn, or has left, is not meant.
+    for i in range(t.n_pool):
+        s = t.pool[i].slot
+        if s < a.top and a.slots[s].used and t.metas[s].tick == t.pool[i].tick:
+            break
+    else:
+        i = t.n_pool
+        s = p.order.tail
+    least = t.pool[i].worth if i < t.n_pool else _worth(p, t, s, t.now - t.metas[s].tick)
+    if newcomer != NIL and newcomer != s \
+            and refused(t.trials.way, t.metas[newcomer].count, _worth(p, t, newcomer, t.now - t.metas[newcomer].tick), least):
+        if i > 0:
+            memmove(t.pool, t.pool + i, (t.n_pool - i) * sizeof(Drawn))
+            t.n_pool -= i
+        return newcomer
+    i = i + 1 if i < t.n_pool else i
+    memmove(t.pool, t.pool + i, (t.n_pool - i) * sizeof(Drawn))
+    t.n_pool -= i
+    return s
 
 cdef inline uint32_t after(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     return p.order.tail if s == NIL else a.slots[s].prev    # as they came
@@ -186,7 +198,7 @@ cdef inline int reserve(Policy* p, uint32_t slots) noexcept nogil:
 cdef inline void clear(Policy* p, Arena* a) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
     memset(t.ghosts, 0, <size_t>t.buckets * CELLS * sizeof(Ghost))
-    memset(t.pool, 0, sizeof(t.pool))
+    t.n_pool = 0
     t.latest = NIL
     t.coming_count = t.coming_gap = 0
     trials_clear(&t.trials)

@@ -35,7 +35,7 @@ cdef enum:
     OFTEN = 4096            # requests between two makings of the values, or an eighth of the cache's size
 
 cdef struct Density:
-    float risk[KINDS * AGES]
+    float risk[KINDS * AGES]    # how many more reached this bin than the one before
     float came[KINDS * AGES]
     float value[KINDS * AGES]   # hits per request held
     float law[KINDS * AGES]     # what is believed of cells that nothing is known of
@@ -103,21 +103,29 @@ cdef inline void density_values(Density* d) noexcept nogil:
     cdef double hits[AGES]
     cdef double time[AGES]
     cdef int hull[AGES]
-    cdef double left, p, n, e, w = d.weight
+    cdef double reached[AGES]
+    cdef double left, p, w = d.weight, at_risk
     cdef int kind, b, i, top
+    memset(everyone, 0, sizeof(everyone))
+    memset(reached, 0, sizeof(reached))
+    for kind in range(KINDS):
+        at_risk = 0
+        for b in range(AGES - 1):
+            at_risk += d.risk[kind * AGES + b]
+            reached[b] += at_risk
+            everyone[b] += d.came[kind * AGES + b]
     for b in range(AGES - 1):
-        n = w
-        e = 0.01 * w
-        for kind in range(KINDS):
-            n += d.risk[kind * AGES + b]
-            e += d.came[kind * AGES + b]
-        everyone[b] = e / n
+        everyone[b] = (everyone[b] + 0.01 * w) / (reached[b] + w)
     hits[0] = time[0] = 0
     for kind in range(KINDS):
         left = 1
+        at_risk = 0
         for b in range(AGES - 1):
             i = kind * AGES + b
-            p = (d.came[i] + w * (LEAN * everyone[b] + LEAN_LAW * d.law[i])) / (d.risk[i] + w * (LEAN + LEAN_LAW))
+            at_risk += d.risk[i]
+            # (Sums and differences of floats round: fewer than came back cannot have been there.)
+            p = (d.came[i] + w * (LEAN * everyone[b] + LEAN_LAW * d.law[i])) \
+                / ((at_risk if at_risk > d.came[i] else d.came[i]) + w * (LEAN + LEAN_LAW))
             hits[b + 1] = hits[b] + left * p
             time[b + 1] = time[b] + left * (age_edge(b + 1) - age_edge(b)) * (1 - 0.5 * p)
             left *= 1 - p

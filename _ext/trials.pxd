@@ -18,7 +18,7 @@ cdef enum:
     OPEN = 0                # ways of admission: a newcomer has to be worth more than the least of those drawn,
     STRICT = 1              # and to be asked for a third time
     WAYS = 2
-    LOOKS = 16              # residents that a small cache compares
+    LOOKS = 8               # residents that a small cache compares
     HEARD = 1024            # keys' worth of a cache that are heard, of any size of cache
     SMALL = 128             # entries of a small cache
     MOST_TRACKS = 8192
@@ -186,10 +186,9 @@ cdef inline void _track_drop(Trials* t, uint32_t i) noexcept nogil:
     t.n -= 1
 
 cdef inline void _at_risk(Trials* t, Track* r, int upto) noexcept nogil:
-    cdef int b
-    for b in range(r.done, upto):
-        t.density.risk[r.kind * AGES + b] += <float>t.density.weight
     if upto > r.done:
+        t.density.risk[r.kind * AGES + r.done] += <float>t.density.weight
+        t.density.risk[r.kind * AGES + upto] -= <float>t.density.weight
         r.done = <uint8_t>upto
 
 cdef inline void _trials_sweep(Trials* t, uint32_t now, int steps) noexcept nogil:
@@ -287,9 +286,8 @@ cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t cou
     r = &t.tracks[i]
     if r.tag:
         b = age_bin(&t.density, now - r.tick)
-        _at_risk(t, r, b)
+        _at_risk(t, r, b + 1 if b < AGES - 1 else b)
         if b < AGES - 1:
-            t.density.risk[r.kind * AGES + b] += <float>t.density.weight
             t.density.came[r.kind * AGES + b] += <float>t.density.weight
         t.labels += 1
         t.density.weight *= t.density.growth
@@ -305,7 +303,7 @@ cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t cou
     r.done = 0
     if h <= t.trial:
         _trial_request(t, i, now)
-    _trials_sweep(t, now, 4)
+    _trials_sweep(t, now, 8)
 
 cdef inline bint trials_sound(Trials* t) noexcept nogil:
     """Every track is found where it is, and every place of the small caches belongs to the track that says so."""
