@@ -8,7 +8,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead bench-scale bench-memory soak debug coverage lint typing clean
+.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead bench-scale bench-memory bench-stream soak debug coverage lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -93,6 +93,9 @@ bench-scale: $(VENV)/installed
 
 bench-memory: $(VENV)/installed
 	$(RUN) -P bench/memory.py
+
+bench-stream: $(VENV)/installed
+	$(RUN) -P bench/stream.py
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check adaptcache tests bench tools

@@ -1,6 +1,7 @@
 """Belady's MIN (1966): evict the entry whose next request is farthest away. Needs the future.
 
-A max-heap of slots by next use, with each slot's place in it. Must admit, as the live policies.
+A max-heap of slots by next use, with each slot's place in it. It must admit, as the live policies; `belady_refuses`
+is the question of a cache that need not (bypass), for which MIN with the newcomer among the candidates is the optimum.
 """
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
@@ -67,6 +68,10 @@ cdef inline void belady_remove(Belady* b, uint32_t s) noexcept nogil:
 
 cdef inline uint32_t belady_victim(Belady* b) noexcept nogil:
     return b.heap[0]
+
+cdef inline bint belady_refuses(Belady* b, int64_t next_use) noexcept nogil:
+    """Is a newcomer wanted no sooner than everything that is held?"""
+    return b.n > 0 and next_use >= b.next_use[b.heap[0]]
 
 cdef inline void belady_free(Belady* b) noexcept nogil:
     free(b.heap)

@@ -137,7 +137,10 @@ cdef class Classic(Store):
         self.hooked_expire = cls.expire is not Classic.expire
         self.by_popitem = cls.popitem is not Classic.popitem or self.hooked_del or self.hooked_expire or choice is not None \
             or (generic and self.hooked_get)
-        self.plain = clock is None and not self.by_popitem
+        self._choose_ways()
+
+    cdef void _choose_ways(self) noexcept:
+        self.plain = self._clock is None and not self.by_popitem and self.tape is None
 
     def __dealloc__(self):
         turns_free(&self.came)
@@ -208,19 +211,41 @@ cdef class Classic(Store):
     # -- looking up ----------------------------------------------------------------------
 
     def __getitem__(self, key):
-        cdef int64_t s = self._find(key, ac_hash(<PyObject*>key))
+        cdef Py_hash_t h = ac_hash(<PyObject*>key)
+        cdef int64_t s = self._find(key, h)
+        cdef double size
         if s == NIL:
-            self.misses += 1
+            self._no(h)
             return self._instead(key)
         value = self._value_at(<uint32_t>s)
+        size = policy_weight(&self.policy, <uint32_t>s)
         self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
         if self._clock is not None:
             until = self._deadline(<uint32_t>s)
             if not _before(self._clock.read(), until):
-                self.misses += 1
+                self._no(h)
                 return type(self).__missing__(self, key)
-        self.hits += 1
+        self._yes(h, size)
         return value
+
+    cdef inline int _no(self, Py_hash_t h) except -1:
+        """A request found nothing."""
+        self.misses += 1
+        if self.tape is not None:
+            tape_note(&self.tape.t, h, coarse_now(), NOTE_MISS)
+            self.tape._tell()
+        return 0
+
+    cdef inline int _yes(self, Py_hash_t h, double size) except -1:
+        """A request found what weighs so much."""
+        cdef Note* n
+        self.hits += 1
+        if self.tape is not None:
+            n = tape_note(&self.tape.t, h, coarse_now(), NOTE_HIT)
+            if n is not NULL:
+                n.size = size
+            self.tape._tell()
+        return 0
 
     cdef object _instead(self, key):
         """What `__missing__` says. If it stored the key, that was one more use of it."""
@@ -234,20 +259,23 @@ cdef class Classic(Store):
 
     cdef object _ask(self, key):
         """The value of a key that is held and has not expired, or _MISSING. A use of it."""
-        cdef int64_t s = self._find(key, ac_hash(<PyObject*>key))
+        cdef Py_hash_t h = ac_hash(<PyObject*>key)
+        cdef int64_t s = self._find(key, h)
+        cdef double size
         if s == NIL:
-            self.misses += 1
+            self._no(h)
             return _MISSING
         value = self._value_at(<uint32_t>s)
+        size = policy_weight(&self.policy, <uint32_t>s)
         if self._clock is not None:
             until = self._deadline(<uint32_t>s)
             self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
             if not _before(self._clock.read(), until):
-                self.misses += 1
+                self._no(h)
                 return _MISSING
         else:
             self.policy.on_hit(&self.policy, &self.arena, <uint32_t>s)
-        self.hits += 1
+        self._yes(h, size)
         return value
 
     @cython.binding(False)
@@ -393,7 +421,7 @@ cdef class Classic(Store):
                     self._take(slot, C_EVICTED, 0)
                 if not self._excess(s, size):
                     break
-                self.popitem()
+                self._push_out()
             if s != NIL:
                 slot = <uint32_t>s
                 self._weigh(slot, size)
@@ -404,10 +432,25 @@ cdef class Classic(Store):
                     self._undate(slot)
             else:
                 slot = self._seat(key, h, value, size)
+            if self.tape is not None:
+                self._note_set(h, 0, size, -1, INT64_MAX, 0, NOTE_SET)
             if self._clock is not None:
                 self._date(slot, due)
         finally:
             self._flush()
+        return 0
+
+    cdef int _push_out(self) except -1:
+        """`popitem`, which here is no deletion at the user's word."""
+        cdef Taper tape = self.tape
+        if tape is None:
+            self.popitem()
+            return 0
+        tape.muted += 1
+        try:
+            self.popitem()
+        finally:
+            tape.muted -= 1
         return 0
 
     cdef int _date(self, uint32_t s, object due) except -1:
@@ -673,7 +716,7 @@ cdef class Classic(Store):
         if self.policy.resize is not NULL:
             self.policy.resize(&self.policy, &self.arena)
         while self.arena.n > 0 and self.total > self.limit:
-            self.popitem()
+            self._push_out()
 
     # -- looking at all of it ------------------------------------------------------------
 

@@ -10,7 +10,9 @@ copying.pxi  entries on their way into a copy or a pickle
 brain.pxi    Brain, the learner's handle on an engine: labels out, models in
 state.pxi    what of an engine outlives a process, as bytes with their layout
 replay.pxi   the simulator's loops over the same policies and the same expiry
+stream.pxi   the same over hashes, for what is longer than memory
 log.pxi      decisions on their way to a log
+taping.pxi   what a Store was asked, on its way to a recording
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
 """
 import logging
@@ -20,6 +22,7 @@ import numpy as np
 
 cimport cython
 
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.number cimport PyNumber_AsSsize_t
@@ -33,7 +36,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from arena cimport Arena, NIL, Slot, arena_free, arena_give, arena_init, arena_reserve, arena_take
-from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_remove, belady_victim)
+from belady cimport (Belady, belady_free, belady_hit, belady_init, belady_insert, belady_refuses, belady_remove, belady_victim)
 from attic cimport (Memoir, REMEMBER, attic_bytes, attic_drop, attic_find, attic_put, attic_sound, memoir, memoir_cells,
                     memoir_idle, memoir_over, memoir_record)
 from bins cimport FIRST, NB, bin_of, edge
@@ -41,7 +44,7 @@ from engine cimport (CODES, COUNTS, Coded, EXAMPLES, Engine, GAPS, HAZARD, LABEL
                      NamespaceState, STATIC, STATICS, TURNS, USER, USERS, Tracker, _engine_take, _engine_thin, code_of,
                      engine_alarm, engine_cost, engine_distribution, engine_find, engine_follows, engine_free, engine_free_tree,
                      engine_init, engine_namespace_row, engine_prior, engine_weights, mix64, user_ttl)
-from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, MOST_SELDOM, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight,
+from expiry cimport (BY_CEILING, BY_FRESHNESS, ENTRY, MOST_SELDOM, Expiry, expiry_bank, expiry_banks, expiry_forgive, expiry_in_flight, FIXED,
                      expiry_note_gone, expiry_note_written, expiry_nth_bank, expiry_portrait, expiry_refused, IDLE, LEARNED, Life,
                      NEVER, expiry_absent, expiry_begin, expiry_drain, expiry_due, expiry_end, expiry_free, expiry_fresh,
                      expiry_gone, expiry_hit, expiry_init, expiry_learn_fresh, expiry_miss, expiry_next, expiry_parts, expiry_renew,
@@ -61,6 +64,8 @@ from policy cimport Policy, policy_weight
 from probes cimport (AC_EVICT, AC_EXPIRE, AC_GUARD_TRIPPED, AC_HIT, AC_INSERT, AC_MISS, AC_MODEL_PUBLISHED,
                      AC_PREMATURE)
 from ring cimport APP, EVICTED, REMOVED, Ring, Touch, ring_free, ring_init
+from tape cimport (NOTE_CLEAR, NOTE_DELETE, NOTE_HIT, NOTE_LOADED, NOTE_MISS, NOTE_SET, Note, Tape, siphash, tape_free, tape_init,
+                   tape_note)
 from table cimport (Table, TableCell, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, table_roomy, table_tag)
 from record cimport Record, octave
@@ -185,6 +190,7 @@ def monotonic():
     return to_seconds(coarse_now())
 
 include "log.pxi"
+include "taping.pxi"
 include "state.pxi"
 include "brain.pxi"
 include "store.pxi"
@@ -194,3 +200,4 @@ include "lru_call.pxi"
 include "copying.pxi"
 include "compat.pxi"
 include "replay.pxi"
+include "stream.pxi"

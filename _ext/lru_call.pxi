@@ -55,6 +55,10 @@ cdef class LruCall:
         store.hits = store.misses = 0
         store.clear()
 
+    def _results(self):
+        """The Store."""
+        return _lru_store(self)
+
     def __reduce__(self):
         return self.__qualname__        # pickled by name
 
@@ -99,8 +103,12 @@ cdef object _lru_call(object self, PyObject** args, size_t flags, PyObject* name
         elif s == NIL:
             key = _lru_key(call, &a)
     if s != NIL:
-        return store._hit(<uint32_t>s)
+        if store.plain:
+            return store._hit(<uint32_t>s)
+        return store._serve(<uint32_t>s, h, store._maybe_now(), NULL)
     store.misses += 1
+    if store.tape is not None:
+        tape_note(&store.tape.t, h, store._maybe_now(), NOTE_MISS)
     return _lru_miss(call, store, &a, key, h)
 
 cdef object _lru_miss(LruCall call, Store store, Args* a, object key, Py_hash_t h):

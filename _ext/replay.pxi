@@ -2,11 +2,15 @@
 # keys differ, dense numbers here, so that no Python object is touched in the loop.
 
 cdef class PolicyReplay:
-    """Hit counts of one policy at one capacity (entries) on a trace of dense key numbers. salt: of the policy."""
+    """Hit counts of one policy at one capacity (entries) on a trace of dense key numbers. salt: of the policy.
+
+    `belady` and `belady-bypass` are the offline optima of caches that must admit and that may refuse.
+    """
     cdef Arena arena
     cdef Policy policy
     cdef Belady belady
     cdef bint offline
+    cdef bint bypass
     cdef uint32_t capacity
     cdef uint32_t n_keys
     cdef uint32_t* slot_of
@@ -15,13 +19,16 @@ cdef class PolicyReplay:
     cdef readonly uint64_t hits
     cdef readonly double bytes_requested
     cdef readonly double bytes_hit
+    cdef readonly double cost_requested     # what the gets would cost if each missed; 0 without costs
+    cdef readonly double cost_missed
 
     def __cinit__(self, str policy, double capacity, uint32_t n_keys, salt=0):
         if not capacity >= 1:
             raise ValueError(f"capacity: {capacity!r} is not accepted; the accepted range is one entry or more")
         self.capacity = <uint32_t>capacity if capacity < n_keys + 1.0 else n_keys + 1
         self.n_keys = n_keys
-        self.offline = policy == "belady"
+        self.bypass = policy == "belady-bypass"
+        self.offline = self.bypass or policy == "belady"
         self.slot_of = <uint32_t*>calloc(<size_t>n_keys + 1, sizeof(uint32_t))
         self.key_of = <uint32_t*>calloc(<size_t>self.capacity + 2, sizeof(uint32_t))
         if self.slot_of is NULL or self.key_of is NULL or arena_init(&self.arena, self.capacity + 1) < 0:
@@ -41,19 +48,20 @@ cdef class PolicyReplay:
         free(self.key_of)
 
     def run(self, const uint32_t[::1] key, const double[::1] size, const uint8_t[::1] op,
-            const int64_t[::1] next_use, Py_ssize_t start, Py_ssize_t stop):
+            const int64_t[::1] next_use, Py_ssize_t start, Py_ssize_t stop, const double[::1] cost=None):
         """Rows start .. stop - 1. size: bytes, for the byte hit ratio. op: None = every row is a get
         that inserts on a miss; else 0 get, 1 set, 2 delete, and only gets count. next_use: for belady.
+        cost: of a miss of each row; it is counted, no policy is told.
         """
         cdef Py_ssize_t i
         cdef uint32_t k, s
-        cdef double b
+        cdef double b, c
         cdef int what
         if start < 0 or stop > key.shape[0]:
             raise ValueError("start, stop: rows outside the trace")
         if (size is not None and size.shape[0] < stop) or (op is not None and op.shape[0] < stop) \
-                or (next_use is not None and next_use.shape[0] < stop):
-            raise ValueError("size, op, next_use: shorter than the trace")
+                or (next_use is not None and next_use.shape[0] < stop) or (cost is not None and cost.shape[0] < stop):
+            raise ValueError("size, op, next_use, cost: shorter than the trace")
         if self.offline and next_use is None:
             raise ValueError("next_use: belady needs it")
         for i in range(start, stop):
@@ -63,6 +71,7 @@ cdef class PolicyReplay:
             for i in range(start, stop):
                 k = key[i]
                 b = size[i] if size is not None else 1
+                c = cost[i] if cost is not None else 0
                 what = op[i] if op is not None else 0
                 s = self.slot_of[k]
                 if what == 2:
@@ -72,6 +81,7 @@ cdef class PolicyReplay:
                 if what == 0:
                     self.requests += 1
                     self.bytes_requested += b
+                    self.cost_requested += c
                 if s != NIL:
                     if what == 0:
                         self.hits += 1
@@ -81,10 +91,14 @@ cdef class PolicyReplay:
                     else:
                         self.policy.on_hit(&self.policy, &self.arena, s)
                     continue
+                if what == 0:
+                    self.cost_missed += c
                 if self.policy.on_coming is not NULL:
                     self.policy.on_coming(&self.policy, &self.arena, k, 1)
                 if self.arena.n >= self.capacity:
                     if self.offline:
+                        if self.bypass and belady_refuses(&self.belady, next_use[i]):
+                            continue
                         s = belady_victim(&self.belady)
                     else:
                         s = self.policy.victim(&self.policy, &self.arena)
@@ -105,6 +119,108 @@ cdef class PolicyReplay:
             self.policy.on_remove(&self.policy, &self.arena, s, evicted)
         self.slot_of[self.key_of[s]] = NIL
         arena_give(&self.arena, s)
+
+
+cdef class StackDistances:
+    """How deep in an LRU stack each request finds its key: the hits of LRU at every capacity, in one pass.
+
+    Mattson et al. 1970 saw that LRU of C entries holds the C keys asked for last, so a request hits there iff at most
+    C - 1 other keys were asked for since its own last request. Olken 1981 counts them in a tree: a Fenwick tree over
+    moments, in which the latest request of each key is marked. Moments are numbered anew, in their order, when the
+    tree runs out of them, so it has room for two moments a key and not for one a row: O(rows * log keys) time,
+    24 bytes a key.
+    """
+    cdef uint32_t n_keys
+    cdef uint32_t moments           # 1 .. moments - 1 are places in the tree; 0 is "never"
+    cdef uint32_t now
+    cdef uint32_t held
+    cdef uint32_t* tree
+    cdef uint32_t* last             # by key: the moment of its latest request
+    cdef uint32_t* key_at           # by moment: whose latest request that may have been
+    cdef uint64_t* at_distance      # 1 .. n_keys: hits that need exactly so many entries
+    cdef readonly uint64_t requests
+
+    def __cinit__(self, uint32_t n_keys):
+        cdef size_t n = <size_t>n_keys + 1
+        if n_keys > 0x3fffffff:
+            raise ValueError(f"n_keys: {n_keys} is not accepted; the accepted range is at most {0x3fffffff}")
+        self.n_keys = n_keys
+        self.moments = 2 * n_keys + 16
+        self.tree = <uint32_t*>calloc(self.moments, sizeof(uint32_t))
+        self.last = <uint32_t*>calloc(n, sizeof(uint32_t))
+        self.key_at = <uint32_t*>calloc(self.moments, sizeof(uint32_t))
+        self.at_distance = <uint64_t*>calloc(n, sizeof(uint64_t))
+        if self.tree is NULL or self.last is NULL or self.key_at is NULL or self.at_distance is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.tree)
+        free(self.last)
+        free(self.key_at)
+        free(self.at_distance)
+
+    def run(self, const uint32_t[::1] key, Py_ssize_t start, Py_ssize_t stop):
+        """Rows start .. stop - 1, each a get that inserts on a miss."""
+        cdef Py_ssize_t i
+        cdef uint32_t k, at
+        if start < 0 or stop > key.shape[0]:
+            raise ValueError("start, stop: rows outside the trace")
+        for i in range(start, stop):
+            if key[i] >= self.n_keys:
+                raise ValueError(f"key: row {i} has key {key[i]}, not below n_keys = {self.n_keys}")
+        with nogil:
+            for i in range(start, stop):
+                k = key[i]
+                if self.now + 1 == self.moments:
+                    self._renumber()
+                self.now += 1
+                at = self.last[k]
+                if at:
+                    self.at_distance[self.held - self._sum(at) + 1] += 1
+                    self._add(at, <uint32_t>-1)
+                else:
+                    self.held += 1
+                self._add(self.now, 1)
+                self.last[k] = self.now
+                self.key_at[self.now] = k
+            self.requests += stop - start
+
+    cdef inline uint32_t _sum(self, uint32_t i) noexcept nogil:
+        """Keys whose latest request was at moment i or before."""
+        cdef uint32_t total = 0
+        while i:
+            total += self.tree[i]
+            i &= i - 1
+        return total
+
+    cdef inline void _add(self, uint32_t i, uint32_t what) noexcept nogil:
+        while i < self.moments:
+            self.tree[i] += what
+            i += i & (~i + 1)
+
+    cdef void _renumber(self) noexcept nogil:
+        cdef uint32_t old, new = 0, above
+        for old in range(1, self.now + 1):
+            if self.last[self.key_at[old]] == old:
+                new += 1
+                self.key_at[new] = self.key_at[old]
+                self.last[self.key_at[new]] = new
+        self.now = new
+        memset(self.tree, 0, <size_t>self.moments * sizeof(uint32_t))
+        for old in range(1, self.moments):
+            if old <= new:
+                self.tree[old] += 1
+            above = old + (old & (~old + 1))
+            if above < self.moments:
+                self.tree[above] += self.tree[old]
+
+    def hits(self):
+        """uint64[n_keys + 1]: the hits so far of an LRU cache of 0, 1, … n_keys entries."""
+        cdef uint32_t i
+        cdef uint64_t[::1] out = np.zeros(<Py_ssize_t>self.n_keys + 1, np.uint64)
+        for i in range(1, self.n_keys + 1):
+            out[i] = out[i - 1] + self.at_distance[i]
+        return np.asarray(out)
 
 
 cdef class ExpiryReplay:

@@ -76,6 +76,7 @@ cdef class Store:
     cdef uint64_t told_seen
     cdef uint32_t leisure           # looks since the learner was last behind
     cdef object _write_log          # takes finished decisions to disk; None = nobody does
+    cdef Taper tape                 # hears of every operation; None = nobody does
     cdef uint64_t hits, misses, inserts, evictions, expirations
     cdef uint32_t crowded           # after a look-up that found nothing: the oldest of as many keys of that hash as there may be
     cdef uint64_t turns             # operations since the last check, in a debug build
@@ -104,7 +105,7 @@ cdef class Store:
                 or expiry_init(&self.x, NEVER, 0, &self.arena, &self.table) < 0:
             raise MemoryError
 
-    def __init__(self, maxsize, getsizeof=None, *, policy="sieve", int kind=NEVER, double ttl=0.0, deadline_of=None,
+    def __init__(self, maxsize, getsizeof=None, *, policy="adaptive", int kind=NEVER, double ttl=0.0, deadline_of=None,
                  Brain brain=None, double alpha=0.01, bint expected=False, double floor=0.0, ceiling=None,
                  bint threaded=False, double stated=0.0, banks=(), timer=None, on_removal=None, causes=None,
                  stale=None, digest=None, fail_safe=None, seed=0, max_keys=1 << 17):
@@ -175,8 +176,8 @@ cdef class Store:
         self._choose_ways()
         self.ready = True
 
-    @cython.final
     cdef void _choose_ways(self) noexcept:
+        self.timed = self.x.kind != NEVER or self._on_removal is not None or self.tape is not None
         self.plain = not self.timed
         self.direct = self.x.fresh is NULL and (self.x.kind != LEARNED or self.x.ring is not NULL)
 
@@ -300,6 +301,9 @@ cdef class Store:
         self._whole()
         self.misses += 1
         AC_MISS(h)
+        if self.tape is not None:
+            tape_note(&self.tape.t, h, now, NOTE_MISS)
+            self.tape._tell()
         if self.x.kind == LEARNED:
             if expiry_miss(&self.x, h, now, touch, self._left_early(key, now)):
                 AC_PREMATURE(h)
@@ -391,8 +395,10 @@ cdef class Store:
         AC_HIT(h)
         if self.x.kind != NEVER:
             expiry_hit(&self.x, s, now, touch)
-            if self.x.journal is not NULL:
-                self._log_if_full(h)
+        if self.tape is not None:
+            self._note_hit(s, h, now)
+        if self.x.journal is not NULL:
+            self._log_if_full(h)
         self._whole()
         return value
 
@@ -434,6 +440,8 @@ cdef class Store:
     cdef void _take(self, uint32_t s, int cause, int64_t at):
         """Unlink a slot from every structure; its references wait in `_dead`. Runs no user code."""
         cdef int64_t h = self.arena.slots[s].hash
+        if self.tape is not None and cause == C_DELETED and not self.tape.muted:
+            tape_note(&self.tape.t, h, self._note_time(at), NOTE_DELETE)
         if cause == C_EXPIRED:
             self.expirations += 1
             AC_EXPIRE(h, at)
@@ -535,6 +543,8 @@ cdef class Store:
     cdef int _flush(self) except -1:
         """Drop what was removed, and tell. Last in every operation."""
         self._whole()
+        if self.tape is not None:
+            self.tape._tell()
         if self._gone_value is not _NEITHER:
             # Into locals, which go when this returns: a finalizer may call in, and flush.
             key, value = self._gone_key, self._gone_value
@@ -727,7 +737,7 @@ cdef class Store:
 
     cdef int _put(self, object key, Py_hash_t h, object value, double size, int64_t now, int64_t ceiling,
                   Touch* touch, bint declared, bint renew, object digest) except -1:
-        """Store, at the user's word. The caller flushes, also when this raises.
+        """Store, at the user's word; was it stored? The caller flushes, also when this raises.
 
         declared: the user said how long it is valid. renew: a reload behind the requests' back, void if
         something was stored or deleted under the key since it began. digest: of the value, or None.
@@ -805,7 +815,7 @@ cdef class Store:
                     expiry_renew(&self.x, slot, now, ceiling)
                 else:
                     expiry_begin(&self.x, slot, now, ceiling, touch, True)
-            return 0
+            return 1
         if crowded != NIL:
             # Keys that share a whole hash are compared one by one: a cache may forget, and so need not slow down.
             self._take(crowded, C_CROWDED, now)
@@ -822,7 +832,7 @@ cdef class Store:
             expiry_begin(&self.x, slot, now, ceiling, touch, False)
             if self.shadow_price > 0 and self.evictions == evictions:
                 self._relax(now)
-        return 0
+        return 1
 
     @cython.final
     cdef int _put_plain(self, object key, Py_hash_t h, object value) except -1:
@@ -911,7 +921,6 @@ cdef class Store:
             self.x.kind = NEVER
             raise MemoryError
         memset(self.x.lives, 0, self.arena.cap * sizeof(Life))
-        self.timed = True
         self._choose_ways()
         return 0
 
@@ -939,7 +948,7 @@ cdef class Store:
             self.named += 1
             fresh = self.named
             number = self._namespaces.setdefault(label, fresh)
-            if number == fresh:
+            if number == fresh and self.brain is not None:
                 self.brain.g.namespaces[fresh].name = _label_name(label)
         return number
 
@@ -962,10 +971,10 @@ cdef class Store:
             except TypeError:
                 raise TypeError(f"namespace: expected a hashable label, got {type(namespace).__name__}") from None
         told = self._features(features) if features is not None else None
+        if namespace is not None and (self.x.kind == LEARNED or self.tape is not None):
+            t.ns = self._namespace(namespace)
         if self.x.kind != LEARNED:
             return 0
-        if namespace is not None:
-            t.ns = self._namespace(namespace)
         if told is not None:
             for name, d, code in told:
                 at = self.brain.place(name)
@@ -1005,7 +1014,8 @@ cdef class Store:
         cdef double weight, lasts = INFINITY
         cdef int64_t now, ceiling
         cdef uint8_t count
-        cdef double old
+        cdef double old, told
+        cdef int stored
         cdef Py_hash_t h = PyObject_Hash(key)
         weight = self._size(key, value) if size is None else self._checked_size(size, "size")
         if ttl is not None:
@@ -1018,6 +1028,7 @@ cdef class Store:
         digest = self._digest(value) if self.x.fresh is not NULL and ttl is None else None
         now = self._maybe_now()
         ceiling = self._ceiling(key, value, to_ns(lasts), now)
+        told = touch.cost
         if measured and self.x.kind == LEARNED and touch.cost >= 0:
             old = engine_cost(self.brain.g, h, &count)
             if count > 1:
@@ -1025,7 +1036,12 @@ cdef class Store:
         try:
             if measured and touch.cost >= 0:
                 self.measured = True
-            self._put(key, h, value, weight, now, ceiling, &touch, ttl is not None, renew, digest)
+            stored = self._put(key, h, value, weight, now, ceiling, &touch, ttl is not None, renew, digest)
+            if self.tape is not None:
+                if stored:
+                    self._note_set(h, now, weight, told, ceiling, touch.ns, NOTE_LOADED if measured else NOTE_SET)
+                elif not renew:
+                    tape_note(&self.tape.t, h, now, NOTE_DELETE)    # what is over when it comes ends what was there
             self._drop_spare(key)
         finally:
             self._flush()
@@ -1288,6 +1304,8 @@ cdef class Store:
             if s == NIL:
                 break
             self._take(s, C_CLEARED, now)
+        if self.tape is not None:
+            tape_note(&self.tape.t, 0, self._note_time(now), NOTE_CLEAR)
         if self.policy.clear is not NULL:
             self.policy.clear(&self.policy, &self.arena)
         fresh, self._fresh = self._fresh, []
@@ -1708,6 +1726,47 @@ cdef class Store:
     def _labels(self):
         """Number of a namespace -> its label."""
         return {number: label for label, number in list(self._namespaces.items())}
+
+    # -- recordings ----------------------------------------------------------------------
+
+    def _tape_start(self, Taper tape):
+        """Note every operation from here on; who was told until now hears no more."""
+        self.tape = tape
+        self._choose_ways()
+
+    def _tape_stop(self, Taper tape):
+        """No more notes on this tape; from here on they cost nothing."""
+        if self.tape is tape:
+            self.tape = None
+            self._choose_ways()
+
+    @cython.final
+    cdef inline int64_t _note_time(self, int64_t now) noexcept:
+        """`now`, or the time of a store that has none."""
+        return now if self.timed else coarse_now()
+
+    @cython.final
+    cdef int _note_hit(self, uint32_t s, Py_hash_t h, int64_t now) except -1:
+        cdef Note* n = tape_note(&self.tape.t, h, self._note_time(now), NOTE_HIT)
+        if n is not NULL:
+            n.size = policy_weight(&self.policy, s)
+            if self.x.kind == LEARNED:
+                n.ns = self.x.lives[s].rec.ns
+        return self.tape._tell()
+
+    @cython.final
+    cdef void _note_set(self, Py_hash_t h, int64_t now, double size, double cost, int64_t ceiling, uint16_t ns, uint8_t what) noexcept:
+        """The caller lets the tape tell when its own work is done."""
+        cdef Note* n = tape_note(&self.tape.t, h, self._note_time(now), what)
+        if n is NULL:
+            return
+        n.size = size
+        n.cost = <float>cost
+        n.ns = ns
+        if self.x.kind == FIXED and later(now, self.x.ttl) < ceiling:
+            ceiling = later(now, self.x.ttl)
+        if ceiling < INT64_MAX and self.timed:
+            n.ttl = <double>(ceiling - now) / 1e9
 
     @cython.final
     cdef inline int _whole(self) except -1:

@@ -303,7 +303,7 @@ cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t cou
     r.kind = kind
     r.count = <uint8_t>(count if count < 255 else 255)
     r.done = 0
-    if h <= t.trial and SMALL > 0:
+    if h <= t.trial:
         _trial_request(t, i, now)
     _trials_sweep(t, now, 4)
 

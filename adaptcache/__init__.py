@@ -7,6 +7,7 @@ from adaptcache.explain import Explanation
 from adaptcache.keys import hashkey, methodkey, typedkey
 from adaptcache.lru import cache, lru_cache
 from adaptcache.mapping import Cache, policies
+from adaptcache.recording import Recording, record
 from adaptcache.removal import Cause
 from adaptcache.sizes import sizeof
 from adaptcache.state import merge
@@ -16,6 +17,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AdaptcacheError", "Cache", "Cause", "DecisionLog", "Explanation", "Fixed", "Idle", "Learned", "LogError", "PerEntry",
-    "RecursiveLoadError", "StateError", "Stats", "TraceError", "cache", "cached", "hashkey", "lru_cache", "merge", "methodkey", "policies", "price",
+    "Recording", "RecursiveLoadError", "StateError", "Stats", "TraceError", "cache", "cached", "hashkey", "lru_cache", "merge", "methodkey", "policies", "price", "record",
     "sizeof", "typedkey",
 ]

@@ -98,7 +98,7 @@ class DecisionLog:
         self.previous = self.path.with_name(self.path.name + ".1")
         self.error: Exception | None = None
         self.written = 0            # decisions
-        self._salt = blake2b(_salt(salt)).digest()
+        self._salt = blake2b(salt_bytes(salt)).digest()
         self._source = weakref.ref(source)
         self._hashed = namespaces == "hash"
         self._limit = max_bytes // 2
@@ -320,7 +320,7 @@ def vet(path: str | os.PathLike[str], sample: float, max_bytes: int, salt: str |
     checks.number("sample", sample, "above 0, up to 1", 0.0, 1.0, open_low=True)
     if isinstance(max_bytes, bool) or not isinstance(max_bytes, int) or max_bytes < LEAST_BYTES:
         raise ValueError(f"max_bytes: {max_bytes!r} is not accepted; the accepted range is whole numbers from {LEAST_BYTES}")
-    _salt(salt)
+    salt_bytes(salt)
     if namespaces not in ("repr", "hash"):
         raise ValueError(f"namespaces: {namespaces!r} is not accepted; the accepted values are 'repr' and 'hash'")
     path = Path(path)
@@ -343,7 +343,7 @@ def is_header(line: bytes) -> bool:
     return isinstance(header, dict) and header.get("adaptcache") == FORMAT
 
 
-def _salt(salt: str | bytes | int | None) -> bytes:
+def salt_bytes(salt: str | bytes | int | None) -> bytes:
     if salt is None:
         return secrets.token_bytes(16)
     if isinstance(salt, (str, int)) and not isinstance(salt, bool):

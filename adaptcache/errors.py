@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import reprlib
 
-__all__ = ("AdaptcacheError", "LogError", "RecursiveLoadError", "StateError", "TraceError")
+__all__ = ("AdaptcacheError", "LogError", "RecursiveLoadError", "ResultsError", "StateError", "TraceError")
 
 
 class AdaptcacheError(Exception):
@@ -40,3 +40,7 @@ class StateError(AdaptcacheError, ValueError):
 
 class LogError(AdaptcacheError, ValueError):
     """A log of decisions that is damaged or foreign: the file and the line are named."""
+
+
+class ResultsError(AdaptcacheError, ValueError):
+    """A file of an experiment's results that is damaged, foreign or in use: the file and the line are named."""

@@ -36,6 +36,7 @@ from adaptcache.learn import experts, knowledge
 from adaptcache.learn.knowledge import Knowledge, gather
 from adaptcache.learn.trainer import ROUND, SHORT, Trainer
 from adaptcache.learn.worker import WORKER
+from adaptcache.recording import Recording, record, running
 from adaptcache.refresh import Digest, Refresher
 from adaptcache.removal import CAUSES, Cause
 from adaptcache.stats import Bank, Stats
@@ -77,7 +78,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         maxsize: float | None,
         getsizeof: Callable[[Any], float] | None = None,
         *,
-        policy: str = "sieve",
+        policy: str = "adaptive",
         expiry: Any = None,
         timer: Callable[[], float] | None = None,
         on_removal: Removal | None = None,
@@ -484,6 +485,18 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     def decision_log(self) -> DecisionLog | None:
         """The log of `log_decisions`, also after it has stopped; None without one."""
         return self._decisions
+
+    def record(
+        self, path: str | os.PathLike[str], *, sample: float = 1.0, max_bytes: int = 64 << 20,
+        salt: str | bytes | int | None = None, names: bool = False, thread: bool | None = None,
+    ) -> Recording:
+        """Write what this cache is asked from now on to a file that `adaptcache simulate` replays: `adaptcache.record` of it."""
+        return record(path, self, sample=sample, max_bytes=max_bytes, salt=salt, names=names, thread=thread)
+
+    @property
+    def recording(self) -> Recording | None:
+        """The recording that runs; None without one."""
+        return running(self)
 
     def _log_about(self) -> dict[str, Any]:
         """The cache as a whole, for a line of the log."""

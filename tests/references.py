@@ -1262,8 +1262,8 @@ POLICIES: dict[str, type[Reference]] = {
 }
 
 
-def optimum(requests: Sequence[int], capacity: int) -> int:
-    """The most hits that any policy can have that stores every miss, by trying all of them."""
+def optimum(requests: Sequence[int], capacity: int, refusing: bool = False) -> int:
+    """The most hits that any policy can have that stores every miss, or (refusing) need not, by trying all of them."""
 
     def best(i: int, held: frozenset[int]) -> int:
         if i == len(requests):
@@ -1273,7 +1273,7 @@ def optimum(requests: Sequence[int], capacity: int) -> int:
             return 1 + best(i + 1, held)
         if len(held) < capacity:
             return best(i + 1, held | {key})
-        return max(best(i + 1, held - {out} | {key}) for out in held)
+        return max(best(i + 1, (held | {key}) - {out}) for out in (held | {key} if refusing else held))
 
     return best(0, frozenset())
 

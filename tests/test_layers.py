@@ -11,8 +11,8 @@ LAYERS = [
     {"errors", "checks", "keys", "removal", "expiry", "stats", "digests", "sizes"},
     {"learn"},
     {"flights", "background"},
-    {"mapping", "copying", "decisionlog", "explain", "refresh", "state", "decorators", "lru"},
-    {"compat", "simulate", "demo", "doctor", "cli", "__main__", "__init__"},
+    {"mapping", "copying", "decisionlog", "recording", "tapefile", "explain", "refresh", "state", "decorators", "lru"},
+    {"compat", "simulate", "demo", "doctor", "advise", "cli", "__main__", "__init__"},
 ]
 # Third parties that only these rooms may know.
 ROOMS = {
@@ -71,6 +71,6 @@ def test_the_plain_import_needs_no_extra():
     """What `import adaptcache` reaches must be there with the runtime dependencies alone."""
     extras = {"click", "rich", "matplotlib", "jinja2", "redis", "prometheus_client"}
     for path in modules():
-        if path.relative_to(ROOT).parts[0] in {"simulate", "demo", "doctor", "cli.py"}:
+        if path.relative_to(ROOT).parts[0] in {"simulate", "demo", "doctor", "advise", "cli.py"}:
             continue
         assert not {name.split(".")[0] for name in imports(path)} & extras, path

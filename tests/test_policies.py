@@ -230,6 +230,14 @@ def test_belady_equals_the_best_of_all_choices(requests, capacity):
     assert sum(replayed("belady", requests, capacity, future=future)) == optimum(requests, capacity)
 
 
+@settings(max_examples=200, deadline=None)
+@given(requests=short, capacity=st.integers(1, 4))
+@example(requests=[0, 1, 0, 2, 0, 1], capacity=1)
+def test_belady_with_bypass_equals_the_best_of_all_choices_with_refusals(requests, capacity):
+    future = np.array(next_uses(requests), np.int64)
+    assert sum(replayed("belady-bypass", requests, capacity, future=future)) == optimum(requests, capacity, refusing=True)
+
+
 @every_policy
 @settings(max_examples=50, deadline=None)
 @given(requests=short, capacity=st.integers(1, 4))

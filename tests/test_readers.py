@@ -57,7 +57,7 @@ def test_npz_passes_every_column_on(tmp_path: Path) -> None:
 
 
 def test_npz_keys_may_be_any_integers_or_strings(tmp_path: Path) -> None:
-    for keys in (np.array([2**63, 7, 2**63], np.uint64), ["x", "y", "x"], [-5, 4, -5]):
+    for keys in (np.array([2**63, 7, 2**63], np.uint64), np.array([0, 2**63 + 5, 0], np.uint64), ["x", "y", "x"], [-5, 4, -5]):
         trace = read(npz(tmp_path / "keys.npz", key=keys))
         assert trace.key.tolist() == [0, 1, 0]
         assert trace.time is None and trace.size is None

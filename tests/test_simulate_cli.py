@@ -53,7 +53,7 @@ def test_json_is_one_object_a_line_with_the_promised_fields(small: Path) -> None
     assert [line.get("policy") or line["expiry"] for line in got] == \
         ["fifo", "lru", "sieve", "belady"] * 2 + ["static:60", "static-best", "break-even", "clairvoyant"] * 2
     for line in got[:8]:
-        assert list(line) == EVICTION_FIELDS
+        assert list(line) == [*EVICTION_FIELDS, "gap_closed"]  # LRU and Belady ran beside it
         assert line["trace"] == "small" and line["hit_ratio"] == line["hits"] / line["requests"]
     for line in got[8:]:
         assert list(line)[:len(EXPIRY_FIELDS)] == EXPIRY_FIELDS
@@ -79,12 +79,12 @@ def test_the_table_shows_the_bound_and_the_dullest_rival(small: Path) -> None:
 def test_default_is_every_policy_and_the_expiries_where_there_are_times(small: Path, tmp_path: Path) -> None:
     got = lines(run(small, "--json"))
     assert [line.get("policy") or line["expiry"] for line in got] == [
-        *policies(), "belady", "static-best", "break-even", "clairvoyant", "learned"]
+        *policies(), "belady", "belady-bypass", "static-best", "break-even", "clairvoyant", "learned"]
     assert got[-1]["protected"] > 0 and "weights" in got[-1]
     assert got[-1]["lost"] + got[-1]["in_flight"] <= got[-1]["bound"]
     timeless = tmp_path / "timeless.csv"
     timeless.write_text("key\na\nb\na\n")
-    assert [line["policy"] for line in lines(run(timeless, "--json"))] == [*policies(), "belady"]
+    assert [line["policy"] for line in lines(run(timeless, "--json"))] == [*policies(), "belady", "belady-bypass"]
 
 
 def test_html_report_is_one_file_that_loads_nothing(small: Path, tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_html_report_is_one_file_that_loads_nothing(small: Path, tmp_path: Path)
     result = run(small, "--policy", "lru,belady", "--size", "20,40,80", "--expiry", "static-best,clairvoyant", "--html", page)
     assert result.exit_code == 0, result.output
     text = page.read_text("utf-8")
-    assert text.count("<svg") == 2 and "belady" in text and "static-best" in text
+    assert text.count("<svg") == 5 and "belady" in text and "static-best" in text
     assert "<script" not in text and "<link" not in text and 'src="' not in text
 
 
@@ -144,7 +144,7 @@ def test_a_budget_of_stale_reads_is_reported_beside_those_who_know_more(tmp_path
 # What it refuses
 
 @pytest.mark.parametrize(("words", "says"), [
-    (["--policy", "lru,clock"], ["--policy", "'clock'", ", ".join([*policies(), "belady"])]),
+    (["--policy", "lru,clock"], ["--policy", "'clock'", ", ".join([*policies(), "belady", "belady-bypass"])]),
     (["--expiry", "forever"], ["--expiry", "'forever'", "static:SECONDS, static-best, break-even, clairvoyant, learned"]),
     (["--expiry", "static:-1"], ["--expiry", "'static:-1'", "0 or more"]),
     (["--expiry", "static:SECONDS"], ["--expiry", "must be a number"]),
@@ -327,3 +327,11 @@ def test_recorded_hit_ratios_are_those_of_the_reference(name: str, size: str, fi
     got = simulate(trace_path(name), ["fifo", "lru", "belady"], [size])
     ratios = [result.hit_ratio for result in got if isinstance(result, EvictionResult)]
     assert ratios == pytest.approx([fifo, lru, belady], abs=5e-7)
+
+
+def test_what_a_trace_left_out_is_said_beside_the_results(tmp_path: Path) -> None:
+    path = tmp_path / "commands.monitor"
+    path.write_text('OK\n1.5 [0 a:1] "ping"\n2.5 [0 a:1] "get" "x"\n3.5 [0 a:1] "GET" "x"\n4.5 [0 a:1] "ping"\n5.5 [0 a:1] "info"\n')
+    result = run(path, "--policy", "lru", "--size", "1", "--json")
+    assert [line["hits"] for line in lines(result)] == [1]
+    assert result.stderr == "commands: left out 2 ping, 1 info\n"

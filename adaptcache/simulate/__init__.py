@@ -2,8 +2,9 @@
 
 It uses the compiled policies of the live cache, so what is measured here is what is deployed.
 """
-from adaptcache.simulate.readers import read
+from adaptcache.simulate.curves import Curve, curve
+from adaptcache.simulate.readers import read, stream
 from adaptcache.simulate.run import EvictionResult, ExpiryResult, Result, simulate
-from adaptcache.simulate.trace import Trace
+from adaptcache.simulate.trace import Rows, Trace
 
-__all__ = ["EvictionResult", "ExpiryResult", "Result", "Trace", "read", "simulate"]
+__all__ = ["Curve", "EvictionResult", "ExpiryResult", "Result", "Rows", "Trace", "curve", "read", "simulate", "stream"]

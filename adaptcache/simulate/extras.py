@@ -10,12 +10,12 @@ class MissingExtra(ModuleNotFoundError):
 
 
 @contextmanager
-def needs(purpose: str) -> Iterator[None]:
+def needs(purpose: str, extra: str = "simulate") -> Iterator[None]:
     """Import optional packages inside this; a missing one names the extra that brings it."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtra(
-            f"{purpose} needs the package {error.name}; pip install '.[simulate]' in adaptcache's source folder brings it",
+            f"{purpose} needs the package {error.name}; pip install '.[{extra}]' in adaptcache's source folder brings it",
             name=error.name,
         ) from error

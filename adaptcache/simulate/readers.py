@@ -1,324 +1,243 @@
-"""Files to traces: npz, csv, access logs of nginx and Apache, and the synthetic workloads by name.
+"""Files to traces: `read` gives a whole one, `stream` one of any length in chunks.
 
-`read` decides by content (and by suffix where content cannot tell); each format has one function here or
-in a module of its own (`accesslog`). Whatever is wrong with a file becomes a TraceError that names the
-file, the line (or row) and the column, and says what would be right.
+The format is recognised by content, and so is what compresses it; `formats` has a module for each. Whatever
+is wrong with a file becomes a TraceError that names the file, the line, row or byte, and what would be right;
+the rows before it have been handed over by then. What is in no file comes by name, `synthetic:NAME`.
 """
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import os
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import numpy as np
 
 from adaptcache.errors import TraceError
-from adaptcache.simulate import accesslog
-from adaptcache.simulate.columns import Ids, column_names
-from adaptcache.simulate.trace import Column, Trace, dense, feature, is_dense, problem
+from adaptcache.simulate import formats
+from adaptcache.simulate.formats.block import Block
+from adaptcache.simulate.formats.csv import WordsNeeded
+from adaptcache.simulate.formats.source import Source, told
+from adaptcache.simulate.trace import (
+    DTYPES,
+    Column,
+    Problem,
+    Rows,
+    Trace,
+    dense,
+    feature,
+    is_dense,
+    mix,
+    problem,
+)
 
-FORMATS: Final = ("npz", "csv", "access-log", "synthetic")
-ALIASES: Final = {"log": "access-log", "nginx": "access-log", "apache": "access-log", "tsv": "csv"}
+FORMATS: Final = ("npz", "csv", "access-log", "synthetic", *(name for name in formats.BY_NAME if name not in ("npz", "csv", "access-log")))
+ALIASES: Final = formats.ALIASES
 
-Where = Callable[[int], str]
+WINDOW: Final = 1 << 16  # rows within which a stream that is slightly out of order is sorted
 
 
 def read(source: str | os.PathLike[str], format: str | None = None, limit: int | None = None, *,
          seed: int = 0) -> Trace:
     """The trace in `source`: a path, or `synthetic:NAME` (the only one that `seed` changes).
 
-    `format` is one of FORMATS and overrides what the content says. `limit` keeps the first rows only.
+    `format` is one of FORMATS or ALIASES and overrides what the content says. `limit` keeps the first rows only.
+    Raises TraceError for a file that cannot be read, ValueError for a wrong argument, MissingExtra where a
+    package is missing that the format needs.
     """
-    if format is not None:
-        format = ALIASES.get(format, format)
-        if format not in FORMATS:
-            raise ValueError(f"unknown trace format {format!r}; known are {', '.join(FORMATS)}")
+    format = _format(format)
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}; it must be at least 1")
     text = os.fspath(source)
-    if format == "synthetic" or (format is None and text.startswith("synthetic:")):
-        return _synthetic(text.removeprefix("synthetic:"), limit, seed)
-    path = Path(text)
-    with _told(path):
-        if path.exists() and not path.is_file():
-            raise TraceError(f"{path}: is a {'directory' if path.is_dir() else 'device or pipe'}; "
-                             "a trace is one regular file")
-        format = format or _sniff(path)
-        if format == "npz":
-            return _npz(path, limit)
-        with _text(path) as lines:
-            if format == "csv":
-                return _csv(path, lines, limit)
-            return accesslog.parse(lines, name=_stem(path), file=str(path), limit=limit)
+    if _is_synthetic(text, format):
+        trace = _synthetic(text, seed)
+        return trace if limit is None else trace.head(limit)
+    words: frozenset[str] = frozenset()
+    while True:
+        try:
+            return _whole(Path(text), format, limit, words)
+        except WordsNeeded as needed:
+            words |= {needed.feature}
 
 
-def _synthetic(name: str, limit: int | None, seed: int) -> Trace:
+def stream(source: str | os.PathLike[str], format: str | None = None, rows: int = 1 << 20, *,
+           seed: int = 0) -> Iterator[Rows]:
+    """The trace in `source` in chunks of `rows` rows (the last may be shorter), in bounded memory.
+
+    A feature of a csv that is all numbers in the first block of lines must stay so. Rows of a log that is
+    out of order are sorted within WINDOW rows; one that comes later still gets the time of the row before it.
+    Otherwise the rows are those of `read`, and so are the errors, once their row is reached.
+    """
+    format = _format(format)
+    if rows < 1:
+        raise ValueError(f"rows is {rows}; it must be at least 1")
+    text = os.fspath(source)
+    if _is_synthetic(text, format):
+        return _chunks([_block(_synthetic(text, seed))], rows)
+    return _streamed(Path(text), format, rows)
+
+
+def _format(name: str | None) -> str | None:
+    name = name if name is None else ALIASES.get(name, name)
+    if name is not None and name not in FORMATS:
+        raise ValueError(f"unknown trace format {name!r}; known are {', '.join(FORMATS)}")
+    return name
+
+
+# Synthetic workloads
+
+def _is_synthetic(text: str, format: str | None) -> bool:
+    return format == "synthetic" or (format is None and text.startswith("synthetic:"))
+
+
+def _synthetic(text: str, seed: int) -> Trace:
     # Imported here: the workloads pull in far more than a reader of files needs.
     from adaptcache.simulate.synthetic import generate
 
+    name = text.removeprefix("synthetic:")
     try:
-        trace = generate(name, seed=seed)
+        return generate(name, seed=seed)
     except TraceError:
         raise
     except ValueError as error:
         raise TraceError(f"synthetic:{name}: {error}") from error
-    return trace if limit is None else trace.head(limit)
 
 
-# Opening
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Every way in which the operating system or a decompressor refuses a file, as a TraceError."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise TraceError(f"{path}: no such file") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise TraceError(f"{path}: the compressed data is damaged or cut short ({error})") from error
-    except OSError as error:
-        raise TraceError(f"{path}: cannot be read ({error.strerror or error})") from error
+def _block(trace: Trace) -> Block:
+    columns = {name: getattr(trace, name) for name in DTYPES if getattr(trace, name) is not None}
+    columns |= {f"feat_{name}": values for name, values in trace.features.items()}
+    return Block(columns, lambda row: f"row {row}")
 
 
-def _sniff(path: Path) -> str:
-    head = _head(path)
-    if not head:
-        raise TraceError(f"{path}: is empty; a trace needs at least one request")
-    if head.startswith(b"PK\x03\x04") or path.suffix == ".npz":
-        return "npz"
-    if b"\0" in head:
-        raise TraceError(f"{path}: is neither text nor npz; readable are {', '.join(FORMATS[:3])} "
-                         "(csv and logs may be gzipped)")
-    first = next((line for line in head.decode("utf-8", "replace").splitlines() if line.strip()), "")
-    return "access-log" if accesslog.is_line(first) else "csv"
+# Files
+
+def _whole(path: Path, name: str | None, limit: int | None, words: frozenset[str]) -> Trace:
+    with told(path):
+        source = Source(path, limit, words)
+        format = formats.BY_NAME[name] if name else formats.recognise(source)
+        taken: list[Block] = []
+        left = np.inf if limit is None else limit
+        with closing(_checked(source, format)) as blocks:
+            for block in blocks:
+                taken.append(block.head(int(left)) if len(block) > left else block)
+                left -= len(taken[-1])
+                if left == 0:
+                    break
+        columns = _joined(taken)
+        taken.clear()
+        if format.DISORDERLY:
+            order = np.argsort(columns["time"], kind="stable")
+            columns = {name: values[order] for name, values in columns.items()}
+        return _trace(formats.stem(source), columns, source.left_out)
 
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if zipped else path.open("rb") as file:
-        return file.read(1 << 16)
-
-
-@contextmanager
-def _text(path: Path) -> Iterator[TextIO]:
-    """The lines of a text file, gunzipped if need be. Bytes that are not UTF-8 survive in keys."""
-    with path.open("rb") as file:
-        zipped = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if zipped else path.open("rb") as raw:
-        yield io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
-
-
-def _stem(path: Path) -> str:
-    name = path.name.removesuffix(".gz")
-    for suffix in (".npz", ".csv", ".tsv"):
-        name = name.removesuffix(suffix)
-    return name
-
-
-def _build(path: Path, columns: dict[str, Column], where: Where) -> Trace:
-    """The trace of these columns; `where` turns a row into words (a line, mostly)."""
-    found = problem(columns | _any_key(columns))
-    if found is not None:
-        at = "" if found.row is None else f"{where(found.row)}, "
-        raise TraceError(f"{path}: {at}column {found.column}: {found.says}")
+def _trace(name: str, columns: dict[str, Column], left_out: Mapping[str, int]) -> Trace:
     key = dense(columns.pop("key"))
-    features = {name.removeprefix("feat_"): feature(values) for name, values in columns.items()
-                if name.startswith("feat_")}
-    rest: dict[str, Any] = {name: values for name, values in columns.items() if not name.startswith("feat_")}
-    if "namespace" in rest and not is_dense(rest["namespace"]):
-        rest["namespace"] = dense(rest["namespace"])
-    return Trace(name=_stem(path), key=key, n_keys=int(key.max()) + 1, features=features, **rest)
+    features = {column.removeprefix("feat_"): feature(columns.pop(column)) for column in list(columns) if column.startswith("feat_")}
+    if "namespace" in columns and not is_dense(columns["namespace"]):
+        columns["namespace"] = dense(columns["namespace"])
+    rest: dict[str, Any] = dict(columns)
+    return Trace(name=name, key=key, n_keys=int(key.max()) + 1, features=features, left_out=dict(left_out), **rest)
 
 
-def _any_key(columns: dict[str, Column]) -> dict[str, Column]:
-    """Keys stand in the checks as zeros: any string and any integer (a hash, say) is a good key."""
-    key = columns.get("key")
-    return {} if key is None or key.dtype.kind not in "USiu" else {"key": np.zeros(key.shape, np.uint32)}
+def _streamed(path: Path, name: str | None, rows: int) -> Iterator[Rows]:
+    with told(path):
+        source = Source(path)
+        format = formats.BY_NAME[name] if name else formats.recognise(source)
+        with closing(_checked(source, format)) as blocks:
+            yield from _chunks(_sorted(blocks) if format.DISORDERLY else blocks, rows)
 
 
-# npz
-
-def _npz(path: Path, limit: int | None) -> Trace:
-    columns: dict[str, Column] = {}
-    try:
-        # np.load would leave a file that it opened itself and could not read open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise TraceError(f"{path}: holds one bare array; an .npz with a column key is wanted")
-            for name, origin in column_names(str(path), archive.files).items():
-                columns[name] = _array(path, archive, origin)
-    except (zipfile.BadZipFile, ValueError, KeyError, NotImplementedError) as error:
-        if isinstance(error, TraceError):
-            raise
-        raise TraceError(f"{path}: is no npz archive, or it is damaged or cut short ({error})") from error
-    if limit is not None and len({values.shape[:1] for values in columns.values()} - {()}) == 1:
-        columns = {name: values[:limit] if values.ndim else values for name, values in columns.items()}
-    return _build(path, columns, lambda row: f"row {row}")
-
-
-def _array(path: Path, archive: Any, name: str) -> Column:
-    try:
-        values = archive[name]
-    except ValueError as error:
-        if "pickle" not in str(error).lower():
-            raise
-        raise TraceError(f"{path}: column {name}: holds Python objects, which are never unpickled; "
-                         "numbers are wanted") from error
-    return np.asarray(values)
-
-
-# csv
-
-def _csv(path: Path, lines: TextIO, limit: int | None) -> Trace:
-    first = lines.readline()
-    while first and not first.strip():
-        first = lines.readline()
-    if not first:
-        raise TraceError(f"{path}: is empty; a trace needs at least one request")
-    delimiter = max(",;\t", key=first.count)
-    lines.seek(0)
-    table = _Table(path, csv.reader(lines, delimiter=delimiter), limit)
-    return _build(path, table.columns(), table.where)
-
-
-class _Table:
-    """A csv as columns, taken in blocks so that a long file costs little beside its arrays."""
-
-    BLOCK: Final = 1 << 16
-    OPS: Final = {
-        **dict.fromkeys(("0", "get", "gets", "read", "r"), 0),
-        **dict.fromkeys(("1", "set", "put", "write", "w", "add", "replace", "cas", "append", "prepend",
-                         "incr", "decr", "update"), 1),
-        **dict.fromkeys(("2", "delete", "del", "remove"), 2),
-    }
-
-    def __init__(self, path: Path, rows: Any, limit: int | None) -> None:
-        self.path = path
-        self.rows = rows
-        self.limit = limit
-        self.lines: list[Column] = []  # of each block: the line on which each row ends
-        self.blocks: dict[str, list[Column]] = {}
-        self.ids: dict[str, Ids] = {}
-
-    def where(self, row: int) -> str:
-        return f"line {np.concatenate(self.lines)[row]}"
-
-    def columns(self) -> dict[str, Column]:
-        header, pending = self._header()
-        origins = {name: header.index(origin) for name, origin in column_names(str(self.path), header).items()}
-        if "key" not in origins:
-            raise TraceError(f"{self.path}: line 1: no column named key (found: {', '.join(header)}); a header "
-                             "names the columns, or rows are time,key or time,key,size without a header")
-        for block in self._take(len(header), pending):
-            by_column = list(zip(*block, strict=True))
-            for name, index in origins.items():
-                self.blocks.setdefault(name, []).append(self._convert(name, by_column[index]))
-        if not self.blocks:
-            raise TraceError(f"{self.path}: has a header and no rows; a trace needs at least one request")
-        return {name: self._joined(name, blocks) for name, blocks in self.blocks.items()}
-
-    def _header(self) -> tuple[list[str], list[str] | None]:
-        """The column names, and the first row when the file has no header."""
-        first = next((row for row in self._safely() if row), None)
-        if first is None:
-            raise TraceError(f"{self.path}: is empty; a trace needs at least one request")
-        names = [field.strip().lower() for field in first]
-        if "key" not in names and len(names) in (2, 3) and _is_number(names[0]):
-            return ["time", "key", "size"][:len(names)], first
-        return names, None
-
-    def _safely(self) -> Iterator[list[str]]:
-        while True:
-            try:
-                row = next(self.rows)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                raise TraceError(f"{self.path}: line {self.rows.line_num}: {error}") from error
-            yield row
-
-    def _take(self, width: int, pending: list[str] | None) -> Iterator[list[list[str]]]:
-        block: list[list[str]] = [pending] if pending else []
-        lines: list[int] = [self.rows.line_num] if pending else []
-        left = self.limit if self.limit is not None else np.inf
-        for row in self._safely():
-            if len(block) >= left:
-                break
-            if len(row) == width:
-                block.append(row)
-                lines.append(self.rows.line_num)
-            elif row:
-                raise TraceError(f"{self.path}: line {self.rows.line_num}: has {len(row)} fields; the first line "
-                                 f"has {width}, and every line must have as many")
-            if len(block) == self.BLOCK:
-                self.lines.append(np.array(lines))
+def _checked(source: Source, format: formats.Format) -> Generator[Block, None, None]:
+    """The blocks of a file, with rows, and none of them wrong; a TraceError after the last that is good."""
+    last = -np.inf
+    good = False
+    with closing(format.blocks(source)) as blocks:
+        for block in blocks:
+            block = _sound(source, block, last, format.DISORDERLY)
+            if len(block):
+                good = True
+                if "time" in block.columns:
+                    last = block.columns["time"][-1]
                 yield block
-                left -= len(block)
-                block, lines = [], []
-        if block:
-            self.lines.append(np.array(lines))
-            yield block
-
-    def _convert(self, name: str, fields: tuple[str, ...]) -> Column:
-        if name in ("key", "namespace"):
-            ids = self.ids.setdefault(name, Ids())
-            return np.fromiter(map(ids.__getitem__, fields), np.uint32, len(fields))
-        if name == "op":
-            ops = (self.OPS.get(field.strip().lower(), 255) for field in fields)
-            values = np.fromiter(ops, np.uint8, len(fields))
-            if values.max() == 255:
-                self._refuse(name, fields, int((values == 255).argmax()), "0, 1, 2 or get, set, delete")
-            return values
-        if name.startswith("feat_"):
-            return np.array(fields, dtype=np.str_)  # numbers or words? Known when all is read.
-        if name == "ttl":
-            fields = tuple(field or "0" for field in fields)
-        try:
-            return np.array(fields, dtype=np.float64)
-        except ValueError:
-            bad = next(row for row, field in enumerate(fields) if not _is_number(field))
-            self._refuse(name, fields, bad, "a number")
-            raise
-
-    def _refuse(self, name: str, fields: tuple[str, ...], bad: int, right: str) -> None:
-        raise TraceError(f"{self.path}: line {self.lines[-1][bad]}, column {name}: {fields[bad]!r} is not {right}")
-
-    def _joined(self, name: str, blocks: list[Column]) -> Column:
-        values = np.concatenate(blocks)
-        blocks.clear()
-        if name.startswith("feat_"):
-            return self._feature(name, values)
-        if name == "version":
-            broken = ~np.isfinite(values) | (values != np.floor(values)) | (np.abs(values) > 2**53)
-            if broken.any():
-                row = int(broken.argmax())
-                raise TraceError(f"{self.path}: {self.where(row)}, column version: {values[row]} is not a whole number")
-            return values.astype(np.int64)
-        return values
-
-    def _feature(self, name: str, fields: Column) -> Column:
-        """Numbers if all are numbers; else words, which become categories."""
-        try:
-            return fields.astype(np.float64)
-        except ValueError:
-            empty = fields == ""
-            if empty.any() and all(map(_is_number, fields[~empty])):
-                raise TraceError(f"{self.path}: {self.where(int(empty.argmax()))}, column {name}: is empty and the others "
-                                 "are numbers; write -1 or another number of your own for 'unknown'") from None
-            return dense(fields)
+            if block.error is not None:
+                raise block.error
+    if not good:
+        raise TraceError(f"{source}: has no rows; a trace needs at least one request")
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _sound(source: Source, block: Block, last: float, disorderly: bool) -> Block:
+    """The block up to the first row of which a column says what it may not."""
+    while len(block):
+        columns = dict(block.columns)
+        if columns["key"].dtype.kind in "iu":
+            columns["key"] = np.zeros(len(block), np.uint32)  # any integer is a good key
+        if disorderly:
+            columns["time"] = np.where(np.isfinite(columns["time"]), 0.0, columns["time"])
+        found = problem(columns)
+        if "time" in columns and not disorderly and columns["time"][0] < last and (found is None or found.row is not None):
+            found = Problem(0, "time", f"time goes back from {last} to {columns['time'][0]}; rows must be in order of time")
+        if found is None:
+            break
+        at = "" if found.row is None else f"{block.where(found.row)}, "
+        error = TraceError(f"{source}: {at}column {found.column}: {found.says}")
+        block = block.head(found.row or 0, error)
+    return block
+
+
+def _sorted(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Blocks in order of time, where no row is more than WINDOW rows late; times of later ones are raised."""
+    held: Block | None = None
+    last = -np.inf
+    for block in blocks:
+        held = block if held is None else Block(_joined([held, block]), block.where)
+        order = np.argsort(held.columns["time"], kind="stable")
+        held = Block({name: values[order] for name, values in held.columns.items()}, block.where)
+        ready = len(held) - WINDOW
+        if ready > 0:
+            out = held.head(ready)
+            held = Block({name: values[ready:] for name, values in held.columns.items()}, block.where)
+            out.columns["time"] = np.maximum(out.columns["time"], last)
+            last = out.columns["time"][-1]
+            yield out
+    if held is not None:
+        held.columns["time"] = np.maximum(held.columns["time"], last)
+        yield held
+
+
+def _chunks(blocks: Iterable[Block], rows: int) -> Iterator[Rows]:
+    """Blocks of any length as chunks of one."""
+    waiting: list[Block] = []
+    number = first = 0
+    for block in blocks:
+        start = 0
+        while number + len(block) - start >= rows:
+            stop = start + rows - number
+            waiting.append(_part(block, start, stop))
+            yield _rows(waiting, first)
+            first += rows
+            number, waiting, start = 0, [], stop
+        if start < len(block):
+            waiting.append(_part(block, start, len(block)))
+            number += len(block) - start
+    if waiting:
+        yield _rows(waiting, first)
+
+
+def _part(block: Block, start: int, stop: int) -> Block:
+    return Block({name: values[start:stop] for name, values in block.columns.items()}, block.where)
+
+
+def _rows(blocks: list[Block], first: int) -> Rows:
+    columns = _joined(blocks)
+    key = mix(columns.pop("key"))
+    features = {column.removeprefix("feat_"): feature(columns.pop(column)) for column in list(columns) if column.startswith("feat_")}
+    rest: dict[str, Any] = {name: np.ascontiguousarray(values, dtype=DTYPES[name]) for name, values in columns.items()}
+    return Rows(first, key, features=features, **rest)
+
+
+def _joined(blocks: list[Block]) -> dict[str, Column]:
+    if len(blocks) == 1:
+        return dict(blocks[0].columns)
+    return {name: np.concatenate([block.columns[name] for block in blocks]) for name in blocks[0].columns}

@@ -5,14 +5,16 @@ every result, so that a number can be judged where it stands. Nothing is compute
 """
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from adaptcache.simulate.extras import needs
-from adaptcache.simulate.run import EvictionResult, ExpiryResult, Result
+from adaptcache.simulate.run import OFFLINE, EvictionResult, ExpiryResult, Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,13 +23,34 @@ if TYPE_CHECKING:
 
 def json_line(result: Result) -> str:
     """One result as one line of JSON. What JSON cannot say (infinity) is null."""
-    fields = {name: value for name, value in asdict(result).items() if not _only_learned(name, value)}
+    eviction = isinstance(result, EvictionResult)
+    told = {name: value for name, value in asdict(result).items() if not _untold(name, value, eviction)}
     return json.dumps({name: None if isinstance(value, float) and not math.isfinite(value) else value
-                       for name, value in fields.items()})
+                       for name, value in told.items()})
 
 
-def _only_learned(name: str, value: object) -> bool:
-    return name in ("weights", "worst_margin", "freshness") and value is None
+def to_csv(results: Sequence[Result]) -> str:
+    """Results as csv: `kind` (eviction or expiry), then the fields of both; what a result has not is empty.
+
+    Weights, freshness and timelines have a shape of their own and are left to JSON.
+    """
+    kinds = {"eviction": EvictionResult, "expiry": ExpiryResult}
+    names = list(dict.fromkeys(field.name for kind in kinds.values() for field in fields(kind) if field.name not in NESTED))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["kind", *names], lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for result in results:
+        writer.writerow({"kind": "eviction" if isinstance(result, EvictionResult) else "expiry"} | asdict(result))
+    return out.getvalue()
+
+
+NESTED = ("weights", "freshness", "timeline")
+
+
+def _untold(name: str, value: object, eviction: bool) -> bool:
+    """Fields that not every trace, rule or run has are left out where there is nothing to tell."""
+    return value is None and (
+        name in ("weights", "worst_margin", "freshness", "timeline", "cost_ratio", "seed") or (name == "gap_closed" and eviction))
 
 
 def print_tables(results: Sequence[Result], console: Console, title: str) -> None:
@@ -68,18 +91,21 @@ def _table(title: str, left: Sequence[str], right: Sequence[str]) -> Table:
 
 
 def _eviction_table(results: Sequence[EvictionResult], title: str) -> Table:
+    costs = ["cost"] if any(result.cost_ratio is not None for result in results) else []
     table = _table(f"{title}: eviction", ["policy"],
-                   ["entries", "hit ratio", "bytes", "- lru", "belady", "M req/s"])
+                   ["entries", "hit ratio", "bytes", *costs, "- lru", "G", "belady", "M req/s"])
     by_cell = {(result.capacity, result.policy): result.hit_ratio for result in results}
     for capacity in dict.fromkeys(result.capacity for result in results):
         for result in (result for result in results if result.capacity == capacity):
             lru, belady = by_cell.get((capacity, "lru")), by_cell.get((capacity, "belady"))
             table.add_row(
                 result.policy, f"{capacity:,}", f"{result.hit_ratio:.4f}", f"{result.byte_hit_ratio:.4f}",
+                *("" if result.cost_ratio is None else f"{result.cost_ratio:.4f}" for _ in costs),
                 "" if lru is None else f"{100 * (result.hit_ratio - lru):+.2f}",
+                "" if result.gap_closed is None else f"{result.gap_closed:.3f}",
                 "" if belady is None else f"{belady:.4f}",
                 f"{result.requests / result.seconds / 1e6:.1f}" if result.seconds else "",
-                style="dim" if result.policy in ("lru", "belady") else None,
+                style="dim" if result.policy in ("lru", *OFFLINE) else None,
             )
         table.add_section()
     return table

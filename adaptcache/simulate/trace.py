@@ -36,6 +36,30 @@ class Problem(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows of a trace that is streamed. Columns are as in a Trace, but for the key.
+
+    first   number of the first of these rows in the trace
+    key     uint64: a hash of the key, the same in every chunk, file format, process and machine; equal keys have
+            equal hashes, and different integers always different ones
+    """
+
+    first: int
+    key: Column
+    time: Column | None = None
+    size: Column | None = None
+    op: Column | None = None
+    ttl: Column | None = None
+    version: Column | None = None
+    namespace: Column | None = None
+    features: Mapping[str, Column] = field(default_factory=dict)
+    cost: Column | None = None
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """N requests in the order in which they were made. Every column is one-dimensional, of length N and
     C-contiguous; a column that is None was not recorded.
@@ -52,6 +76,7 @@ class Trace:
     namespace   uint32  the group whose keys behave alike (table, route, tenant)
     features    name -> column. An integer column holds category ids, a float32 column holds numbers
     cost        float64 cost of a miss of this very request, finite, not negative
+    left_out    what the file held besides these rows -> how often (commands that are no cache traffic, say)
 
     Columns of another type that hold the same values (lists, int64 keys) are converted.
     """
@@ -67,6 +92,7 @@ class Trace:
     namespace: Column | None = None
     features: Mapping[str, Column] = field(default_factory=dict)
     cost: Column | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns: dict[str, Column] = {}
@@ -109,18 +135,65 @@ def dense(values: ArrayLike) -> Column:
     values = np.asarray(values)
     if values.dtype.kind in "iu" and is_dense(values):
         return np.ascontiguousarray(values, dtype=np.uint32)
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.uint32)
-    rank[np.argsort(first)] = np.arange(len(first), dtype=np.uint32)
-    return rank[inverse]
+    return numbered(values)[0]
+
+
+def numbered(values: Column) -> tuple[Column, Column]:
+    """Ids by first appearance (uint32), and the row in which each id appears first."""
+    rows = len(values)
+    if values.dtype.kind not in "iu" or rows == 0:
+        _, inverse = np.unique(values, return_inverse=True)
+        return _by_first(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1], rows)
+    # Sorting words is far faster than sorting rows by them, so each word holds what is random of a value in
+    # its upper bits and the row in the lower.
+    bits = np.uint64(max(rows - 1, 1).bit_length())
+    words = mix(values) >> bits << bits
+    words |= np.arange(rows, dtype=np.uint64)
+    words.sort()
+    order = (words & ((np.uint64(1) << bits) - np.uint64(1))).astype(np.int64)
+    words >>= bits
+    held = values[order]
+    other = held[1:] != held[:-1]
+    alike = words[1:] == words[:-1]
+    if (other & alike).any():  # different values that are the same in the upper bits
+        group = np.concatenate(([0], np.cumsum(~alike)))
+        mixed = np.isin(group, group[1:][other & alike])
+        order[mixed] = order[mixed][np.lexsort((order[mixed], held[mixed], group[mixed]))]
+        held = values[order]
+        other = held[1:] != held[:-1]
+    return _by_first(order, np.flatnonzero(other) + 1, rows)
+
+
+def _by_first(order: Column, starts: Column, rows: int) -> tuple[Column, Column]:
+    """Rows grouped by value, each group from its earliest row on; `starts` are where the second and later groups begin."""
+    starts = np.concatenate(([0], starts)).astype(np.int64) if rows else np.zeros(0, np.int64)
+    first = order[starts]
+    is_first = np.zeros(rows, np.uint32)
+    is_first[first] = 1
+    ids = np.empty(rows, np.uint32)
+    ids[order] = np.repeat(np.cumsum(is_first, dtype=np.uint32)[first] - np.uint32(1), np.diff(starts, append=rows))
+    return ids, np.flatnonzero(is_first)
+
+
+def mix(values: Column) -> Column:
+    """Integers as uint64 that look random; different ones stay different (the end of splitmix64)."""
+    mixed = (values.astype(np.int64) if values.dtype.kind == "i" else values).astype(np.uint64)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
 
 
 def is_dense(ids: Column) -> bool:
     """Is every id at most one more than all before it, starting from 0?"""
     if len(ids) == 0:
         return True
+    if ids[0] != 0 or ids.min() < 0 or ids.max() >= len(ids):
+        return False  # also what would not fit the type below
     seen = np.maximum.accumulate(ids).astype(np.int64)
-    return bool(ids[0] == 0 and int(ids.min()) == 0 and np.all(np.diff(seen) <= 1))
+    return bool(np.all(np.diff(seen) <= 1))
 
 
 def feature(values: Column) -> Column:
@@ -132,13 +205,22 @@ def feature(values: Column) -> Column:
 
 def problem(columns: Mapping[str, Column]) -> Problem | None:
     """The first thing wrong with these columns (of any numeric type), or None."""
+    found = mismatch(columns)
+    if found is not None:
+        return found
+    wrong = (_values(name, values) for name, values in columns.items())
+    return next((found for found in wrong if found is not None), None)
+
+
+def mismatch(columns: Mapping[str, Column]) -> Problem | None:
+    """The first thing wrong with the types and shapes of these columns; their values are not looked at."""
     if "key" not in columns:
         return Problem(None, "key", f"missing; every trace needs it (found: {', '.join(columns) or 'nothing'})")
     rows = columns["key"].size
     if rows == 0:
         return Problem(None, "key", "empty; a trace needs at least one request")
     for name, values in columns.items():
-        wrong = _kind(name, values, rows) or _values(name, values)
+        wrong = _kind(name, values, rows)
         if wrong is not None:
             return wrong
     return None

@@ -2,7 +2,7 @@
 from collections.abc import Coroutine, Hashable
 from typing import Any, assert_type
 
-from adaptcache import cache, lru_cache
+from adaptcache import Cache, Recording, cache, lru_cache, record
 from adaptcache.compat import cachetools as compat
 from adaptcache.compat.cachetools import LRUCache, TTLCache
 from adaptcache.compat.cachetools.func import lru_cache as func_lru_cache
@@ -145,3 +145,10 @@ def remembered(number: int) -> str:
 
 
 assert_type(remembered(1), str)
+
+with record("calls.act", configured, sample=0.5) as recording:
+    assert_type(recording, Recording)
+assert_type(recording.sample, float)
+assert_type(Cache[str, int](10).record("cache.act", max_bytes=1 << 20), Recording)
+assert_type(Cache[str, int](10).recording, Recording | None)
+record("cache.act")  # type: ignore[call-arg]

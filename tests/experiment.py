@@ -1,0 +1,14 @@
+"""Not a test: a script that runs an experiment of many cells, to be interrupted.
+
+    python tests/experiment.py RESULTS CELLS
+"""
+from __future__ import annotations
+
+import sys
+
+from adaptcache.simulate.experiments import Grid, run
+
+if __name__ == "__main__":
+    file, cells = sys.argv[1], int(sys.argv[2])
+    grid = Grid(["synthetic:pipeline?requests=5000"], policies=["cachetools:lfu"], sizes=list(range(10, 10 + cells)))
+    print(len(run(grid, jobs=2, resume=file)))
