@@ -283,7 +283,7 @@ def hits(policy, keys, capacity, skip=0):
 def test_of_a_loop_of_twice_the_size_nearly_half_stays(capacity):
     keys = np.tile(np.arange(2 * capacity), 40)
     assert hits("lru", keys, capacity) == 0
-    assert hits("adaptive", keys, capacity, len(keys) // 2) > 0.4
+    assert hits("adaptive", keys, capacity, len(keys) // 2) > 0.48
 
 
 def shifting_zipf(n, seed):
@@ -295,7 +295,10 @@ def shifting_zipf(n, seed):
 @pytest.mark.parametrize("keys", [walk(60_000, 800, 3), walk(60_000, 2000, 4), shifting_zipf(60_000, 5)], ids=["near", "far", "zipf"])
 @pytest.mark.parametrize("capacity", [100, 400])
 def test_where_recency_is_right_it_is_no_worse_than_lru(keys, capacity):
-    assert hits("adaptive", keys, capacity) > hits("lru", keys, capacity) - 0.005
+    """By half a point once it has learned, and by one with what learning cost."""
+    half = len(keys) // 2
+    assert hits("adaptive", keys, capacity, half) > hits("lru", keys, capacity, half) - 0.005
+    assert hits("adaptive", keys, capacity) > hits("lru", keys, capacity) - 0.01
 
 
 # -- a cache that lives
