@@ -296,9 +296,13 @@ cdef class Trials:
     def make(self): density_values(&self.t.density)
     def bin(self, uint32_t age): return age_bin(&self.t.density, age)
     def teach(self, int kind, int b, float risk, float came):
-        self.t.density.risk[kind * _AGES + b] = risk
-        self.t.density.came[kind * _AGES + b] = came
-    def risk(self, int kind): return [self.t.density.risk[kind * _AGES + b] for b in range(_AGES)]
+        self.t.density.risk[kind * _AGES + b] += risk
+        self.t.density.risk[kind * _AGES + b + 1] -= risk
+        self.t.density.came[kind * _AGES + b] += came
+    def risk(self, int kind):
+        """How many got to each bin."""
+        return [sum(self.t.density.risk[kind * _AGES + i] for i in range(b + 1)) for b in range(_AGES)]
+
     def came(self, int kind): return [self.t.density.came[kind * _AGES + b] for b in range(_AGES)]
     def value(self, int kind): return [self.t.density.value[kind * _AGES + b] for b in range(_AGES)]
     def law(self, int kind): return [self.t.density.law[kind * _AGES + b] for b in range(_AGES)]

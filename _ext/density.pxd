@@ -184,7 +184,7 @@ cdef inline void density_scale(Density* d, double entries) noexcept nogil:
             to = 1
         if to > GAPS - 1:
             to = GAPS - 1
-        for b in range(AGES - 1):
+        for b in range(AGES):
             at = b + 4 * octaves
             if at < 0:
                 at = 0

@@ -5,10 +5,12 @@ Lists and dicts only, as slow as they like. What the core does is right when it 
 from __future__ import annotations
 
 import math
+from bisect import insort
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from functools import cache
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 
@@ -786,7 +788,7 @@ class Density:
     EDGES = [0.0] + [2.0 ** (b // 4) * (1 + b % 4 / 4) for b in range(AGES - 1)]    # of the bins, in parts of FINEST
 
     def __init__(self, entries: float) -> None:
-        self.risk = np.zeros((self.KINDS, self.AGES), f32)      # labels that got to a bin and on, or came back in it
+        self.risk = np.zeros((self.KINDS, self.AGES), f32)      # how many more labels got to a bin than to the one before
         self.came = np.zeros((self.KINDS, self.AGES), f32)      # those that came back
         self.weight, self.growth = 1.0, 1.0
         self.scale = f32(self.FINEST / entries)
@@ -828,11 +830,9 @@ class Density:
     def make(self) -> None:
         """The values are of what is known now. They are worked out when they are asked for."""
         w = self.weight
-        self.then = self.risk.astype(float), self.came.astype(float), w
-        reached, back = (
-            np.add.accumulate([np.full(self.AGES, start), *cells])[-1] for start, cells in ((w, self.then[0]), (0.01 * w, self.then[1]))
-        )
-        self.everyone = (back / reached).tolist()
+        self.then = np.add.accumulate(self.risk.astype(float), axis=1), self.came.astype(float), w
+        reached, back = (np.add.accumulate([np.zeros(self.AGES), *cells])[-1] for cells in self.then[:2])
+        self.everyone = ((back + 0.01 * w) / (reached + w)).tolist()
         self.values: dict[int, list[np.float32]] = {}
 
     def value(self, kind: int, age: int) -> np.float32:
@@ -844,7 +844,7 @@ class Density:
         """Of those that reach a bin, who come back in it: counted, and leaning on all kinds together and on the law."""
         risk, came, weight = self.then
         return [
-            (c + weight * (2 * every + 4 * law)) / (r + weight * 6)
+            (c + weight * (2 * every + 4 * law)) / (max(r, c) + weight * 6)
             for c, r, every, law in zip(came[kind].tolist(), risk[kind].tolist(), self.everyone, self.law(kind), strict=False)
         ]
 
@@ -866,10 +866,13 @@ class Density:
 
     # -- learning
 
-    def label(self, kind: int, b: int, came: bool = False) -> None:
-        self.risk[kind, b] += f32(self.weight)
-        if came:
-            self.came[kind, b] += f32(self.weight)
+    def label(self, kind: int, first: int, end: int) -> None:
+        """Somebody got from one bin to, not including, another."""
+        self.risk[kind, first] += f32(self.weight)
+        self.risk[kind, end] -= f32(self.weight)
+
+    def back(self, kind: int, b: int) -> None:
+        self.came[kind, b] += f32(self.weight)
 
     def request(self, entries: float) -> None:
         self.since += 1
@@ -896,7 +899,7 @@ class Density:
             return
         risk, came = self.risk, self.came
         self.risk, self.came = np.zeros_like(risk), np.zeros_like(came)
-        for kind, b in np.ndindex(self.KINDS, self.AGES - 1):
+        for kind, b in np.ndindex(self.KINDS, self.AGES):
             count, gap = divmod(kind, self.GAPS)
             to = self.GAPS * count + (min(max(gap + octaves, 1), self.GAPS - 1) if gap else 0)
             at = max(b + 4 * octaves, 0)
@@ -990,12 +993,12 @@ class Trials:
 
     def waited(self, r: Track, b: int) -> None:
         """It has got beyond all bins before this one."""
-        for beyond in range(r.done, b):
-            self.density.label(r.kind, beyond)
-        r.done = max(r.done, b)
+        if b > r.done:
+            self.density.label(r.kind, r.done, b)
+            r.done = b
 
     def sweep(self, now: int) -> None:
-        for _ in range(4):
+        for _ in range(8):
             if r := self.cells[self.hand]:
                 b = self.density.bin((now - r.tick) % TURN)
                 self.waited(r, b)
@@ -1037,7 +1040,7 @@ class Trials:
 
     def victim(self, way: int, now: int) -> Track:
         held, latest = self.held[way], self.latest[way]
-        drawn = [held[self.noise.below(len(held))] for _ in range(16)]
+        drawn = [held[self.noise.below(len(held))] for _ in range(8)]
         best = min(drawn, key=lambda r: (self.worth(r, now), -((now - r.tick) % TURN)))
         if latest and refused(way, latest.count, self.worth(latest, now), self.worth(best, now)):
             return latest
@@ -1064,9 +1067,9 @@ class Trials:
         r = self.cells[i]
         if r:
             b = self.density.bin((now - r.tick) % TURN)
-            self.waited(r, b)
+            self.waited(r, min(b + 1, Density.AGES - 1))
             if b < Density.AGES - 1:
-                self.density.label(r.kind, b, came=True)
+                self.density.back(r.kind, b)
             self.density.weight *= self.density.growth
         elif self.n < self.most:
             r = self.cells[i] = Track(max(h >> 32, 1))
@@ -1160,7 +1163,7 @@ class Adaptive(Reference):
         self.metas: dict[Hashable, tuple[int, int, int]] = {}       # when, how often, the kind
         self.known: tuple[int, int] = 0, 0                          # of the newcomer: how often, the class of the gap
         self.latest: Hashable | None = None
-        self.pool: list[int | None] = [None] * 16                   # slots
+        self.pool: list[tuple[np.float32, int, int]] = []           # worth when it was drawn, slot, and when it was asked for last
         self.store = Store(slots)
         self.reserve(slots)
 
@@ -1217,7 +1220,7 @@ class Adaptive(Reference):
 
     def forget(self) -> None:
         self.memory.forget()
-        self.pool = [None] * 16
+        self.pool = []
         self.latest = None
         self.known = 0, 0
         self.trials.clear(self.trials.entries)
@@ -1231,27 +1234,24 @@ class Adaptive(Reference):
         value, size = self.trials.density.value(self.metas[key][2], self.age(key)), self.sizes[key]
         return f32(float(value) / size) if size > 0 else value
 
-    def rank(self, slot: int) -> tuple[np.float32, int]:
-        """The least leaves first; of several, the one not asked for for longest."""
-        key = self.store.held[slot]
-        return self.worth(key), -self.age(key)
-
     def victim(self) -> Hashable:
         n = len(self.order)
         if n > 2 * self.trials.entries or 2 * n < self.trials.entries:
             self.trials.rescale(n)
-        pool = [slot if slot in self.store.held else self.slots[self.order[0]] for slot in self.pool]
-        ranks = [self.rank(slot) for slot in pool]
-        for _ in range(16):
-            slot, best = 1 + self.trials.noise.below(self.store.top - 1), ranks.index(max(ranks))
-            if slot in self.store.held and slot not in pool and (rank := self.rank(slot)) < ranks[best]:
-                pool[best], ranks[best] = slot, rank
-        self.pool = list(pool)
-        at = ranks.index(min(ranks))
-        key, latest = self.store.held[pool[at]], self.latest
-        if latest not in (None, key) and refused(self.trials.way, self.metas[latest][1], self.worth(latest), self.worth(key)):
+        for _ in range(8):
+            slot = 1 + self.trials.noise.below(self.store.top - 1)
+            if slot in self.store.held:
+                key = self.store.held[slot]
+                insort(self.pool, (self.worth(key), slot, self.metas[key][0]), key=itemgetter(0))
+                del self.pool[16:]
+        # Who was asked for since it was drawn, or has left, is not meant.
+        while self.pool and not (self.pool[0][1] in self.store.held and self.metas[self.store.held[self.pool[0][1]]][0] == self.pool[0][2]):
+            self.pool.pop(0)
+        key = self.store.held[self.pool[0][1]] if self.pool else self.order[0]
+        least, latest = self.pool[0][0] if self.pool else self.worth(key), self.latest
+        if latest not in (None, key) and refused(self.trials.way, self.metas[latest][1], self.worth(latest), least):
             return latest
-        self.pool[at] = None
+        del self.pool[:1]
         return key
 
 
