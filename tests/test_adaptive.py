@@ -232,6 +232,13 @@ def test_the_better_way_is_found_and_left_again():
     assert shelf.policy.check()
 
 
+def test_a_newcomer_that_was_deleted_is_the_last_one_no_more():
+    policy = core.Adaptive(3, 5)
+    slot = policy.insert(1)
+    policy.remove(slot, False)
+    assert policy.check()
+
+
 @settings(max_examples=10, deadline=None)
 @given(seed=seeds, capacity=st.sampled_from([1, 5, 30]), now=st.sampled_from([0, 1000, 2**32 - 200, 2**32 - 1]))
 def test_it_matters_to_nothing_when_a_cache_began(seed, capacity, now):
