@@ -18,9 +18,10 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,13 +131,13 @@ def is_recording(first: bytes) -> bool:
     return first.startswith(MAGIC)
 
 
-def frames(path: str | os.PathLike[str]) -> Iterator[tuple[int, int, bytes]]:
+def frames(path: str | os.PathLike[str], content: BinaryIO | None = None) -> Iterator[tuple[int, int, bytes]]:
     """(offset, kind, raw bytes) of each whole block. A last one that is not whole is (offset, 0, b"").
 
-    TraceError for a file that is damaged or is no recording.
+    content: of the file, where it has been opened (and decompressed) already; it stays open. TraceError for a file that is damaged
+    or is no recording.
     """
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with Path(path).open("rb") if content is None else nullcontext(content) as file:
         first = file.read(HEAD.size)
         if not is_recording(first):
             raise TraceError(f"{path}: offset 0: is no recording; one begins with {MAGIC!r}")
@@ -146,8 +147,7 @@ def frames(path: str | os.PathLike[str]) -> Iterator[tuple[int, int, bytes]]:
         if version != VERSION or rest != 0:
             raise TraceError(f"{path}: offset {len(MAGIC)}: is of version {version}.{rest}; this adaptcache reads {VERSION}.0")
         at = HEAD.size
-        while at < size:
-            start = file.read(FRAME.size + CHECK.size)
+        while start := file.read(FRAME.size + CHECK.size):
             if len(start) < FRAME.size + CHECK.size:
                 yield at, 0, b""
                 return
@@ -208,10 +208,10 @@ def unpack(raw: bytes) -> tuple[Events, int]:
     return Events(keys[place], now + np.cumsum(step, dtype=np.int64), what, level[place], size, ttl, cost, space), halved
 
 
-def read(path: str | os.PathLike[str]) -> Recorded:
+def read(path: str | os.PathLike[str], content: BinaryIO | None = None) -> Recorded:
     """All of a recording. TraceError for a file that is damaged (with the offset) or is no recording.
 
-    One that was cut off is read up to there, which the logger "adaptcache" is told.
+    One that was cut off is read up to there, which the logger "adaptcache" is told. content: as of `frames`.
     """
     about: Mapping[str, Any] | None = None
     end: Mapping[str, Any] | None = None
@@ -219,7 +219,7 @@ def read(path: str | os.PathLike[str]) -> Recorded:
     blocks: list[Events] = [_nothing()]
     halved = 0
     cut: int | None = None
-    for at, kind, raw in frames(path):
+    for at, kind, raw in frames(path, content):
         try:
             if kind == 0:
                 cut = at

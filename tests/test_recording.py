@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import gzip
 import json
 import logging
 import os
@@ -932,6 +933,28 @@ def test_a_block_that_unpacks_to_more_than_it_says_is_refused(tmp_path: Path) ->
         (tmp_path / "file").write_bytes(tapefile.head() + start + tapefile.CHECK.pack(zlib.crc32(start)) + stored)
         with pytest.raises(TraceError, match=r"offset 12: "):
             read(tmp_path / "file")
+
+
+def test_a_file_written_from_the_description_alone_is_read_compressed_too(tmp_path: Path) -> None:
+    """Two keys: a miss of one, its load, a hit; then a write of the other, 3 s in, of size 7 and for 60 s."""
+    keys = struct.pack("<2Q", 11, 2**63 + 5) + bytes([1, 0])
+    columns = struct.pack("<4H", 0, 0, 0, 1) + bytes([1, 3, 0, 2]) + struct.pack("<4I", 0, 10**9, 10**9, 10**9)
+    sizes, ttls = struct.pack("<4d", -1, 2, 2, 7), struct.pack("<4d", 0, 0, 0, 60)
+    told = struct.pack("<IIqBBBx", 4, 2, 5 * 10**9, 4, 1 + 2, 0) + keys + columns + sizes + ttls
+    data = b"\x89ACT\r\n\x1a\n" + struct.pack("<HH", 1, 0)
+    for kind, raw in ((b"H", b'{"sample": 1}'), (b"E", told), (b"Z", b'{"events": 4}')):
+        stored = zlib.compress(raw, 9)
+        start = kind + bytes(3) + struct.pack("<III", len(stored), len(raw), zlib.crc32(stored))
+        data += start + struct.pack("<I", zlib.crc32(start)) + stored
+    (tmp_path / "plain").write_bytes(data)
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(data))
+    for name in ("plain", "packed.gz"):
+        trace = readers.read(tmp_path / name)
+        assert trace.key.tolist() == [0, 0, 1] and trace.op.tolist() == [0, 0, 1] and trace.time.tolist() == [6, 7, 8]
+        assert trace.size.tolist() == [2, 2, 7] and trace.ttl.tolist() == [0, 0, 60]
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(data)[:-20])
+    with pytest.raises(TraceError, match="damaged or cut short"):
+        readers.read(tmp_path / "packed.gz")
 
 
 def test_another_version_is_named(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ def recognises(source: Source) -> bool:
 
 
 def blocks(source: Source) -> Generator[Block, None, None]:
-    source.must_be_plain("a recording")
-    columns = tapefile.rows(source.path)
+    with source.open() as file:
+        columns = tapefile.folded(tapefile.read(source.path, file).events)
     if len(columns["key"]) == 0:
         raise TraceError(f"{source}: holds no operation; a trace needs at least one request")
     yield Block(columns, rows_from(0))
