@@ -23,6 +23,7 @@ cdef enum:
     SMALL = 128             # entries of a small cache
     MOST_TRACKS = 8192
     TRACKS = 16             # to an entry, at most
+    ENOUGH = 30000          # labels, after which one key in eight is heard: most of what small caches cost is learning
     ASKED = 3               # requests for which STRICT waits
     MEMORY = 30             # sizes of the cache over which a lead fades
     HALF_CACHES = 32        # sizes of the cache after which a label counts half,
@@ -90,6 +91,7 @@ cdef inline void _trials_start(Trials* t, double entries) noexcept nogil:
         t.trial = t.sample
     memset(t.tracks, 0, (<size_t>t.mask + 1) * sizeof(Track))
     t.n = t.hand = 0
+    t.labels = 0
     t.n_held[0] = t.n_held[1] = t.latest[0] = t.latest[1] = 0
     t.lead = t.apart = 0
     t.fading = 1 - 1 / (MEMORY * <double>t.room)
@@ -275,6 +277,7 @@ cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t cou
     cdef uint32_t tag, i
     cdef Track* r
     cdef int b
+    cdef bint enough = False
     if h > t.sample or t.most == 0:
         return
     tag = <uint32_t>(h >> 32)
@@ -290,6 +293,7 @@ cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t cou
         if b < AGES - 1:
             t.density.came[r.kind * AGES + b] += <float>t.density.weight
         t.labels += 1
+        enough = t.labels == ENOUGH
         t.density.weight *= t.density.growth
     elif t.n < t.most:
         r.tag = tag
@@ -304,6 +308,8 @@ cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t cou
     if h <= t.trial:
         _trial_request(t, i, now)
     _trials_sweep(t, now, 8)
+    while enough and t.sample >> 61:
+        _trials_thin(t)
 
 cdef inline bint trials_sound(Trials* t) noexcept nogil:
     """Every track is found where it is, and every place of the small caches belongs to the track that says so."""

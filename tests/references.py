@@ -945,6 +945,7 @@ class Trials:
         self.held: tuple[list[Track], list[Track]] = [], []     # the small caches, in no order that means anything
         self.latest: list[Track | None] = [None, None]          # their newcomers
         self.lead = self.apart = 0.0
+        self.labels = 0
         self.fading = 1 - 1 / (30.0 * self.room)
         self.rates()
 
@@ -1065,11 +1066,13 @@ class Trials:
             return
         i = self.find(max(h >> 32, 1))
         r = self.cells[i]
+        came = r is not None
         if r:
             b = self.density.bin((now - r.tick) % TURN)
             self.waited(r, min(b + 1, Density.AGES - 1))
             if b < Density.AGES - 1:
                 self.density.back(r.kind, b)
+            self.labels += 1
             self.density.weight *= self.density.growth
         elif self.n < self.most:
             r = self.cells[i] = Track(max(h >> 32, 1))
@@ -1080,6 +1083,8 @@ class Trials:
         if h <= self.trial:
             self.try_out(r, now)
         self.sweep(now)
+        while came and self.labels == 30000 and self.sample >= 2**61:
+            self.thin()
 
 
 def refused(way: int, count: int, worth: np.float32, least: np.float32) -> bool:

@@ -377,3 +377,19 @@ def test_a_resize_a_clear_and_many_entries():
     serve(range(80_000))
     assert len(cache) == 70_000
     serve(range(79_000, 80_000))
+
+
+def test_after_enough_labels_one_key_in_eight_is_heard():
+    """The core and the reference go on alike."""
+    _core.policy_salt(-1)
+    cache, reference = Cache(20, policy="adaptive"), POLICIES["adaptive"](20)
+    keys = np.random.default_rng(3).zipf(1.2, 45_000) % 60
+    for n, key in enumerate(keys.tolist()):
+        if cache.get(key) is None:
+            cache[key] = True
+        if not reference.get(key):
+            reference.set(key)
+        if n % 1000 == 0 or n > 40_000:
+            assert set(cache) == set(reference.sizes)
+    cache._check()
+    assert reference.trials.labels > 30_000 and reference.trials.sample < 2**61
