@@ -105,7 +105,7 @@ cdef class Store:
                 or expiry_init(&self.x, NEVER, 0, &self.arena, &self.table) < 0:
             raise MemoryError
 
-    def __init__(self, maxsize, getsizeof=None, *, policy="adaptive", int kind=NEVER, double ttl=0.0, deadline_of=None,
+    def __init__(self, maxsize, getsizeof=None, *, policy="sieve", int kind=NEVER, double ttl=0.0, deadline_of=None,
                  Brain brain=None, double alpha=0.01, bint expected=False, double floor=0.0, ceiling=None,
                  bint threaded=False, double stated=0.0, banks=(), timer=None, on_removal=None, causes=None,
                  stale=None, digest=None, fail_safe=None, seed=0, max_keys=1 << 17):
@@ -123,7 +123,8 @@ cdef class Store:
             raise TypeError(f"timer: expected a callable or None, got {type(timer).__name__}")
         if on_removal is not None and not callable(on_removal):
             raise TypeError(f"on_removal: expected a callable or None, got {type(on_removal).__name__}")
-        bind_policy(&policed, policy, limit)
+        # What is learned repeats with its seed, and so must what leaves.
+        bind_policy(&policed, policy, limit, seed if kind == LEARNED else None)
         free_policy(&self.policy)
         self.policy = policed
         self._policy_name = policy

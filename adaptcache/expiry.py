@@ -74,7 +74,7 @@ class Learned:
     predictors          "table", "river", river estimators, or objects with learn(x, y) and predict(x)
     learner             "thread": a daemon learns; "manual": every operation does its share, and
                         `cache.learn()` trains the models; deterministic with `seed`
-    seed                of every random choice; None draws one
+    seed                of every random choice, the eviction policy's included; None draws one
     """
 
     floor: float = 0.0

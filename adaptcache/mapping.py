@@ -78,7 +78,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         maxsize: float | None,
         getsizeof: Callable[[Any], float] | None = None,
         *,
-        policy: str = "adaptive",
+        policy: str = "sieve",
         expiry: Any = None,
         timer: Callable[[], float] | None = None,
         on_removal: Removal | None = None,

@@ -900,3 +900,19 @@ def test_expires_in_is_the_ceiling() -> None:
     assert free.expires_in("a") == math.inf
     with pytest.raises(KeyError):
         free.expires_in("b")
+
+
+@pytest.mark.parametrize("policy", _core.POLICIES)
+def test_what_leaves_repeats_with_the_seed_whatever_the_policy(policy: str) -> None:
+    def left() -> list[Any]:
+        gone: list[Any] = []
+        cache: Cache[int, int] = Cache(20, policy=policy, timer=lambda: 0.0, on_removal=lambda key, *_: gone.append(key),
+                                       expiry=Learned(learner="manual", seed=7))
+        draw = random.Random(1)
+        for _ in range(3000):
+            key = int(draw.paretovariate(0.7)) % 97
+            if cache.get(key) is None:
+                cache[key] = key
+        return gone
+
+    assert left() == left()

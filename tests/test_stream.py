@@ -59,7 +59,7 @@ def test_a_long_stream_of_real_hashes_counts_what_a_trace_does(policy: str, seed
     rng = np.random.default_rng(seed)
     key = (1000 * rng.random(5000) ** rng.integers(1, 5)).astype(np.uint32)
     # The hashes are numbers to a policy's sketch either way, so a sketch's accidents must be the same ones.
-    names = key.astype(np.uint64) if policy == "wtinylfu" else mixed(key)
+    names = key.astype(np.uint64) if policy in ("wtinylfu", "adaptive") else mixed(key)
     whole = _core.PolicyReplay(policy, capacity, 1000)
     whole.run(key, None, None, None, 0, len(key))
     stream = _core.StreamReplay(policy, capacity)
