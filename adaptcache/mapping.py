@@ -23,7 +23,7 @@ from collections.abc import (
     ValuesView,
 )
 from functools import partial
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from adaptcache import _core, checks, copying, decisionlog, state
 from adaptcache import expiry as expiries
@@ -34,12 +34,14 @@ from adaptcache.explain import Explanation, explanation
 from adaptcache.flights import MISSING, Flights
 from adaptcache.learn import experts, knowledge
 from adaptcache.learn.knowledge import Knowledge, gather
-from adaptcache.learn.trainer import ROUND, SHORT, Trainer
 from adaptcache.learn.worker import WORKER
 from adaptcache.recording import Recording, record, running
 from adaptcache.refresh import Digest, Refresher
 from adaptcache.removal import CAUSES, Cause
 from adaptcache.stats import Bank, Stats
+
+if TYPE_CHECKING:
+    from adaptcache.learn.trainer import Trainer
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -111,6 +113,9 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
 
     @staticmethod
     def _learner(spec: Learned, timer: Callable[[], float] | None) -> tuple[dict[str, Any], Trainer]:
+        # River brings scipy along, a second or more: only who learns waits for it.
+        from adaptcache.learn.trainer import Trainer
+
         models = expiries.models(spec)
         seed = (secrets.randbits(63) if spec.seed is None else spec.seed) & (1 << 64) - 1
         brain = _core.Brain(
@@ -284,7 +289,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     def _train(self) -> None:
         """One short step of training models, for the worker."""
         if self._trainer is not None:
-            self._trainer.step(*self._books(), most=SHORT)
+            self._trainer.step(*self._books(), most=self._trainer.SHORT)
 
     def _forked(self) -> None:
         """In a forked child: whoever held the lock is not here."""
@@ -422,7 +427,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         reasons, outside, calm = [], 0, 0
         if self._trainer is not None:
             weights = experts.shares(self._trainer.brain, self._trainer.names)
-            alarms, outside, calm = dict(self._trainer.alarms), self._trainer.brain.outside, self._trainer.calm * ROUND
+            alarms, outside, calm = dict(self._trainer.alarms), self._trainer.brain.outside, self._trainer.calm * self._trainer.ROUND
             if c["credit"] < 1:
                 reasons.append("no credit")
             if self._trainer.recovering:

@@ -1,5 +1,7 @@
 """Imports go one way; docs/architecture.md draws the map that this file enforces."""
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +76,17 @@ def test_the_plain_import_needs_no_extra():
         if path.relative_to(ROOT).parts[0] in {"simulate", "demo", "doctor", "advise", "cli.py"}:
             continue
         assert not {name.split(".")[0] for name in imports(path)} & extras, path
+
+
+def test_who_does_not_learn_does_not_wait_for_river():
+    """It brings scipy: a second or more, for every process that imports the library."""
+    code = """
+import sys
+import adaptcache
+cache = adaptcache.Cache(2, expiry=adaptcache.Fixed(60))
+cache["a"] = adaptcache.cached(adaptcache.lru_cache(abs))(-1)
+assert cache["a"] == 1 and not {"river", "scipy", "pandas"} & set(sys.modules), "plain"
+adaptcache.Cache(2, expiry=adaptcache.Learned(learner="manual", seed=1)).learn()
+assert "river" in sys.modules, "learned"
+"""
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

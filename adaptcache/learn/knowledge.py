@@ -15,12 +15,12 @@ import math
 import sys
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from adaptcache import _core
-from adaptcache.learn import changes, river_models
+from adaptcache.learn import changes
 from adaptcache.learn.changes import Freshness
 from adaptcache.learn.packing import (
     ARRAYS,
@@ -40,7 +40,10 @@ from adaptcache.learn.packing import (
     require,
     unpack,
 )
-from adaptcache.learn.trainer import Trainer
+from adaptcache.learn.terms import SPACE, WEIGHTS
+
+if TYPE_CHECKING:
+    from adaptcache.learn.trainer import Trainer
 
 _log = logging.getLogger("adaptcache")
 
@@ -278,9 +281,9 @@ def _stack(given: Any) -> dict[str, Any] | None:
     if given is None:
         return None
     require(set(given) == {"weights", "squares", "seen", "examples"}, "stack: not what this version writes")
-    return {"weights": floats(given["weights"], river_models.WEIGHTS, -1e30, 1e30, "stack: weights"),
-            "squares": floats(given["squares"], river_models.WEIGHTS, 0, 1e30, "stack: squares"),
-            "seen": floats(given["seen"], river_models.WEIGHTS, 0, MOST, "stack: seen"),
+    return {"weights": floats(given["weights"], WEIGHTS, -1e30, 1e30, "stack: weights"),
+            "squares": floats(given["squares"], WEIGHTS, 0, 1e30, "stack: squares"),
+            "seen": floats(given["seen"], WEIGHTS, 0, MOST, "stack: seen"),
             "examples": int(a_number(given["examples"], 0, MOST, "stack: examples"))}
 
 
@@ -308,8 +311,8 @@ def arranged(state: Knowledge, features: list[str]) -> Knowledge:
     stack = state.stack
     if stack is not None:
         first = _core.CHAIN_TERM_COUNT
-        terms = [*range(first), *(first + at for at in order), *range(first + _core.APP_FEATURES, river_models.SPACE)]
-        stack = {**stack, **{name: np.array(stack[name]).reshape(-1, river_models.SPACE)[:, terms].reshape(-1).tolist()
+        terms = [*range(first), *(first + at for at in order), *range(first + _core.APP_FEATURES, SPACE)]
+        stack = {**stack, **{name: np.array(stack[name]).reshape(-1, SPACE)[:, terms].reshape(-1).tolist()
                              for name in ("weights", "squares", "seen")}}
     return replace(state, features=list(features), arrays=arrays, river=river, tree=tree, stack=stack)
 

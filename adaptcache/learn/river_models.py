@@ -20,12 +20,8 @@ from numpy.typing import NDArray
 from river import drift, linear_model, optim, tree
 
 from adaptcache import _core
+from adaptcache.learn.terms import BUCKET, CONSTANT, SPACE, STAGE, WEIGHTS
 
-CONSTANT = _core.TERM_COUNT             # where the constant stands among a model's terms
-SPACE = _core.TERM_COUNT + 1
-BUCKET = SPACE                          # from here on, the terms of each count bucket
-STAGE = BUCKET + _core.BUCKET_COUNT * SPACE
-WEIGHTS = STAGE + _core.STAGE_COUNT * SPACE
 Floats = NDArray[np.float32]
 DAY = [17, 18]          # sine and cosine of the time of day
 

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from adaptcache.learn import compiled, river_models
 from adaptcache.learn.predictor import NAMES, Guest, named
 
 BATCH = 256
-SHORT = 32              # labels, questions and examples of a step that must not take long
 PUBLISH_EVERY = 1000    # labels between two published models, once there are some
 FIRST = 300
 DENSE = 4000            # labels that river learns from one by one; later every THIN-th
@@ -27,12 +26,14 @@ THIN_EXAMPLES = 16
 PUBLISH_EXAMPLES = 1000     # between two published stacks; fewer in the beginning
 RIPE = 32               # labels of a user's model between two compiled rules, at least; as many as its tree has nodes
 RECOMPILE = 4096        # between two attempts to compile what could not be compiled
-ROUND = 32              # protected requests, or labels, that make one value for a drift detector
 MOST_ROUNDS = 64        # values of one look at the guard's books, at most
 
 
 class Trainer:
     """River's models and the user's over one brain, and the drift alarm."""
+
+    SHORT: Final = 32       # labels, questions and examples of a step that must not take long
+    ROUND: Final = 32       # protected requests, or labels, that make one value for a drift detector
 
     def __init__(self, brain: _core.Brain, *, river: bool, models: Sequence[Any] = ()) -> None:
         self.brain = brain
@@ -116,11 +117,11 @@ class Trainer:
     def _watch_guard(self, protected: int, over: float) -> None:
         """One value for every ROUND protected requests; all of them the mean, where many came at once."""
         since = protected - self.books[0]
-        if since < ROUND:
+        if since < self.ROUND:
             return
         error = (over - self.books[1]) / since
         self.books = (protected, over)
-        for _ in range(min(since // ROUND, MOST_ROUNDS)):
+        for _ in range(min(since // self.ROUND, MOST_ROUNDS)):
             self._heard("guard", error)
 
     def _heard(self, cause: str, value: float) -> None:
