@@ -18,7 +18,7 @@ from arena cimport Arena, NIL
 from density cimport AGES, age_bin, density_request, gap_class, kind_of
 from engine cimport mix64
 from ilist cimport ilist_push_front, ilist_sound, ilist_unlink
-from policy cimport Policy, policy_answers, policy_room, policy_weight
+from policy cimport Policy, policy_answers, policy_room
 from trials cimport (Trials, noise_next, refused, trials_clear, trials_free, trials_hear, trials_init,
                      trials_reserve, trials_scale, trials_sound)
 
@@ -163,11 +163,9 @@ cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     least = t.pool[i].worth if i < t.n_pool else _worth(p, t, s, t.now - t.metas[s].tick)
     if newcomer != NIL and newcomer != s \
             and refused(t.trials.way, t.metas[newcomer].count, _worth(p, t, newcomer, t.now - t.metas[newcomer].tick), least):
-        if i > 0:
-            memmove(t.pool, t.pool + i, (t.n_pool - i) * sizeof(Drawn))
-            t.n_pool -= i
-        return newcomer
-    i = i + 1 if i < t.n_pool else i
+        s = newcomer
+    elif i < t.n_pool:
+        i += 1
     memmove(t.pool, t.pool + i, (t.n_pool - i) * sizeof(Drawn))
     t.n_pool -= i
     return s

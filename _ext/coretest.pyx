@@ -11,7 +11,7 @@ from arena cimport NIL as _NIL, Arena as CArena, arena_free, arena_give, arena_i
 from belady cimport (Belady as CBelady, belady_free, belady_hit, belady_init, belady_insert, belady_remove,
                      belady_victim)
 from bins cimport NB as _NB, bin_of as c_bin_of, edge as c_edge
-from density cimport AGES as _AGES, KINDS as _KINDS, age_bin, age_edge as c_age_edge, density_values, kind_of as c_kind_of
+from density cimport AGES as _AGES, KINDS as _KINDS, LAW, age_bin, age_edge as c_age_edge, density_values, kind_of as c_kind_of
 from ghosts cimport (GHOST_LISTS as _GHOST_LISTS, Ghosts as CGhosts, ghosts_clear, ghosts_find, ghosts_free, ghosts_full,
                      ghosts_init, ghosts_list, ghosts_n, ghosts_oldest, ghosts_pop, ghosts_push, ghosts_remove,
                      ghosts_reserve, ghosts_sound)
@@ -305,7 +305,7 @@ cdef class Trials:
 
     def came(self, int kind): return [self.t.density.came[kind * _AGES + b] for b in range(_AGES)]
     def value(self, int kind): return [self.t.density.value[kind * _AGES + b] for b in range(_AGES)]
-    def law(self, int kind): return [self.t.density.law[kind * _AGES + b] for b in range(_AGES)]
+    def law(self, int kind): return [LAW[kind * _AGES + b] for b in range(_AGES)]
 
     @property
     def weight(self): return self.t.density.weight

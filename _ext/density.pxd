@@ -20,11 +20,13 @@ cdef extern from *:
     """
     #include <string.h>
     static inline uint32_t adaptcache_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
+    static float adaptcache_law[88 * 54];
     """
     uint32_t adaptcache_bits(float) noexcept nogil
+    float* LAW "adaptcache_law"         # KINDS by AGES: what is believed of cells that nothing is known of, the same in every cache
 
 cdef enum:
-    COUNTS = 8              # classes of requests
+    COUNTS = 8              # classes of requests, by `count_class`
     GAPS = 11               # of the gap before the last request; 0: none is known
     KINDS = 88
     AGES = 54               # bins; the last has no end
@@ -38,7 +40,6 @@ cdef struct Density:
     float risk[KINDS * AGES]    # how many more reached this bin than the one before
     float came[KINDS * AGES]
     float value[KINDS * AGES]   # hits per request held
-    float law[KINDS * AGES]     # what is believed of cells that nothing is known of
     double weight           # of a label today: it grows, so that the others fade
     double growth
     float scale             # bins to a request
@@ -89,9 +90,11 @@ cdef inline void density_init(Density* d, double entries) noexcept nogil:
     d.weight = d.growth = 1
     d.scale = <float>(FINEST / entries)
     d.period = 32
-    for kind in range(KINDS):
-        for b in range(AGES - 1):
-            d.law[kind * AGES + b] = <float>_law(kind, b)
+    # (Whoever comes second writes what is there.)
+    if LAW[0] == 0:
+        for kind in range(KINDS - 1, -1, -1):
+            for b in range(AGES - 2, -1, -1):
+                LAW[kind * AGES + b] = <float>_law(kind, b)
     density_values(d)
 
 cdef inline void density_fade(Density* d, double half) noexcept nogil:
@@ -124,7 +127,7 @@ cdef inline void density_values(Density* d) noexcept nogil:
             i = kind * AGES + b
             at_risk += d.risk[i]
             # (Sums and differences of floats round: fewer than came back cannot have been there.)
-            p = (d.came[i] + w * (LEAN * everyone[b] + LEAN_LAW * d.law[i])) \
+            p = (d.came[i] + w * (LEAN * everyone[b] + LEAN_LAW * LAW[i])) \
                 / ((at_risk if at_risk > d.came[i] else d.came[i]) + w * (LEAN + LEAN_LAW))
             hits[b + 1] = hits[b] + left * p
             time[b + 1] = time[b] + left * (age_edge(b + 1) - age_edge(b)) * (1 - 0.5 * p)

@@ -5,7 +5,7 @@ FAST 2015). Each wait of a sampled key labels the cells of `density`. Beside tha
 own over the sample, as much smaller as the sample is (mini-simulation: Waldspurger et al., USENIX ATC 2017); no values are
 held, a key is a record of 16 bytes with its place in each of the small caches.
 
-Another way is taken when it has had more hits than chance explains, and than the change will cost.
+Another way is taken when it has had more hits than chance explains. A change costs nothing: both rank what is held alike.
 """
 from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -62,7 +62,7 @@ cdef struct Trials:
     double fading
     int way                 # the better one
     uint64_t noise
-    uint64_t labels, changes
+    uint64_t labels         # since the sample was begun
 
 cdef inline uint64_t noise_next(uint64_t* noise) noexcept nogil:
     noise[0] ^= noise[0] << 13
@@ -75,8 +75,10 @@ cdef inline bint refused(int way, uint32_t count, float worth, float least) noex
     return worth < least * STAY or (way == STRICT and count < ASKED)
 
 cdef inline void _trials_rates(Trials* t) noexcept nogil:
+    """How fast labels and leads fade, by the sample and by the small caches as they are."""
     cdef double half = HALF_CACHES * t.entries * (<double>t.sample / 18446744073709551615.0)
     density_fade(&t.density, half if half > HALF_LABELS else HALF_LABELS)
+    t.fading = 1 - 1 / (MEMORY * <double>t.room)
 
 cdef inline uint64_t _share(double share) noexcept nogil:
     return <uint64_t>(share * 18446744073709549568.0) if share < 1 else <uint64_t>-1
@@ -94,7 +96,6 @@ cdef inline void _trials_start(Trials* t, double entries) noexcept nogil:
     t.labels = 0
     t.n_held[0] = t.n_held[1] = t.latest[0] = t.latest[1] = 0
     t.lead = t.apart = 0
-    t.fading = 1 - 1 / (MEMORY * <double>t.room)
     _trials_rates(t)
 
 cdef inline int trials_init(Trials* t, double entries, uint64_t salt) noexcept nogil:
@@ -269,7 +270,6 @@ cdef inline void _trial_request(Trials* t, uint32_t i, uint32_t now) noexcept no
     lead = t.lead if t.way == OPEN else -t.lead
     if lead > SURE * sqrt(t.apart):
         t.way = STRICT if t.way == OPEN else OPEN
-        t.changes += 1
 
 cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t count, uint32_t now) noexcept nogil:
     """A request of this key at `now`; it is of this kind from here on."""

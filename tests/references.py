@@ -946,12 +946,12 @@ class Trials:
         self.latest: list[Track | None] = [None, None]          # their newcomers
         self.lead = self.apart = 0.0
         self.labels = 0
-        self.fading = 1 - 1 / (30.0 * self.room)
         self.rates()
 
     def rates(self) -> None:
         half = 32 * self.entries * (float(self.sample) / float(MASK))
         self.density.growth = math.exp2(1 / max(half, 20000))
+        self.fading = 1 - 1 / (30.0 * self.room)
 
     def reserve(self, slots: int) -> None:
         most = min(16 * slots, 8192)
