@@ -161,6 +161,7 @@ cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
         i = t.n_pool
         s = p.order.tail
     least = t.pool[i].worth if i < t.n_pool else _worth(p, t, s, t.now - t.metas[s].tick)
+    p.promise = <double>least * t.trials.density.scale
     if newcomer != NIL and newcomer != s \
             and refused(t.trials.way, t.metas[newcomer].count, _worth(p, t, newcomer, t.now - t.metas[newcomer].tick), least):
         s = newcomer

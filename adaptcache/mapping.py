@@ -80,7 +80,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         maxsize: float | None,
         getsizeof: Callable[[Any], float] | None = None,
         *,
-        policy: str = "sieve",
+        policy: str = "adaptive",
         expiry: Any = None,
         timer: Callable[[], float] | None = None,
         on_removal: Removal | None = None,
