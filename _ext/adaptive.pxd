@@ -215,6 +215,7 @@ cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
         if s == NIL:
             s = after(p, a, NIL)
         least = _worth(p, t, s, t.now - t.metas[s].tick)
+    p.promise = <double>least * t.trials.density.scale
     if newcomer != NIL and newcomer != s \
             and refused(t.trials.way, t.metas[newcomer].count, _worth(p, t, newcomer, t.now - t.metas[newcomer].tick), least):
         return newcomer

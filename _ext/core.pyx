@@ -125,7 +125,7 @@ cdef int bind_policy(Policy* p, object name, double capacity, object salt=None) 
         raise ValueError(f"policy: unknown policy {name!r}; known are {', '.join(POLICIES)}")
     memset(p, 0, sizeof(Policy))
     p.capacity = capacity
-    p.cost = -1
+    p.cost = p.promise = -1
     if salt is None:
         _salt = mix64(_salt + 1)
         p.salt = _salt

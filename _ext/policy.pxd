@@ -26,6 +26,8 @@ cdef struct Policy:
     const double* weights   # the owner's, by slot; NULL: every entry weighs 1
     double cost             # of a miss of the entry that is inserted or overwritten at this moment; below 0 where nobody
                             #   knows, and at any other moment
+    double promise          # of what the last `victim` found worth least, whoever it named: hits per request that it is held for,
+                            #   by unit of weight; below 0 where the policy does not tell
     uint64_t salt           # so that nobody outside can tell hash collisions in what the policy remembers
     void* own               # what else the policy keeps
     int (*reserve)(Policy*, uint32_t) noexcept nogil     # optional: room for slots below; -1 = memory is out, nothing changed

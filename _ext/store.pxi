@@ -70,8 +70,11 @@ cdef class Store:
     cdef double stated              # price of memory per ns that the user stated, or 0
     cdef double shadow_price        # learned from evictions; the higher of the two is in force
     cdef readonly tuple _bank_labels
-    cdef double shadow_age          # idle time of what is evicted, ns
-    cdef int64_t last_eviction
+    cdef double shadow_age          # ns: how long entries last, by the idle age of what is evicted or by the pace of requests
+    cdef int64_t last_eviction      # or when the cache was made
+    cdef double pace_requests       # requests lately, hits and values stored,
+    cdef double pace_ns             #   and the time that they took, at the last eviction
+    cdef uint64_t paced             # requests until then
     cdef uint64_t lost_seen         # events that the ring had lost, and had been told, when last looked at
     cdef uint64_t told_seen
     cdef uint32_t leisure           # looks since the learner was last behind
@@ -105,7 +108,7 @@ cdef class Store:
                 or expiry_init(&self.x, NEVER, 0, &self.arena, &self.table) < 0:
             raise MemoryError
 
-    def __init__(self, maxsize, getsizeof=None, *, policy="sieve", int kind=NEVER, double ttl=0.0, deadline_of=None,
+    def __init__(self, maxsize, getsizeof=None, *, policy="adaptive", int kind=NEVER, double ttl=0.0, deadline_of=None,
                  Brain brain=None, double alpha=0.01, bint expected=False, double floor=0.0, ceiling=None,
                  bint threaded=False, double stated=0.0, banks=(), timer=None, on_removal=None, causes=None,
                  stale=None, digest=None, fail_safe=None, seed=0, max_keys=1 << 17):
@@ -141,7 +144,7 @@ cdef class Store:
         self._namespaces = {}
         self.timed = kind != NEVER or on_removal is not None
         self.clock = -INT64_MAX
-        now = self._now() if self.timed else 0
+        now = self.last_eviction = self._now() if self.timed else 0
         expiry_free(&self.x)
         if expiry_init(&self.x, kind, now, &self.arena, &self.table) < 0:
             raise MemoryError
@@ -636,23 +639,43 @@ cdef class Store:
 
     @cython.final
     cdef void _pressed(self, Life* l, int64_t now):
-        """An entry has to go though it was idle for `age` only: at which price would it just break even?
+        """An entry has to go: at which price would what is worth least of all that is held just break even?
 
-        Means of logarithms: one entry that went at once must not make memory dear for all.
+        A policy that ranks by what entries promise says so. It may name another victim, a newcomer that it does not let in, and
+        then the idle age says nothing of the margin. Where the policy does not tell, the idle age stands in: so long the
+        entry was held in vain. Means of logarithms: one entry that went at once must not make memory dear for all.
         """
-        cdef double age = <double>(now - l.rec.last), old = self.shadow_price
-        if age < RESOLUTION:
-            age = RESOLUTION        # younger than the clock can tell
+        cdef double pace = self._frequency(now), age = <double>(now - l.rec.last), price
         self.last_eviction = now
         if not (l.cost > 0 and l.size > 0):
             return
-        if old > 0:
-            self.shadow_price = exp(log(old) + 0.02 * (log(l.cost / (l.size * age)) - log(old)))
+        if self.policy.promise >= 0 and pace > 0:
+            price = l.cost * self.policy.promise * pace
+            age = self.arena.n / pace
+        else:
+            age = age if age > RESOLUTION else RESOLUTION       # younger than the clock can tell
+            price = l.cost / (l.size * age)
+        if price == 0:
+            self.shadow_price *= 0.98           # nothing is lost: a step down, as where there was room
+        elif self.shadow_price > 0:
+            self.shadow_price = exp(log(self.shadow_price) + 0.02 * (log(price) - log(self.shadow_price)))
             self.shadow_age = exp(log(self.shadow_age) + 0.02 * (log(age) - log(self.shadow_age)))
         else:
-            self.shadow_price = l.cost / (l.size * age)
+            self.shadow_price = price
             self.shadow_age = age
         self.brain.g.price = max(self.stated, self.shadow_price)
+
+    @cython.final
+    cdef double _frequency(self, int64_t now) noexcept:
+        """Requests per ns, of about as many requests as entries are held; 0 = unknown. Asked at each eviction."""
+        cdef uint64_t requests = self.hits + self.inserts
+        self.pace_requests += <double>(requests - self.paced)
+        self.pace_ns += <double>(now - self.last_eviction)
+        self.paced = requests
+        if self.pace_requests > 2.0 * self.arena.n and self.pace_ns > 16 * RESOLUTION:
+            self.pace_requests *= 0.5
+            self.pace_ns *= 0.5
+        return self.pace_requests / (self.pace_ns if self.pace_ns > RESOLUTION else RESOLUTION)
 
     @cython.final
     cdef void _relax(self, int64_t now):

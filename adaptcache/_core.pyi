@@ -99,7 +99,7 @@ class Store:
     _sizer: Callable[[Any], float] | None
     _on_removal: Callable[..., object] | None
     def __init__(
-        self, maxsize: float | None, getsizeof: Callable[[Any], float] | None = None, *, policy: str = "sieve",
+        self, maxsize: float | None, getsizeof: Callable[[Any], float] | None = None, *, policy: str = "adaptive",
         kind: int = 0, ttl: float = 0.0, deadline_of: Callable[[Any, Any, float], float] | None = None,
         brain: Brain | None = None, alpha: float = 0.01, expected: bool = False, floor: float = 0.0,
         ceiling: float | None = None, threaded: bool = False, stated: float = 0.0,

@@ -66,7 +66,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     maxsize     entries, or what `getsizeof` returns summed up; None or math.inf: unbounded; 0 holds nothing
     getsizeof   size of a value; the default counts every entry as 1. `adaptcache.sizeof` weighs keys and values in bytes; so
                 does any weigher whose `with_key` is True: it is called with both
-    policy      one of `adaptcache.policies()`
+    policy      one of `adaptcache.policies()`; the default learns which entries promise the most hits (docs/policies.md)
     expiry      None, seconds (the same as Fixed), Fixed, Idle, PerEntry or Learned
     timer       callable giving seconds, never assumed to move forward only; None: a coarse monotonic clock
     on_removal  called as (key, value, cause, at) after an entry has left; an exception in it is logged
@@ -80,7 +80,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         maxsize: float | None,
         getsizeof: Callable[[Any], float] | None = None,
         *,
-        policy: str = "sieve",
+        policy: str = "adaptive",
         expiry: Any = None,
         timer: Callable[[], float] | None = None,
         on_removal: Removal | None = None,

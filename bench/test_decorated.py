@@ -22,7 +22,8 @@ CALLS = 1_000
 TTL = 3600.0
 
 OURS: dict[str, dict[str, Any]] = {policy: {"policy": policy} for policy in policies()}
-OURS |= {"Fixed": {"expiry": Fixed(TTL)}, "Learned": {"expiry": Learned(seed=1)}}
+OURS |= {"Fixed": {"expiry": Fixed(TTL), "policy": "sieve"}, "Learned": {"expiry": Learned(seed=1), "policy": "sieve"},
+         "Learned, adaptive": {"expiry": Learned(seed=1)}}
 
 
 def answer(question: Any = None, other: Any = None) -> Any:
@@ -136,8 +137,8 @@ def test_decorated_hit(contest: Callable[..., Any], name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in CALLS_OF if name != "one argument"])
 def test_decorated_hit_arguments(contest: Callable[..., Any], name: str) -> None:
-    """The default policy, called with other arguments than one small int."""
-    ours, call = cached(answer), CALLS_OF[name]
+    """Called with other arguments than one small int."""
+    ours, call = cached(policy="sieve")(answer), CALLS_OF[name]
     # (cachebox's decorator is no descriptor.)
     others = {peer: decorate for peer, decorate in peers(128).items() if peer != "cachebox" or name != "method"}
     contest("decorated hit", name, call(ours), {peer: call(decorate(answer)) for peer, decorate in others.items()}, CALLS,
@@ -148,7 +149,7 @@ def test_decorated_hit_arguments(contest: Callable[..., Any], name: str) -> None
 @pytest.mark.parametrize("name", ["two arguments", "one and a keyword", "100 keys, other objects"])
 def test_decorated_hit_arguments_learned(contest: Callable[..., Any], name: str) -> None:
     call = CALLS_OF[name]
-    ours = cached(expiry=Learned(seed=1))(answer)
+    ours = cached(expiry=Learned(seed=1), policy="sieve")(answer)
     contest("decorated hit, Learned", name, call(ours),
             {peer: call(decorate(answer)) for peer, decorate in ttl_peers(128).items()}, CALLS)
 

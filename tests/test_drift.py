@@ -175,42 +175,89 @@ def test_what_is_out_of_scope_is_counted_and_getting_older_is_not() -> None:
 
 # -- capacity ----------------------------------------------------------------------------------------------
 
-def pressed(price: float | None, floor: float = 0.0) -> tuple[Cache[Any, Any], Clock]:
+BY_AGE = ["lru", "sieve"]           # and by what entries promise: "adaptive"
+
+
+def pressed(price: float | None, floor: float = 0.0, policy: str = "adaptive", maxsize: int = 20) -> tuple[Cache[Any, Any], Clock]:
     clock = Clock()
     expiry = Learned(memory_price=price, learner="manual", seed=1, predictors=("table",), floor=floor)
-    return Cache(20, timer=clock, expiry=expiry), clock
+    return Cache(maxsize, timer=clock, expiry=expiry, policy=policy), clock
 
 
-def fill(cache: Cache[Any, Any], clock: Clock, requests: int, keys: int) -> None:
+def fill(cache: Cache[Any, Any], clock: Clock, requests: int, keys: int, cost: float = 1.0, size: int = 1, pause: float = 1.0) -> None:
     dice = random.Random(3)
     for _ in range(requests):
-        clock.now += 1.0
-        cache.get_or_load(dice.randrange(keys), lambda _: 0, cost=1.0)
+        clock.now += pause
+        cache.get_or_load(dice.randrange(keys), lambda _: 0, cost=cost, size=size)
 
 
+@pytest.mark.parametrize("policy", [*BY_AGE, "adaptive"])
 @pytest.mark.parametrize("stated", [None, 1e-4])
-def test_the_shadow_price_rises_under_pressure_and_falls_when_there_is_room(stated: float | None) -> None:
-    cache, clock = pressed(stated)
+def test_the_shadow_price_rises_under_pressure_and_falls_when_there_is_room(stated: float | None, policy: str) -> None:
+    cache, clock = pressed(stated, policy=policy)
     floor = stated or 0.0
     fill(cache, clock, 10, 1000)
     assert cache.memory_price == pytest.approx(floor)
     fill(cache, clock, 2000, 1000)
-    under = cache.memory_price
-    assert under > max(10 * floor, 0.002)           # something of cost 1 went after about 20 seconds
+    # Something of cost 1 went after about 20 seconds; and who knows that all keys are alike, knows that a hit takes 1000.
+    assert cache.memory_price > (0.002 if policy in BY_AGE else 0.0005)
     cache.resize(200)
     fill(cache, clock, 4000, 60)
     assert cache.memory_price == pytest.approx(floor)
 
 
-def test_a_stated_price_above_the_shadow_price_stands() -> None:
-    cache, clock = pressed(0.5, floor=1000.0)       # held whatever the price says, so that capacity has to push
+@pytest.mark.parametrize("policy", [*BY_AGE, "adaptive"])
+def test_a_stated_price_above_the_shadow_price_stands(policy: str) -> None:
+    cache, clock = pressed(0.5, floor=1000.0, policy=policy)    # held whatever the price says, so that capacity has to push
     fill(cache, clock, 2000, 1000)
     assert cache.stats().evictions > 1000
     assert cache.memory_price == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("keys", "cost", "size", "pause"), [(1000, 1.0, 1, 1.0), (200, 1.0, 1, 1.0), (200, 7.0, 3, 0.25)])
+def test_the_shadow_price_of_adaptive_is_what_one_more_unit_of_room_would_save(keys: int, cost: float, size: int, pause: float) -> None:
+    """All keys are alike: each entry has one hit in as many requests as there are keys, whoever leaves and how soon."""
+    cache, clock = pressed(None, floor=1e6, maxsize=40 * size)
+    fill(cache, clock, 6000, keys, cost, size, pause)
+    assert cache.stats().evictions > 3000
+    assert cache.memory_price == pytest.approx(cost / (size * keys * pause), rel=0.6)
+
+
+def test_newcomers_that_adaptive_does_not_let_in_do_not_make_memory_dear() -> None:
+    cache, clock = pressed(None)
+    for at in range(6000):
+        clock.now += 1.0
+        cache.get_or_load(at if at % 2 else -1 - at // 2 % 15, lambda _: 0, cost=1.0)     # a scan, beside keys that come every 30 requests
+    assert cache.stats().hits > 2500
+    assert cache.memory_price < 1 / 30, "dearer than what is worth holding"
+
+
+def test_where_the_least_promises_nothing_pressure_gives_memory_no_price() -> None:
+    cache, clock = pressed(None)
+    for key in range(20):
+        cache.set(key, 0, cost=1.0)
+    for _ in range(700):                # longer than adaptive looks ahead: 32 times the size
+        clock.now += 1.0
+        cache.get(19)
+    cache.set("one more", 0, cost=1.0)
+    assert cache.stats().evictions == 1 and cache.memory_price == 0
+
+
+def test_pauses_are_part_of_the_pace() -> None:
+    """The least promises so many hits per request; what that is in seconds, the requests of late tell, pauses and all."""
+    prices = []
+    for pause in (0.0, 9.0):
+        cache, clock = pressed(None, floor=1e6)
+        dice = random.Random(5)
+        for at in range(4000):
+            clock.now += 1.0 if at % 10 else 1.0 + pause
+            cache.get_or_load(dice.randrange(300), lambda _: 0, cost=1.0)
+        prices.append(cache.memory_price)
+    assert prices[0] / prices[1] == pytest.approx(1.9, rel=0.15)
+
+
 def test_pressure_does_not_shorten_the_window_that_was_promised() -> None:
-    cache, clock = pressed(1e-3)
+    cache, clock = pressed(1e-3, policy="lru")
     fill(cache, clock, 2000, 1000)
     assert cache.memory_price > 0.01
     cache.set("k", 0, cost=1.0)

@@ -1040,3 +1040,50 @@ def test_get_tells_its_signature():
     assert list(inspect.signature(Cache.get).parameters) == ["self", "key", "default"]
     assert inspect.signature(Cache(1).get).parameters["default"].default is None
     assert Cache(1).get(key="a", default=2) == 2
+
+
+# -- a mapping -------------------------------------------------------------------------------------------------
+
+SIZERS = {"entries": None, "weights": lambda value: value % 4, "fractions": lambda value: 0.5 + value % 3}
+
+
+@pytest.mark.parametrize(("policy", "sizes"), [(None, sizes) for sizes in SIZERS] + [(policy, "weights") for policy in adaptcache.policies()])
+@settings(max_examples=share_of(50), deadline=None)
+@given(
+    maxsize=st.sampled_from([1, 2, 5]), others=st.lists(st.integers(0, 9), max_size=300), key=st.integers(0, 9), value=st.integers(0, 11),
+    between=st.lists(st.tuples(st.sampled_from(["get", "in", "delete", "pop", "walk", "expire"]), st.integers(0, 9)), max_size=8),
+)
+def test_what_was_just_stored_is_there_until_something_else_is_stored(policy, sizes, maxsize, others, key, value, between):
+    """Whatever the policy thinks of a newcomer: it may be the next to leave, and not before."""
+    cache = Cache(maxsize, SIZERS[sizes]) if policy is None else Cache(maxsize, SIZERS[sizes], policy=policy)
+    assert cache.policy_name == (policy or "adaptive")
+    for turn, other in enumerate(others):
+        if cache.getsizeof(turn % 12) <= maxsize:
+            cache[other] = turn % 12
+            assert cache[other] == turn % 12
+            assert other in cache
+        else:
+            cache.get(other)
+    if cache.getsizeof(value) > maxsize:
+        before = dict(cache)
+        with pytest.raises(ValueError, match="value too large"):
+            cache[key] = value
+        assert dict(cache) == before
+        return
+    cache[key] = value
+    for verb, other in between:
+        if verb == "get":
+            cache.get(other)
+        elif verb == "in":
+            assert (other in cache) == (other in list(cache))
+        elif verb == "walk":
+            assert (key, value) in cache.items()
+        elif verb == "expire":
+            cache.expire()
+        elif verb == "pop" and other != key:
+            cache.pop(other, None)
+        elif other != key and other in cache:
+            del cache[other]
+    assert cache[key] == value
+    assert cache.currsize <= maxsize
+    assert cache.get_or_load(key, lambda _: "loaded") == value
