@@ -20,7 +20,7 @@ from engine cimport mix64
 from ilist cimport ilist_push_front, ilist_sound, ilist_unlink
 from policy cimport Policy, policy_answers, policy_room
 from trials cimport (Trials, noise_next, refused, trials_clear, trials_free, trials_hear, trials_init,
-                     trials_reserve, trials_scale, trials_sound)
+                     trials_reserve, trials_scale, trials_sound, trials_spend, STRICT, WAYS)
 
 cdef enum:
     POOL = 16               # the worst of those that were drawn
@@ -199,7 +199,16 @@ cdef inline void clear(Policy* p, Arena* a) noexcept nogil:
     t.n_pool = 0
     t.latest = NIL
     t.coming_count = t.coming_gap = 0
+    trials_spend(&t.trials, t.now)
     trials_clear(&t.trials)
+
+cdef inline const char* way(Policy* p, int which, uint64_t* requests) noexcept nogil:
+    cdef Adaptive* t = <Adaptive*>p.own
+    if which >= WAYS:
+        return NULL
+    trials_spend(&t.trials, t.now)
+    requests[0] = t.trials.spent[which]
+    return b"strict" if which == STRICT else b"open"
 
 cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
@@ -227,6 +236,7 @@ cdef inline int bind(Policy* p) noexcept nogil:
     p.reserve = reserve
     p.on_coming = on_coming
     policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
+    p.way = way
     p.clear = clear
     p.free = free_
     return 0
