@@ -180,7 +180,7 @@ def test_what_is_wrong_late_in_a_file_is_said(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", 40_000)
     with path.open("a") as file:
         file.write("7,5,1\n")
-    with pytest.raises(TraceError, match="line 40002.*time goes back"):
+    with pytest.raises(TraceError, match=r"line 40002.*time goes back"):
         readers.sample(path, most=5_000)
 
 
