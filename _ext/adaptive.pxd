@@ -20,8 +20,8 @@ from arena cimport Arena, NIL
 from density cimport AGES, age_bin, bin_of, gap_class, kind_of
 from engine cimport mix64
 from policy cimport Policy, policy_answers, policy_room
-from trials cimport (Trials, refused, trials_clear, trials_free, trials_hear, trials_init, trials_mixed,
-                     trials_reserve, trials_scale, trials_sound)
+from trials cimport (STRICT, WAYS, Trials, refused, trials_clear, trials_free, trials_hear, trials_init, trials_mixed,
+                     trials_reserve, trials_scale, trials_sound, trials_spend)
 
 cdef extern from *:
     """
@@ -255,7 +255,16 @@ cdef inline void clear(Policy* p, Arena* a) noexcept nogil:
     t.n_pool = 0
     t.hand = 0
     t.latest = NIL
+    trials_spend(&t.trials, t.now)
     trials_clear(&t.trials)
+
+cdef inline const char* way(Policy* p, int which, uint64_t* requests) noexcept nogil:
+    cdef Adaptive* t = <Adaptive*>p.own
+    if which >= WAYS:
+        return NULL
+    trials_spend(&t.trials, t.now)
+    requests[0] = t.trials.spent[which]
+    return b"strict" if which == STRICT else b"open"
 
 cdef inline bint check(Policy* p, Arena* a) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
@@ -283,6 +292,7 @@ cdef inline int bind(Policy* p) noexcept nogil:
     p.reserve = reserve
     p.on_coming = on_coming
     policy_answers(p, on_insert, on_hit, on_remove, victim, after, check)
+    p.way = way
     p.clear = clear
     p.free = free_
     return 0

@@ -164,6 +164,21 @@ cdef inline void free_policy(Policy* p) noexcept nogil:
     p.own = NULL
     p.free = NULL
 
+cdef object policy_ways(Policy* p):
+    """name -> requests so far, of a policy that has several ways; None of any other."""
+    cdef uint64_t requests = 0
+    cdef int which = 0
+    cdef const char* name
+    if p.way is NULL:
+        return None
+    ways = {}
+    while True:
+        name = p.way(p, which, &requests)
+        if name is NULL:
+            return ways
+        ways[name.decode()] = requests
+        which += 1
+
 cdef inline int64_t coarse_now() noexcept nogil:
     cdef timespec t
     clock_gettime(CLOCK_MONOTONIC_COARSE, &t)

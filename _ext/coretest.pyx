@@ -356,6 +356,15 @@ cdef class Adaptive:
     def hit(self, uint32_t s): self.p.on_hit(&self.p, &self.a, s)
     def victim(self): return self.p.victim(&self.p, &self.a)
     def check(self): return bool(self.p.check(&self.p, &self.a))
+    def clear(self): self.p.clear(&self.p, &self.a)
+
+    @property
+    def ways(self):
+        """Requests for which each was followed."""
+        cdef uint64_t spent[2]
+        self.p.way(&self.p, 0, &spent[0])
+        self.p.way(&self.p, 1, &spent[1])
+        return [spent[0], spent[1]]
 
     @property
     def way(self): return (<c_adaptive.Adaptive*>self.p.own).trials.way

@@ -41,6 +41,8 @@ cdef struct Policy:
     void (*age)(Policy*, Arena*) noexcept nogil          # optional: halve what is counted of uses
     void (*resize)(Policy*, Arena*) noexcept nogil       # optional: `capacity` has changed; victims are asked for afterwards
     void (*clear)(Policy*, Arena*) noexcept nogil        # optional: nothing is held; forget what was remembered
+    const char* (*way)(Policy*, int, uint64_t*) noexcept nogil           # optional: the name of its way of deciding number 0, 1, …, and the
+                            #   requests so far that it followed it for; NULL: there is no such way. To be asked every 2**32 requests
     bint (*check)(Policy*, Arena*) noexcept nogil        # every invariant holds, and all of the arena's slots are on the lists
     void (*free)(Policy*) noexcept nogil                 # optional
 

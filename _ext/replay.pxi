@@ -47,6 +47,11 @@ cdef class PolicyReplay:
         free(self.slot_of)
         free(self.key_of)
 
+    @property
+    def ways(self):
+        """For a policy that follows now one way of deciding, now another: the rows that each was followed for. Else None."""
+        return policy_ways(&self.policy)
+
     def run(self, const uint32_t[::1] key, const double[::1] size, const uint8_t[::1] op,
             const int64_t[::1] next_use, Py_ssize_t start, Py_ssize_t stop, const double[::1] cost=None):
         """Rows start .. stop - 1. size: bytes, for the byte hit ratio. op: None = every row is a get

@@ -46,6 +46,11 @@ cdef class StreamReplay:
         """Entries that the cache holds now."""
         return self.arena.n
 
+    @property
+    def ways(self):
+        """For a policy that follows now one way of deciding, now another: the rows that each was followed for. Else None."""
+        return policy_ways(&self.policy)
+
     def run(self, const uint64_t[::1] hashes, const double[::1] size=None, const uint8_t[::1] op=None,
             const double[::1] cost=None):
         """The next rows. size: bytes, for the byte hit ratio. op: None = every row is a get that inserts on a

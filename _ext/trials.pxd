@@ -61,6 +61,8 @@ cdef struct Trials:
     double apart            # requests that were a hit in one and a miss in the other, fading alike
     double fading
     int way                 # the better one
+    uint64_t spent[WAYS]    # requests for which each was followed,
+    uint32_t since          # until this moment
     uint64_t noise
     uint64_t labels         # since the sample was begun
 
@@ -139,6 +141,11 @@ cdef inline void trials_free(Trials* t) noexcept nogil:
     free(t.tracks)
     free(t.held[0])
     free(t.held[1])
+
+cdef inline void trials_spend(Trials* t, uint32_t now) noexcept nogil:
+    """The books of who was followed for how long are brought up to `now`."""
+    t.spent[t.way] += now - t.since
+    t.since = now
 
 cdef inline void trials_clear(Trials* t) noexcept nogil:
     t.way = OPEN
@@ -268,6 +275,7 @@ cdef inline void _trial_request(Trials* t, uint32_t i, uint32_t now) noexcept no
         t.apart += 1
     lead = t.lead if t.way == OPEN else -t.lead
     if lead > SURE * sqrt(t.apart):
+        trials_spend(t, now)
         t.way = STRICT if t.way == OPEN else OPEN
 
 cdef inline uint64_t trials_mixed(const Trials* t, int64_t hash) noexcept nogil:

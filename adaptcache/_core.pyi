@@ -243,6 +243,8 @@ class PolicyReplay:
     bytes_hit: float
     cost_requested: float
     cost_missed: float
+    @property
+    def ways(self) -> dict[str, int] | None: ...
     def __init__(self, policy: str, capacity: float, n_keys: int, salt: int = 0) -> None: ...
     def run(
         self, key: NDArray[Any], size: NDArray[Any] | None, op: NDArray[Any] | None, next_use: NDArray[Any] | None,
@@ -258,6 +260,8 @@ class StreamReplay:
     cost_missed: float
     @property
     def held(self) -> int: ...
+    @property
+    def ways(self) -> dict[str, int] | None: ...
     def __init__(self, policy: str, capacity: float, salt: int = 0) -> None: ...
     def run(
         self, hashes: NDArray[Any], size: NDArray[Any] | None = None, op: NDArray[Any] | None = None,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_PRICE: Final = "1x"
 DEFAULT_RUN_PRICE: Final = "0.1x"  # what the traces' own notes call the price to look at first
 
-TIMELINE: Final = 60  # parts of a trace whose hit ratios the page shows
+TIMELINE: Final = 60  # parts of a trace that the page tells of
 
 Check = Callable[[click.Context, click.Parameter, Any], Any]
 
@@ -121,6 +121,8 @@ def adaptcache() -> None:
 @click.option("--stream", is_flag=True,
               help="For traces longer than memory: one pass, for policies of the live cache at sizes in entries.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line instead of tables.")
+@click.option("--timeline", type=click.IntRange(min=1), metavar="N",
+              help=f"Tell of N equal parts of the trace, in --json, and in --html (default {TIMELINE} there).")
 @click.option("--html", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write a report with plots, of the first seed.")
 @click.option("--csv", "as_csv", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write every number as csv.")
 @click.option("--compare", nargs=2, type=click.Path(dir_okay=False, path_type=Path), metavar="A.json B.json",
@@ -130,7 +132,7 @@ def adaptcache() -> None:
 def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] | None, expiry: list[str] | None,
              memory_price: list[str] | None, miss_cost: float, premature: float, stale: float | None,
              trace_format: str | None, ops: bool, limit: int | None, seed: int, seeds: int, jobs: int | None, resume: Path | None,
-             stream: bool, as_json: bool, html: Path | None, as_csv: Path | None, compare: tuple[Path, Path] | None,
+             stream: bool, as_json: bool, timeline: int | None, html: Path | None, as_csv: Path | None, compare: tuple[Path, Path] | None,
              log: Path | None) -> None:
     """Replay traces against eviction policies and expiry rules.
 
@@ -154,6 +156,9 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
     for option, path in (("--html", html), ("--csv", as_csv)):
         if path is not None and not path.parent.is_dir():
             raise click.BadParameter(f"there is no directory {path.parent}", param_hint=f"'{option}'")
+    if timeline is not None and (stream or not (as_json or html is not None)):
+        raise click.UsageError("--timeline goes with --json or --html, and without --stream.")
+    parts = timeline or (TIMELINE if html is not None else 0)
     asked = ["learned"] if everything else expiry or []
     if log is not None and (len(traces) != 1 or len(memory_price or [""]) != 1 or asked.count("learned") != 1):
         raise click.UsageError("--log goes with --expiry learned, one trace and one memory price.")
@@ -180,7 +185,7 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
                 grid = Grid(traces, [*chosen_policies, *beside], size or [run.DEFAULT_SIZE],
                             run.DEFAULT_EXPIRIES if everything else expiry or (), chosen_prices, range(seed, seed + seeds),
                             miss_cost, premature, stale, limit, ops, trace_format,
-                            timeline=TIMELINE if html is not None else 0, timed_only=everything)
+                            timeline=parts, timed_only=everything)
             except ValueError as error:
                 raise click.UsageError(str(error)) from error
             with _progress(remaining=False) as progress:    # an experiment tells that itself
@@ -188,7 +193,7 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
             for name, rows in groupby(done, key=lambda result: result.trace.partition("seed=")[0].rstrip("?&")):
                 got = list(rows)
                 if as_json:
-                    click.echo("\n".join(report.json_line(replace(result, timeline=None)) for result in got))
+                    click.echo("\n".join(report.json_line(result if timeline else replace(result, timeline=None)) for result in got))
                 elif seeds > 1:
                     print_over_seeds(got, console, f"{name} ({got[0].requests:,} requests, {seeds} seeds)")
                 else:
@@ -220,10 +225,10 @@ def simulate(traces: tuple[str, ...], policy: list[str] | None, size: list[str] 
             with _progress() as progress:
                 got = run.simulate(trace, [*chosen_policies, *rivals], size or [run.DEFAULT_SIZE], chosen_expiries,
                                    chosen_prices, miss_cost, premature, seed=seed, ops=ops, progress=progress, stale=stale,
-                                   log=log, timeline=TIMELINE if html is not None else 0)
+                                   log=log, timeline=parts)
             if as_json:
-                for result in got:  # a timeline is for the page, and long
-                    click.echo(report.json_line(replace(result, timeline=None)))
+                for result in got:  # a timeline is long, so nobody gets it unasked
+                    click.echo(report.json_line(result if timeline else replace(result, timeline=None)))
             else:
                 report.print_tables(got, console, f"{trace.name} ({len(trace):,} requests, {trace.n_keys:,} keys)")
             results += [result for result in got if not (isinstance(result, EvictionResult) and result.policy in rivals)]

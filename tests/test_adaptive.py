@@ -230,6 +230,20 @@ def test_the_better_way_is_found_and_left_again():
     assert shelf.policy.check()
 
 
+def test_the_books_of_the_ways_outlive_a_clear():
+    shelf = Shelf(100)
+    shelf.serve(loop(20_000, 400))
+    spent, slots = shelf.policy.ways, list(shelf.slots.values())
+    assert sum(spent) == 20_000 and spent[STRICT] > 15_000
+    shelf.policy.hit(slots[0])
+    for slot in slots:
+        shelf.policy.remove(slot, False)
+    shelf.policy.clear()
+    assert shelf.policy.way == OPEN and shelf.policy.ways == [spent[OPEN], spent[STRICT] + 1]
+    shelf.policy.insert(1)
+    assert shelf.policy.ways == [spent[OPEN] + 1, spent[STRICT] + 1]
+
+
 def test_a_newcomer_that_was_deleted_is_the_last_one_no_more():
     policy = core.Adaptive(3, 5)
     slot = policy.insert(1)
@@ -260,15 +274,20 @@ def test_a_long_loop_is_answered_as_by_the_reference(seed):
     capacity = int(rng.integers(10, 25))
     shelf, reference = Shelf(capacity), POLICIES["adaptive"].replayed(capacity)
     keys = loop(1600, 4 * capacity) + [3 * 10**6 + key for key in walk(800, capacity, seed)]
-    ways = set()
+    ways = []
     for key in keys:
+        ways.append(shelf.policy.way)
         hit = reference.get(key)
         if not hit:
             reference.set(key)
         assert shelf.get(key) == hit
         assert shelf.policy.way == reference.trials.way
-        ways.add(shelf.policy.way)
-    assert ways == {OPEN, STRICT}
+    assert set(ways) == {OPEN, STRICT}
+    replay = _core.StreamReplay("adaptive", capacity, 0)
+    for start in range(0, len(keys), 700):
+        replay.run(np.array(keys[start:start + 700], np.uint64))
+        done = ways[:start + 700]
+        assert replay.ways == {"open": done.count(OPEN), "strict": done.count(STRICT)}
 
 
 # -- hit ratios

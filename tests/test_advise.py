@@ -195,9 +195,9 @@ def test_a_sampled_advice_states_its_error_and_keeps_it(trace: Trace, monkeypatc
     whole = drawn(40_000, 6_000, 5)
     exact = advise(whole, size=1_000, ttl=500.0)
     monkeypatch.setattr(study, "EXACT_ROWS", 20_000)
-    monkeypatch.setattr(study, "LEARNED_ROWS", 4_000)
+    monkeypatch.setattr(study, "LEARNED_ROWS", 2_500)
     got = advise(whole, size=1_000, ttl=500.0)
-    assert got.sample == 0.25 and got.policy is not None and exact.policy is not None
+    assert 0.2 < got.sample < 0.4 and got.sampled <= 10_000 and got.policy is not None and exact.policy is not None
     inside = [got.policy.low[name] <= exact.policy.hit_ratios[name] <= got.policy.high[name] for name in got.policy.hit_ratios]
     assert sum(inside) >= 0.8 * len(inside)
     assert "lfu" not in got.policy.hit_ratios  # a miniature of it is another policy
@@ -206,7 +206,7 @@ def test_a_sampled_advice_states_its_error_and_keeps_it(trace: Trace, monkeypatc
     assert got.expiry.low <= got.expiry.ttl_against_learned <= got.expiry.high
     assert exact.expiry.ttl_against_learned == pytest.approx(got.expiry.ttl_against_learned, rel=0.2)
     text = " ".join(sentences(got))
-    assert "25.0% of the keys" in text and "±" in text and "in 3 samples" in text
+    assert f"{100 * got.sample:.3g}% of the keys" in text and "±" in text and "in 3 samples" in text
 
 
 def test_keys_too_hot_for_a_sample_are_left_out_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

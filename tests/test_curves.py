@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from adaptcache import _core
 from adaptcache.simulate import Curve, Trace, curve, read, simulate
-from adaptcache.simulate.curves import FEW, GROUPS, lead, places
+from adaptcache.simulate.curves import FEW, lead
+from adaptcache.simulate.sampling import places
 from adaptcache.simulate.trace import dense
 
 Trail = Callable[[str], Path]
@@ -151,8 +152,8 @@ def test_a_hot_key_does_not_matter_to_a_sample_that_has_it_or_has_it_not() -> No
     trace = made(keys)
     exact = curve(trace, "lru", [2_000]).miss_ratios[0]
     hot = int(trace.key[int(np.flatnonzero(keys == 0)[0])])
-    with_it = [seed for seed in range(40) if places(trace.n_keys, seed)[hot] < 0.2][:3]
-    without = [seed for seed in range(40) if places(trace.n_keys, seed)[hot] >= 0.2][:3]
+    with_it = [seed for seed in range(40) if places(np.array([hot]), seed)[0] < 0.2][:3]
+    without = [seed for seed in range(40) if places(np.array([hot]), seed)[0] >= 0.2][:3]
     for seed in with_it + without:
         got = curve(trace, "lru", [2_000], sample=0.2, seed=seed)
         assert got.miss_ratios[0] == pytest.approx(exact, abs=0.06)
@@ -186,14 +187,6 @@ def test_a_lead_between_two_policies_is_told_more_closely_than_either_s_ratio() 
     for other in (curve(trace, "lru", [500], 0.2, 7), curve(trace, "lru", [400]), curve(trace, "lru", [400], 0.2, 6)):
         with pytest.raises(ValueError, match="same sizes and the same sample"):
             lead(best, other)
-
-
-def test_places_are_spread_evenly_and_independent_of_the_seed_before() -> None:
-    for seed in (0, 1, 2**63):
-        counts = np.histogram(places(80_000, seed), GROUPS, (0, 1))[0]
-        assert np.all(np.abs(counts - 10_000) < 400)
-    assert abs(np.corrcoef(places(80_000, 0), places(80_000, 1))[0, 1]) < 0.02
-    assert abs(np.corrcoef(places(80_000, 0)[1:], places(80_000, 0)[:-1])[0, 1]) < 0.02
 
 
 # What it refuses

@@ -19,8 +19,10 @@ from adaptcache.simulate import EvictionResult, Trace, simulate
 from adaptcache.simulate.compare import compare, json_lines
 from adaptcache.simulate.html import INK, heat, page
 from adaptcache.simulate.report import json_line, to_csv
-from adaptcache.simulate.run import Parts, closing
+from adaptcache.simulate.run import Parts, Ways, closing
 from adaptcache.simulate.trace import dense
+
+WAYS_NOTE = "has several ways of deciding"
 
 
 def made(name: str, rows: int = 1_500, seed: int = 0, **columns: Any) -> Trace:
@@ -82,6 +84,39 @@ def test_a_timeline_adds_up_to_the_whole(results: list[Any]) -> None:
         == pytest.approx(dict(learned.weights), abs=0.05)
 
 
+LOOP = Trace("loop", np.arange(6_000) % 130, 130)    # so much longer than the cache that nothing but refusals helps
+
+
+def test_a_timeline_tells_which_way_was_followed() -> None:
+    lru, adaptive = simulate(LOOP, ["lru", "adaptive"], [100], timeline=6)
+    assert isinstance(lru, EvictionResult) and isinstance(adaptive, EvictionResult)
+    assert adaptive.timeline is not None and adaptive.ways is not None and lru.timeline is not None
+    assert set(adaptive.timeline) == {"hit_ratio", "way:open", "way:strict"}
+    assert np.add(adaptive.timeline["way:open"], adaptive.timeline["way:strict"]) == pytest.approx(np.ones(6))
+    assert dict(adaptive.ways) == pytest.approx({way: np.mean(adaptive.timeline[f"way:{way}"]) for way in ("open", "strict")})
+    assert adaptive.timeline["way:strict"][0] < 1 and adaptive.timeline["way:strict"][-1] == 1
+    assert json.loads(json_line(adaptive))["ways"] == dict(adaptive.ways)
+    assert set(lru.timeline) == {"hit_ratio"} and lru.ways is None and "ways" not in json.loads(json_line(lru))
+    (bare,) = simulate(LOOP, "adaptive", [100])
+    assert isinstance(bare, EvictionResult) and bare.ways == adaptive.ways and bare.timeline is None
+
+
+def test_ways_of_a_part_are_those_of_its_own_rows() -> None:
+    ways = Ways()
+    for spent in ({"a": 4, "b": 0}, {"a": 5, "b": 3}, {"a": 5, "b": 3}, {"a": 5, "b": 5}):
+        ways.at(spent)
+    assert ways.shares() == {"way:a": (1, 0.25, 0, 0), "way:b": (0, 0.75, 0, 1)}
+    assert ways.whole() == {"a": 0.5, "b": 0.5}
+
+
+def test_the_page_shows_which_way_was_followed() -> None:
+    with_it = page(simulate(LOOP, ["lru", "adaptive"], [100], timeline=6))
+    without = page(simulate(LOOP, ["lru", "arc"], [100], timeline=6))
+    figure = with_it[with_it.index("Hit ratio along the trace"):]
+    assert "strict</text>" in figure[:figure.index("</figure>")] and WAYS_NOTE in with_it
+    assert "strict</text>" not in without and WAYS_NOTE not in without
+
+
 def test_parts_without_requests_repeat_the_part_before() -> None:
     parts = Parts()
     for hits, requests in ((0, 0), (3, 4), (3, 4), (4, 8)):
@@ -97,7 +132,7 @@ def test_csv_holds_every_number_of_every_result(results: list[Any]) -> None:
     for row, result in zip(rows, results, strict=True):
         assert row["kind"] == ("eviction" if isinstance(result, EvictionResult) else "expiry")
         for name, value in json.loads(json_line(result)).items():
-            if name in ("weights", "timeline"):
+            if name in ("weights", "ways", "timeline"):
                 assert name not in row
             elif isinstance(value, float):
                 assert float(row[name]) == value
@@ -248,6 +283,11 @@ def test_csv_and_page_are_written_beside_what_is_printed(tmp_path: Path) -> None
     assert result.exit_code == 0, result.output
     assert [row["policy"] for row in csv.DictReader(io.StringIO((tmp_path / "o.csv").read_text()))] == ["lru", "sieve"] * 2
     assert "timeline" not in json.loads(result.stdout.splitlines()[0])
+    for more in ([], ["--jobs", 1]):
+        asked = run(trace, "--policy", "lru", "--size", "2", "--json", "--timeline", 3, *more)
+        assert json.loads(asked.stdout)["timeline"] == {"hit_ratio": [0.0, 0.0, pytest.approx(1 / 3)]}
+    for words in (["--timeline", 3], ["--timeline", 3, "--json", "--stream"]):
+        assert run(trace, "--policy", "lru", "--size", "2", *words).exit_code == 2
     assert "Hit ratio along the trace, 2 entries" in (tmp_path / "o.html").read_text()
     refused = run(trace, "--policy", "lru", "--csv", tmp_path / "none" / "o.csv")
     assert refused.exit_code == 2 and "no directory" in refused.stderr

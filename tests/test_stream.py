@@ -50,6 +50,8 @@ def test_a_stream_counts_what_a_trace_does(policy: str, rows: list[tuple[int, in
     assert (stream.requests, stream.hits) == (whole.requests, whole.hits)
     assert (stream.bytes_requested, stream.bytes_hit) == (whole.bytes_requested, whole.bytes_hit)
     assert (stream.cost_requested, stream.cost_missed) == (whole.cost_requested, whole.cost_missed)
+    assert stream.ways == whole.ways
+    assert whole.ways is None if policy != "adaptive" else sum(whole.ways.values()) == (op != 2).sum()  # type: ignore[union-attr]
 
 
 @every_policy

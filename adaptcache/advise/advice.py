@@ -77,11 +77,14 @@ class Advice:
     """Everything that can be said of one trace."""
 
     trace: str
-    requests: int
-    keys: int
+    requests: int  # of the whole trace
+    keys: int  # estimated where they were sampled
     span: float | None  # seconds; None without times
     first_requests: float  # share of the requests that are the first for their key, which no cache can hit
-    sample: float | None  # share of the keys that sizes and policies were judged by; None: all
+    sample: float | None  # share of the keys that all of this was judged by; None: all
+    sampled: int  # requests of those
+    hot: int  # keys that are not among them for having too many requests
+    looked_at: int  # of the first so many requests; fewer than `requests` where these are for too few keys to draw from
     warnings: tuple[str, ...]
     size: Size
     policy: Policy | None  # None: no key is asked for twice

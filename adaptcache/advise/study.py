@@ -15,14 +15,14 @@ import numpy as np
 from adaptcache import _core
 from adaptcache.advise.advice import Advice, Expiry, Point, Policy, Size
 from adaptcache.expiry import PREDICTORS
-from adaptcache.simulate import learned
-from adaptcache.simulate.curves import FEW, UNSCALED, Curve, curve, lead, places
+from adaptcache.simulate import learned, readers, sampling
+from adaptcache.simulate.curves import FEW, UNSCALED, Curve, curve_of, lead
 from adaptcache.simulate.oracle import Oracle
-from adaptcache.simulate.readers import read
 from adaptcache.simulate.run import parse_price, parse_size, simulate
+from adaptcache.simulate.sampling import Sample, places
 from adaptcache.simulate.trace import DTYPES, GET, Column, Trace, dense
 
-EXACT_ROWS: Final = 3_000_000  # more are judged by a sample of the keys
+EXACT_ROWS: Final = 3_000_000  # more are judged by a sample of the keys, and so many are in memory at a time
 LEARNED_ROWS: Final = 25_000  # of each of SAMPLES replays of the learned expiry, where one of all rows takes too long
 SAMPLES: Final = 3
 HOT: Final = LEARNED_ROWS // 5  # requests beyond which a key is left out of those samples
@@ -43,7 +43,7 @@ def advise(trace: Trace | str | os.PathLike[str], *, size: str | int | None = No
            trace_format: str | None = None) -> Advice:
     """Which size, policy and expiry a workload deserves, and by which numbers.
 
-    trace         a Trace, or a file that `read` knows: a trace, an access log, a recording
+    trace         a Trace, or a file that `read` knows, of any length: a trace, an access log, a recording
     size          what the cache has now: entries, or a percentage of the unique keys
     ttl           seconds that entries live now, from when they are stored
     memory_price  cost per unit of size per second, or "Nx" as for `simulate`; None: "0.1x" for the expiry, and sizes are
@@ -58,9 +58,10 @@ def advise(trace: Trace | str | os.PathLike[str], *, size: str | int | None = No
         raise ValueError(f"miss_cost is {miss_cost}; it must be a finite number above 0")
     price = parse_price(DEFAULT_PRICE if memory_price is None else memory_price)
     chosen = None if size is None else parse_size(size)
-    if not isinstance(trace, Trace):
-        trace = read(trace, trace_format, seed=seed)
-    current = None if chosen is None else chosen(trace.n_keys)
+    sample = sampling.of(trace, EXACT_ROWS, seed) if isinstance(trace, Trace) else \
+        readers.sample(trace, trace_format, EXACT_ROWS, seed=seed)
+    trace = sample.trace
+    current = None if chosen is None else chosen(sample.keys)
     span = None if trace.time is None else float(trace.time[-1] - trace.time[0])
     oracle = Oracle(trace, miss_cost) if span and trace.n_keys < len(trace) else None
     if price.relative and oracle is not None and oracle.median_size * oracle.median_gap == 0:
@@ -71,12 +72,12 @@ def advise(trace: Trace | str | os.PathLike[str], *, size: str | int | None = No
         sizes = np.zeros(trace.n_keys)
         sizes[trace.key] = oracle.size
         entry_rent = float(sizes.mean()) * price.on(oracle) * oracle.span / float(oracle.cost.mean())
-    judged = _Judged(trace, seed)
+    judged = _Judged(sample)
     sizing, policy = _sizing(judged, current, entry_rent)
-    expiry = None if oracle is None else _expiring(trace, oracle, price.on(oracle), ttl, miss_cost, seed)
+    expiry = None if oracle is None else _expiring(sample, oracle, price.on(oracle), ttl, miss_cost, seed)
     return Advice(
-        trace=trace.name, requests=len(trace), keys=trace.n_keys, span=span, first_requests=trace.n_keys / len(trace),
-        sample=judged.sample, warnings=tuple(_warnings(trace, span, sizing, expiry, judged)), size=sizing, policy=policy,
+        trace=trace.name, requests=sample.requests, keys=sample.keys, span=span, first_requests=sample.keys / sample.looked_at,
+        sample=judged.sample, sampled=len(trace), hot=sample.hot, looked_at=sample.looked_at, warnings=tuple(_warnings(trace, span, sizing, expiry, judged)), size=sizing, policy=policy,
         expiry=expiry,
     )
 
@@ -84,13 +85,11 @@ def advise(trace: Trace | str | os.PathLike[str], *, size: str | int | None = No
 class _Judged:
     """Hit ratios of a trace at any size, each measured once, from all keys or from a sample of them."""
 
-    def __init__(self, trace: Trace, seed: int) -> None:
-        self.trace = trace
-        self.seed = seed
-        # A sampled curve takes a sample's rows twice, once whole and once in groups.
-        self.sample = None if len(trace) <= EXACT_ROWS else max(EXACT_ROWS / (2 * len(trace)), 2 * FEW / trace.n_keys)
-        if self.sample is not None and self.sample > 0.5:
-            self.sample = None
+    def __init__(self, sample: Sample) -> None:
+        self.drawn = sample
+        self.trace = sample.trace
+        self.keys, self.rows = sample.keys, sample.looked_at
+        self.sample = None if sample.rate == 1 and not sample.hot else sample.rate
         self.least = 1 if self.sample is None else math.ceil(FEW / self.sample)
         self.policies = [name for name in PLAIN if name in _core.POLICIES and (self.sample is None or name not in UNSCALED)]
         if "adaptive" in _core.POLICIES:
@@ -100,7 +99,7 @@ class _Judged:
     def point(self, policy: str, capacity: int) -> Curve:
         """A curve of one point."""
         if (policy, capacity) not in self._curves:
-            self._curves[policy, capacity] = curve(self.trace, policy, [capacity], self.sample, self.seed)
+            self._curves[policy, capacity] = curve_of(self.drawn, policy, [capacity])
         return self._curves[policy, capacity]
 
     def ratio(self, policy: str, capacity: int) -> float:
@@ -120,17 +119,16 @@ def _sizing(judged: _Judged, current: int | None, entry_rent: float | None) -> t
     if trace.n_keys == len(trace):
         return Size(current, None, "no key is asked for twice, so a cache of no size would hit", None, None, None, ()), None
     ladder = _ladder(judged, current)
-    lru = {point: 1 - ratio for point, ratio in zip(ladder, curve(trace, "lru", ladder, judged.sample, judged.seed).miss_ratios,
-                                                    strict=True)}
-    base = current if current is not None and current >= judged.least else _best_size(trace, lru, entry_rent)[0]
+    lru = {point: 1 - ratio for point, ratio in zip(ladder, curve_of(judged.drawn, "lru", ladder).miss_ratios, strict=True)}
+    base = current if current is not None and current >= judged.least else _best_size(judged.rows, lru, entry_rent)[0]
     name = _policy(judged, base).recommended
     ratios = {point: judged.ratio(name, point) for point in ladder}
-    recommended, reason = _best_size(trace, ratios, entry_rent)
+    recommended, reason = _best_size(judged.rows, ratios, entry_rent)
     policy = _policy(judged, base if current is not None else recommended)
     if policy.recommended != name:
         name = policy.recommended
         ratios = {point: judged.ratio(name, point) for point in ladder}
-        recommended, reason = _best_size(trace, ratios, entry_rent)
+        recommended, reason = _best_size(judged.rows, ratios, entry_rent)
     here = policy.capacity
     half, double = max(1, here // 2), 2 * here
     points = tuple(Point(point, ratios[point], judged.low(name, point), judged.high(name, point), lru[point],
@@ -144,7 +142,7 @@ def _sizing(judged: _Judged, current: int | None, entry_rent: float | None) -> t
 
 def _ladder(judged: _Judged, current: int | None) -> list[int]:
     """Sizes, each twice the one before, through the current one: from a few entries, or what a sample can tell, to all."""
-    keys = judged.trace.n_keys
+    keys = judged.keys
     start = current if current is not None else max(1, keys // 100)
     while start // 2 >= max(4, judged.least, keys // 2000):
         start //= 2
@@ -162,10 +160,10 @@ def _ladder(judged: _Judged, current: int | None) -> list[int]:
     return sorted({*sizes, keys} | ({current} if current is not None and current >= judged.least else set()))
 
 
-def _best_size(trace: Trace, ratios: dict[int, float], entry_rent: float | None) -> tuple[int, str]:
+def _best_size(rows: int, ratios: dict[int, float], entry_rent: float | None) -> tuple[int, str]:
     sizes = list(ratios)
     if entry_rent is not None:
-        cost = {size: (1 - ratios[size]) * len(trace) + size * entry_rent for size in sizes}
+        cost = {size: (1 - ratios[size]) * rows + size * entry_rent for size in sizes}
         best = min(sizes, key=lambda size: (cost[size], size))
         return best, (f"misses and memory together cost {cost[best]:,.0f} misses there, the least of the sizes below "
                       f"({cost[sizes[0]]:,.0f} at {sizes[0]:,} entries, {cost[sizes[-1]]:,.0f} at {sizes[-1]:,})")
@@ -217,24 +215,25 @@ def _policy(judged: _Judged, capacity: int) -> Policy:
 
 # Expiry
 
-def _expiring(trace: Trace, oracle: Oracle, price: float, ttl: float | None, miss_cost: float, seed: int) -> Expiry | None:
+def _expiring(drawn: Sample, oracle: Oracle, price: float, ttl: float | None, miss_cost: float, seed: int) -> Expiry | None:
+    trace = drawn.trace
     pieces = [trace]
-    hot = 0
+    hot = drawn.hot
     sampled = len(trace) > SAMPLES * LEARNED_ROWS
     if sampled:
         # A key with thousands of requests would be most of the sample that it is drawn into, and under any rule that
         # holds it for its short gaps it costs next to nothing.
         counts = np.bincount(trace.key, minlength=trace.n_keys)
         ordinary = counts <= HOT
-        hot = int((~ordinary).sum())
-        place = np.where(ordinary, places(trace.n_keys, seed), 1.0)[trace.key]
+        hot += int((~ordinary).sum())
+        place = np.where(ordinary, places(np.arange(trace.n_keys), seed), 1.0)[trace.key]
         share = min(LEARNED_ROWS / max(1, int(counts[ordinary].sum())), 1 / SAMPLES)
         pieces = [_part(trace, rows) for sample in range(SAMPLES)
                   if (rows := (place >= sample * share) & (place < (sample + 1) * share)).any()]
     models = not sampled and len(trace) <= MODEL_ROWS
     if not pieces:
         return None
-    # What is best in hindsight is found on the whole trace, and costs are compared on the same rows.
+    # What is best in hindsight is found on all that was kept of the trace, and costs are compared on the same rows.
     best_ttl = oracle.static_best(price).ttl
     assert best_ttl is not None
     each = []
@@ -297,12 +296,12 @@ def _part(trace: Trace, rows: Column) -> Trace:
 
 def _warnings(trace: Trace, span: float | None, size: Size, expiry: Expiry | None, judged: _Judged) -> list[str]:
     out = []
-    repeats = len(trace) - trace.n_keys
+    repeats = judged.rows - judged.keys
     if repeats < FEW_REPEATS:
         out.append(f"The trace is too short: {repeats:,} of its requests repeat a key, and below {FEW_REPEATS:,} all of this is "
                    "a guess.")
-    if size.recommended is not None and 10 * size.recommended > len(trace):
-        out.append(f"The trace is too short for {size.recommended:,} entries: with {len(trace):,} requests such a cache is still "
+    if size.recommended is not None and 10 * size.recommended > judged.rows:
+        out.append(f"The trace is too short for {size.recommended:,} entries: with {judged.rows:,} requests such a cache is still "
                    "filling for most of it, so a longer trace may ask for more.")
     if size.current is not None and size.current < judged.least:
         out.append(f"{size.current:,} entries are too few for a sample of {judged.sample:.2%} of the keys, which can tell from "

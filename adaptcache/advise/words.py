@@ -32,11 +32,16 @@ def _finite(value: Any) -> Any:
 def sentences(advice: Advice) -> list[str]:
     """The advice, a paragraph an item: the trace, size, policy, expiry, and what to be wary of."""
     over = "" if advice.span is None else f" over {duration(advice.span)}"
-    out = [f"{advice.trace}: {advice.requests:,} requests for {advice.keys:,} keys{over}. {advice.first_requests:.1%} of the requests "
+    about = "" if advice.sample is None else "about "
+    out = [f"{advice.trace}: {advice.requests:,} requests for {about}{advice.keys:,} keys{over}. {advice.first_requests:.1%} of the requests "
            "are the first for their key, which no cache can hit."]
     if advice.sample is not None:
-        out.append(f"Size and policy are judged by {advice.sample:.1%} of the keys, drawn by hash; ± is the error of that sample, "
-                   "which the exact figure keeps within in 95 of 100 cases.")
+        out.append(f"All of this is judged by {share(advice.sample)} of the keys, drawn by hash, and their {advice.sampled:,} requests; "
+                   "± is the error of that sample, which the exact figure keeps within in 95 of 100 cases.")
+    if advice.hot:
+        out.append(f"{advice.hot:,} of the hottest keys are not among those: a cache of any of these sizes hits them nearly always.")
+    if advice.looked_at < advice.requests:
+        out.append(f"Only the first {advice.looked_at:,} requests were looked at: they are many, and for too few keys to draw some.")
     out.append(" ".join(_size(advice.size, advice.policy)))
     if advice.policy is not None:
         out.append(" ".join(_policy(advice.policy, advice.sample is not None)))
@@ -94,6 +99,11 @@ def _expiry(expiry: Expiry) -> Iterator[str]:
             yield f"{expiry.hot:,} of the hottest keys are in none."
     elif how:
         yield f"Learning was tried on all {expiry.requests:,} requests{how}."
+
+
+def share(rate: float) -> str:
+    """A share in percent, with as many digits as tell something: 12.5%, 0.031%."""
+    return f"{100 * rate:.3g}%"
 
 
 def points(gain: float) -> str:

@@ -36,6 +36,7 @@ from adaptcache import _core
 from adaptcache.simulate.oracle import next_use
 from adaptcache.simulate.readers import read
 from adaptcache.simulate.run import OFFLINE, parse_policy, parse_size
+from adaptcache.simulate.sampling import Sample, places
 from adaptcache.simulate.trace import Column, Trace
 
 GROUPS: Final = 8
@@ -112,23 +113,33 @@ def curve(trace: Trace | str | os.PathLike[str], policy: str = "lru", sizes: str
         raise ValueError(f"{policy} cannot be sampled: a miniature of it is another policy; sample=None is exact")
     if not isinstance(trace, Trace):
         trace = read(trace, seed=seed)
-    capacities = _capacities(trace, sizes, sample)
+    capacities = _capacities(trace.n_keys, sizes, sample)
     if sample is None:
-        hits = _hits(trace.key, trace.n_keys, policy)
-        exact = tuple(1 - hits(capacity) / len(trace) for capacity in capacities)
-        return Curve(trace.name, policy, capacities, exact, exact, exact, len(trace), None, len(trace))
-    return _sampled(trace, policy, capacities, sample, seed)
+        return _exact(trace, policy, capacities)
+    place = places(np.arange(trace.n_keys), seed)
+    return _sampled(trace, place, sample, len(trace), trace.n_keys, policy, capacities)
 
 
-def _capacities(trace: Trace, sizes: str | int | Iterable[str | int] | None, sample: float | None) -> tuple[int, ...]:
+def curve_of(sample: Sample, policy: str, sizes: str | int | Iterable[str | int] | None = None) -> Curve:
+    """The curve of the trace that `sample` was drawn from, exact where it was kept whole; else as `curve` with that sample."""
+    parse_policy(policy)
+    if sample.rate == 1 and not sample.hot:
+        return _exact(sample.trace, policy, _capacities(sample.keys, sizes, None))
+    if policy in UNSCALED:
+        raise ValueError(f"{policy} cannot be sampled: a miniature of it is another policy")
+    capacities = _capacities(sample.keys, sizes, sample.rate)
+    return _sampled(sample.trace, sample.place, sample.rate, sample.looked_at, sample.keys, policy, capacities)
+
+
+def _capacities(n_keys: int, sizes: str | int | Iterable[str | int] | None, sample: float | None) -> tuple[int, ...]:
     least = 1 if sample is None else math.ceil(FEW / sample)
-    if least > trace.n_keys:
-        raise ValueError(f"sample is {sample}; of {trace.n_keys:,} keys it takes too few: at least {FEW / trace.n_keys:.3g} "
+    if least > n_keys:
+        raise ValueError(f"sample is {sample}; of {n_keys:,} keys it takes too few: at least {FEW / n_keys:.3g} "
                          "is needed, or None for all keys")
     if sizes is None:
-        return tuple(np.unique(np.geomspace(least, trace.n_keys, POINTS).round().astype(int)).tolist())
+        return tuple(np.unique(np.geomspace(least, n_keys, POINTS).round().astype(int)).tolist())
     words = [sizes] if isinstance(sizes, str | int) else list(sizes)
-    got = sorted({parse_size(word)(trace.n_keys) for word in words})
+    got = sorted({parse_size(word)(n_keys) for word in words})
     if not got:
         raise ValueError("sizes: name at least one")
     if got[0] < least:
@@ -162,9 +173,14 @@ def _hits(key: Column, n_keys: int, policy: str) -> Hits:
     return hits
 
 
-def _sampled(trace: Trace, policy: str, capacities: tuple[int, ...], rate: float, seed: int) -> Curve:
-    place = places(trace.n_keys, seed)
-    rows = len(trace)
+def _exact(trace: Trace, policy: str, capacities: tuple[int, ...]) -> Curve:
+    hits = _hits(trace.key, trace.n_keys, policy)
+    exact = tuple(1 - hits(capacity) / len(trace) for capacity in capacities)
+    return Curve(trace.name, policy, capacities, exact, exact, exact, len(trace), None, len(trace))
+
+
+def _sampled(trace: Trace, place: Column, rate: float, rows: int, keys: int, policy: str, capacities: tuple[int, ...]) -> Curve:
+    """place: of each key of `trace`, which may lack keys from `rate` on; rows, keys: of all that the sample stands for."""
 
     def answers(low: float, high: float) -> tuple[Column, int]:
         """Misses per request at each capacity, from the keys whose place is from low to high."""
@@ -179,17 +195,6 @@ def _sampled(trace: Trace, policy: str, capacities: tuple[int, ...], rate: float
     groups = np.array([answers(rate * group / GROUPS, rate * (group + 1) / GROUPS)[0] for group in range(GROUPS)])
     error = _error(whole, groups, rate)
     # The first request of every key misses, whatever the policy.
-    certain = trace.n_keys / rows
+    certain = keys / rows
     ratios, low, high = (tuple(np.clip(values, certain, 1.0).tolist()) for values in (whole, whole - error, whole + error))
     return Curve(trace.name, policy, capacities, ratios, low, high, rows, rate, looked_at, tuple(map(tuple, groups.tolist())))
-
-
-def places(n_keys: int, seed: int) -> Column:
-    """For every key a number from 0 to 1, by a hash of its id and the seed (splitmix64)."""
-    with np.errstate(over="ignore"):
-        x = np.arange(1, n_keys + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-        x += np.uint64(seed % 2**64) * np.uint64(0xD1B54A32D192ED03)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
-    return np.asarray((x >> np.uint64(11)) * 2.0**-53)

@@ -96,7 +96,7 @@ def _section(name: str, results: Sequence[Result]) -> dict[str, Any]:
               if (timed := [result for result in evictions if result.capacity == capacity and result.timeline])]
     costs = [_bars([result for result in expiries if result.memory_price == price]) for price in prices]
     costs += [_weights(result) for result in expiries if result.timeline]
-    return {"name": name, "evictions": evictions, "expiries": expiries, "plots": plots, "costs": costs}
+    return {"name": name, "ways": [result.policy for result in evictions if result.ways and result.timeline], "evictions": evictions, "expiries": expiries, "plots": plots, "costs": costs}
 
 
 def _hue(policy: str) -> dict[str, Any]:
@@ -113,6 +113,7 @@ def _curve(results: Sequence[EvictionResult]) -> dict[str, str]:
     for policy in dict.fromkeys(result.policy for result in results):
         points = sorted((result.capacity, result.hit_ratio) for result in results if result.policy == policy)
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=policy, **_hue(policy))
+    _within_ratios(axes)
     capacities = sorted({result.capacity for result in results})
     axes.set_xscale("log")
     axes.set_xticks(capacities, [f"{capacity:,}" for capacity in capacities], rotation=30 if len(capacities) > 5 else 0)
@@ -133,22 +134,54 @@ def _ranks(results: Sequence[EvictionResult]) -> dict[str, str]:
 
 
 def _timeline(results: Sequence[EvictionResult]) -> dict[str, str]:
-    """Hit ratio along the trace at one capacity."""
-    figure, axes = _figure(4.2, 3.6)
+    """Hit ratio along the trace at one capacity; below it a strip for each policy that follows now one way, now another."""
+    strips = [result for result in results if any(name.startswith("way:") for name in result.timeline or ())]
+    figure, axes, *below = _figure(4.2, 3.6 + 0.5 * len(strips), *[0.14] * len(strips))
     for result in results:
         assert result.timeline is not None
-        ratios = result.timeline["hit_ratio"]
-        axes.plot([(part + 0.5) * result.requests / len(ratios) for part in range(len(ratios))], ratios, label=result.policy,
-                  **_hue(result.policy))
-    axes.xaxis.set_major_formatter(_thousands)
+        axes.plot(_middles(result), result.timeline["hit_ratio"], label=result.policy, **_hue(result.policy))
+    _within_ratios(axes)
+    for strip, result in zip(below, strips, strict=True):
+        _ways(strip, result)
+    (below or [axes])[-1].xaxis.set_major_formatter(_thousands)
     return _plot(figure, axes, "request", f"Hit ratio along the trace, {results[0].capacity:,} entries")
+
+
+def _ways(axes: Any, result: EvictionResult) -> None:
+    """The share of each part for which another way than the first was followed."""
+    assert result.timeline is not None
+    first, *others = [name for name in result.timeline if name.startswith("way:")]
+    edges = [part * result.requests / len(result.timeline[first]) for part in range(len(result.timeline[first]) + 1)]
+    low = [0.0] * (len(edges) - 1)
+    for name, dark in zip(others, (0.9, 0.6, 0.3), strict=False):
+        high = [below + share for below, share in zip(low, result.timeline[name], strict=True)]
+        axes.stairs(high, edges, baseline=low, fill=True, color=_hue(result.policy)["color"], alpha=dark, linewidth=0)
+        low = high
+    axes.set_ylim(0, 1)
+    axes.set_yticks([])
+    axes.spines["left"].set_visible(False)
+    axes.set_ylabel(f"{result.policy}\n{', '.join(name.removeprefix('way:') for name in others)}", rotation=0, ha="right", va="center",
+                    fontsize=8.5)
+
+
+def _within_ratios(axes: Any) -> None:
+    """Where every ratio is 0 or 1 the axis would go beyond, to what no ratio can be."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(0, low), min(1, high))
+
+
+def _middles(result: Result) -> list[float]:
+    """Where the parts of a timeline have their middle, in requests."""
+    assert result.timeline is not None
+    parts = len(result.timeline["hit_ratio"])
+    return [(part + 0.5) * result.requests / parts for part in range(parts)]
 
 
 def _weights(result: ExpiryResult) -> dict[str, str]:
     """Who is believed, along the trace, and the hit ratio that came of it."""
     assert result.timeline is not None
     ratios = result.timeline["hit_ratio"]
-    at = [(part + 0.5) * result.requests / len(ratios) for part in range(len(ratios))]
+    at = _middles(result)
     weights = {name.removeprefix("weight:"): values for name, values in result.timeline.items() if name.startswith("weight:")}
     leading = sorted(weights, key=lambda name: -sum(weights[name]))[:8]
     rest = [sum(values[part] for name, values in weights.items() if name not in leading) for part in range(len(ratios))]
@@ -182,18 +215,20 @@ def _bars(results: Sequence[ExpiryResult]) -> dict[str, str]:
 
 
 def _plot(figure: Any, axes: Any, across: str, title: str, ncols: int = 3) -> dict[str, str]:
-    axes.set_xlabel(across)
+    figure.axes[-1].set_xlabel(across)
     axes.grid(alpha=0.15)
     figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", columnspacing=1.2, ncols=ncols)
     return {"title": title, "svg": _svg(figure)}
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def _figure(width: float, height: float, *strips: float) -> tuple[Any, ...]:
+    """A figure and its axes; below them strips of these shares of their height, along the same x."""
     # A Figure of its own rather than pyplot: no global state, no display.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.add_subplot()
+    axes = figure.subplots(1 + len(strips), 1, sharex=True, squeeze=False, height_ratios=[1, *strips])
+    return figure, *axes[:, 0]
 
 
 def _svg(figure: Any) -> str:

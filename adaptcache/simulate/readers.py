@@ -1,4 +1,4 @@
-"""Files to traces: `read` gives a whole one, `stream` one of any length in chunks.
+"""Files to traces: `read` gives a whole one, `stream` one of any length in chunks, `sample` a share of its keys.
 
 The format is recognised by content, and so is what compresses it; `formats` has a module for each. Whatever
 is wrong with a file becomes a TraceError that names the file, the line, row or byte, and what would be right;
@@ -7,7 +7,7 @@ the rows before it have been handed over by then. What is in no file comes by na
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -15,20 +15,20 @@ from typing import Any, Final
 import numpy as np
 
 from adaptcache.errors import TraceError
-from adaptcache.simulate import formats
+from adaptcache.simulate import formats, sampling
 from adaptcache.simulate.formats.block import Block
 from adaptcache.simulate.formats.csv import WordsNeeded
 from adaptcache.simulate.formats.source import Source, told
+from adaptcache.simulate.sampling import Sample, Sampler
 from adaptcache.simulate.trace import (
     DTYPES,
     Column,
     Problem,
     Rows,
     Trace,
-    dense,
     feature,
-    is_dense,
     mix,
+    of_columns,
     problem,
 )
 
@@ -76,6 +76,34 @@ def stream(source: str | os.PathLike[str], format: str | None = None, rows: int 
     if _is_synthetic(text, format):
         return _chunks([_block(_synthetic(text, seed))], rows)
     return _streamed(Path(text), format, rows)
+
+
+def sample(source: str | os.PathLike[str], format: str | None = None, most: int = 1 << 20, *, seed: int = 0) -> Sample:
+    """What `read` gives, if that has at most `most` rows; else a sample of its keys, in memory for about so many.
+
+    seed: also of the hash that draws the keys. Errors as of `read`.
+    """
+    format = _format(format)
+    text = os.fspath(source)
+    if _is_synthetic(text, format):
+        return sampling.of(_synthetic(text, seed), most, seed)
+    words: frozenset[str] = frozenset()
+    while True:
+        try:
+            return _sample(Path(text), format, most, seed, words)
+        except WordsNeeded as needed:
+            words |= {needed.feature}
+
+
+def _sample(path: Path, name: str | None, most: int, seed: int, words: frozenset[str]) -> Sample:
+    with told(path):
+        source = Source(path, None, words)
+        format = formats.BY_NAME[name] if name else formats.recognise(source)
+        sampler = Sampler(most, seed)
+        with closing(_checked(source, format)) as blocks:
+            for block in blocks:
+                sampler.add(block.columns)
+        return sampler.done(formats.stem(source), source.left_out, format.DISORDERLY)
 
 
 def _format(name: str | None) -> str | None:
@@ -129,16 +157,7 @@ def _whole(path: Path, name: str | None, limit: int | None, words: frozenset[str
         if format.DISORDERLY:
             order = np.argsort(columns["time"], kind="stable")
             columns = {name: values[order] for name, values in columns.items()}
-        return _trace(formats.stem(source), columns, source.left_out)
-
-
-def _trace(name: str, columns: dict[str, Column], left_out: Mapping[str, int]) -> Trace:
-    key = dense(columns.pop("key"))
-    features = {column.removeprefix("feat_"): feature(columns.pop(column)) for column in list(columns) if column.startswith("feat_")}
-    if "namespace" in columns and not is_dense(columns["namespace"]):
-        columns["namespace"] = dense(columns["namespace"])
-    rest: dict[str, Any] = dict(columns)
-    return Trace(name=name, key=key, n_keys=int(key.max()) + 1, features=features, left_out=dict(left_out), **rest)
+        return of_columns(formats.stem(source), columns, source.left_out)
 
 
 def _streamed(path: Path, name: str | None, rows: int) -> Iterator[Rows]:

@@ -32,7 +32,7 @@ def json_line(result: Result) -> str:
 def to_csv(results: Sequence[Result]) -> str:
     """Results as csv: `kind` (eviction or expiry), then the fields of both; what a result has not is empty.
 
-    Weights, freshness and timelines have a shape of their own and are left to JSON.
+    Weights, freshness, ways and timelines have a shape of their own and are left to JSON.
     """
     kinds = {"eviction": EvictionResult, "expiry": ExpiryResult}
     names = list(dict.fromkeys(field.name for kind in kinds.values() for field in fields(kind) if field.name not in NESTED))
@@ -44,13 +44,13 @@ def to_csv(results: Sequence[Result]) -> str:
     return out.getvalue()
 
 
-NESTED = ("weights", "freshness", "timeline")
+NESTED = ("weights", "freshness", "ways", "timeline")
 
 
 def _untold(name: str, value: object, eviction: bool) -> bool:
     """Fields that not every trace, rule or run has are left out where there is nothing to tell."""
     return value is None and (
-        name in ("weights", "worst_margin", "freshness", "timeline", "cost_ratio", "seed") or (name == "gap_closed" and eviction))
+        name in ("weights", "worst_margin", "freshness", "ways", "timeline", "cost_ratio", "seed") or (name == "gap_closed" and eviction))
 
 
 def print_tables(results: Sequence[Result], console: Console, title: str) -> None:

@@ -33,6 +33,8 @@ class Rival(NamedTuple):
 class RivalReplay:
     """As `_core.PolicyReplay`, row by row in Python. MissingExtra where the library is not installed."""
 
+    ways: Final = None  # what it decides by, it does not tell
+
     def __init__(self, policy: str, capacity: int, seed: int = 0) -> None:
         self.policy = policy
         self.requests = self.hits = 0

@@ -58,7 +58,8 @@ class EvictionResult:
     seconds: float  # the replay alone
     cost_ratio: float | None = None  # cost of the misses as a share of what missing every request costs; None without costs
     gap_closed: float | None = None  # (hits - LRU's) / (Belady's - LRU's), where those two ran beside it and differ
-    timeline: Mapping[str, tuple[float, ...]] | None = None  # hit_ratio in each of so many equal parts of the trace
+    ways: Mapping[str, float] | None = None  # of a policy that follows now one way, now another: the share of the rows for each
+    timeline: Mapping[str, tuple[float, ...]] | None = None  # hit_ratio, and `way:` and each way, in so many equal parts of the trace
     seed: int | None = None  # where there are results of several seeds
 
 
@@ -195,11 +196,12 @@ def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell:
             task = f"{trace.name} {policy} {capacity:,}"
             begun = time.perf_counter()
             replay = _replay(policy, capacity, trace.n_keys, seed)
-            parts = Parts()
+            parts, ways = Parts(), Ways()
             start = 0
             for stop in stops:
                 replay.run(trace.key, trace.size, op, following if policy in OFFLINE else None, start, stop, trace.cost)
                 parts.at(int(replay.hits), int(replay.requests))
+                ways.at(replay.ways)
                 tell(task, stop, len(trace))
                 start = stop
             if isinstance(replay, rivals.RivalReplay):
@@ -215,7 +217,7 @@ def _evict(trace: Trace, policies: list[str], sizes: list[int], ops: bool, tell:
             results.append(EvictionResult(
                 trace.name, policy, capacity, requests, hits, ratio, byte_ratio, time.perf_counter() - begun,
                 cost_ratio=float(replay.cost_missed) / spent if spent > 0 else None,
-                timeline={"hit_ratio": parts.ratios()} if timeline else None,
+                ways=ways.whole(), timeline={"hit_ratio": parts.ratios()} | ways.shares() if timeline else None,
             ))
         yield from closing(results)
 
@@ -250,6 +252,31 @@ class Parts:
         for (hits, requests), (more, asked) in pairwise(self._totals):
             out.append((more - hits) / (asked - requests) if asked > requests else out[-1] if out else 0.0)
         return tuple(out)
+
+
+class Ways:
+    """Which of its ways a policy followed in each part of a trace, from running totals at their ends."""
+
+    def __init__(self) -> None:
+        self._totals: list[Mapping[str, int]] = []
+
+    def at(self, spent: Mapping[str, int] | None) -> None:
+        if spent is not None:
+            self._totals.append(spent)
+
+    def whole(self) -> Mapping[str, float] | None:
+        """way -> its share of all rows; None of a policy that has but one."""
+        return _shares({}, self._totals[-1]) if self._totals else None
+
+    def shares(self) -> dict[str, tuple[float, ...]]:
+        """`way:NAME` -> its share of each part."""
+        parts = [_shares(*ends) for ends in pairwise([{}, *self._totals])]
+        return {f"way:{name}": tuple(part[name] for part in parts) for name in (parts[0] if parts else ())}
+
+
+def _shares(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, float]:
+    spent = {name: total - before.get(name, 0) for name, total in after.items()}
+    return {name: part / max(1, sum(spent.values())) for name, part in spent.items()}
 
 
 def _stops(rows: int, timeline: int) -> list[int]:

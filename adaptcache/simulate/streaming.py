@@ -16,7 +16,7 @@ from adaptcache.errors import TraceError
 from adaptcache.simulate import readers
 from adaptcache.simulate.formats import stem
 from adaptcache.simulate.formats.source import Source, told
-from adaptcache.simulate.run import EvictionResult, Progress
+from adaptcache.simulate.run import EvictionResult, Progress, Ways
 from adaptcache.simulate.synthetic import PREFIX
 
 ROWS: Final = 1 << 19   # in memory at a time
@@ -93,9 +93,11 @@ def entries(size: int | str) -> int:
 
 def _result(trace: str, name: str, capacity: int, replay: _core.StreamReplay, sized: bool, seconds: float) -> EvictionResult:
     ratio = replay.hits / replay.requests
+    ways = Ways()
+    ways.at(replay.ways)
     asked, spent = float(replay.bytes_requested), float(replay.cost_requested)
     return EvictionResult(
         trace, name, capacity, int(replay.requests), int(replay.hits), ratio,
         (float(replay.bytes_hit) / asked if asked > 0 else 0.0) if sized else ratio, seconds,
-        cost_ratio=float(replay.cost_missed) / spent if spent > 0 else None,
+        cost_ratio=float(replay.cost_missed) / spent if spent > 0 else None, ways=ways.whole(),
     )

@@ -130,6 +130,16 @@ class Trace:
         return replace(self, n_keys=int(cut["key"].max()) + 1, features=features, **cut)
 
 
+def of_columns(name: str, columns: Mapping[str, Column], left_out: Mapping[str, int]) -> Trace:
+    """A trace of columns as readers have them: keys and namespaces any integers, features as `feat_NAME`."""
+    rest: dict[str, Any] = dict(columns)
+    key = dense(rest.pop("key"))
+    features = {column.removeprefix("feat_"): feature(rest.pop(column)) for column in list(rest) if column.startswith("feat_")}
+    if "namespace" in rest and not is_dense(rest["namespace"]):
+        rest["namespace"] = dense(rest["namespace"])
+    return Trace(name=name, key=key, n_keys=int(key.max()) + 1, features=features, left_out=dict(left_out), **rest)
+
+
 def dense(values: ArrayLike) -> Column:
     """Ids by first appearance (uint32) for any column of numbers or strings."""
     values = np.asarray(values)
