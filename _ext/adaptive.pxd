@@ -64,6 +64,7 @@ cdef struct Adaptive:
     uint32_t buckets        # of ghosts
     uint32_t now            # requests so far
     uint32_t latest         # the newcomer that was let in last
+    bint coming             # somebody is, so victims make room
     Seen pool[POOL]         # the least worth last
     uint32_t n_pool
     uint32_t hand           # the first of the slots that were looked at last
@@ -83,14 +84,19 @@ cdef inline void _ghost_put(Adaptive* t, uint64_t h, uint32_t count, uint32_t ti
     g[at].tick = tick
 
 cdef inline void on_coming(Policy* p, Arena* a, int64_t hash, double weight) noexcept nogil:
-    prefetch(_ghost_cells(<Adaptive*>p.own, trials_mixed(&(<Adaptive*>p.own).trials, hash)))
+    cdef Adaptive* t = <Adaptive*>p.own
+    prefetch(_ghost_cells(t, trials_mixed(&t.trials, hash)))
+    t.coming = True
 
-cdef inline void _seen(Adaptive* t, uint32_t s, uint64_t h, uint32_t count, int gap) noexcept nogil:
+cdef inline void _seen(Policy* p, uint32_t s, uint64_t h, uint32_t count, int gap) noexcept nogil:
+    cdef Adaptive* t = <Adaptive*>p.own
     cdef Meta* m = &t.metas[s]
     m.tick = t.now
     m.count = <uint8_t>(count if count < 255 else 255)
     m.kind = kind_of(count, gap)
-    trials_hear(&t.trials, h, m.kind, count, t.now)
+    # (Where there is no bound nobody has to leave, and there is nothing to learn.)
+    if p.capacity < INFINITY:
+        trials_hear(&t.trials, h, m.kind, count, t.now)
 
 cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
@@ -106,13 +112,14 @@ cdef inline void on_insert(Policy* p, Arena* a, uint32_t s) noexcept nogil:
         count += g[at].tag & KNOWN
         gap = gap_class(&t.trials.density, t.now - g[at].tick)
         g[at].tag = 0
-    _seen(t, s, h, count, gap)
+    _seen(p, s, h, count, gap)
     t.latest = s
+    t.coming = False
 
 cdef inline void on_hit(Policy* p, Arena* a, uint32_t s) noexcept nogil:
     cdef Adaptive* t = <Adaptive*>p.own
     t.now += 1
-    _seen(t, s, trials_mixed(&t.trials, a.slots[s].hash), t.metas[s].count + <uint32_t>1,
+    _seen(p, s, trials_mixed(&t.trials, a.slots[s].hash), t.metas[s].count + <uint32_t>1,
           gap_class(&t.trials.density, t.now - t.metas[s].tick))
 
 cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexcept nogil:
@@ -192,8 +199,8 @@ cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     cdef float least
     if a.n == 0:
         return NIL
-    # What is full now is as large as it is, whatever it was meant to be: weights and no bound say nothing of that.
-    if a.n > 2 * t.trials.entries or 2 * a.n < t.trials.entries:
+    # What is full now is as large as it is, whatever it was meant to be: weights say nothing of that.
+    if t.coming and (a.n > 2 * t.trials.entries or 2 * a.n < t.trials.entries):
         trials_scale(&t.trials, a.n)
     if t.n_pool:
         prefetch(_ghost_cells(t, trials_mixed(&t.trials, a.slots[t.pool[t.n_pool - 1].slot].hash)))
@@ -255,6 +262,7 @@ cdef inline void clear(Policy* p, Arena* a) noexcept nogil:
     t.n_pool = 0
     t.hand = 0
     t.latest = NIL
+    t.coming = False
     trials_spend(&t.trials, t.now)
     trials_clear(&t.trials)
 

@@ -1190,6 +1190,7 @@ class Adaptive(Reference):
         self.latest: Hashable | None = None
         self.pool: list[tuple[np.float32, int, int]] = []           # worth when it was looked at, slot, and when it was asked for last
         self.hand = 0
+        self.making_room = False
         self.store = Store(slots)
         self.reserve(slots)
 
@@ -1208,10 +1209,14 @@ class Adaptive(Reference):
 
     # -- what is told
 
+    def coming(self, key: Hashable, size: float) -> None:
+        self.making_room = True
+
     def seen(self, key: Hashable, count: int, gap: int) -> None:
         kind = self.trials.density.kind(count, gap)
         self.metas[key] = self.now, min(count, 255), kind
-        self.trials.hear(key, kind, count, self.now)  # type: ignore[arg-type]
+        if self.capacity < math.inf:
+            self.trials.hear(key, kind, count, self.now)  # type: ignore[arg-type]
 
     def insert(self, key: Hashable) -> None:
         self.slots[key] = self.store.take(key)
@@ -1220,6 +1225,7 @@ class Adaptive(Reference):
         count, tick = self.memory.take(key) or (0, None)  # type: ignore[arg-type]
         self.seen(key, count + 1, 0 if tick is None else self.trials.density.gap_class((self.now - tick) % TURN))
         self.latest = key
+        self.making_room = False
 
     def hit(self, key: Hashable) -> None:
         tick, count, _ = self.metas[key]
@@ -1239,6 +1245,7 @@ class Adaptive(Reference):
         self.memory.forget()
         self.pool = []
         self.latest = None
+        self.making_room = False
         self.hand = 0
         self.trials.clear(self.trials.entries)
 
@@ -1274,7 +1281,7 @@ class Adaptive(Reference):
 
     def victim(self) -> Hashable:
         n = len(self.order)
-        if n > 2 * self.trials.entries or 2 * n < self.trials.entries:
+        if self.making_room and (n > 2 * self.trials.entries or 2 * n < self.trials.entries):
             self.trials.rescale(n)
         for _ in range(self.store.top // 8 + 1):
             if self.look():
