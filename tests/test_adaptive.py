@@ -234,7 +234,7 @@ def test_the_books_of_the_ways_outlive_a_clear():
     shelf = Shelf(100)
     shelf.serve(loop(20_000, 400))
     spent, slots = shelf.policy.ways, list(shelf.slots.values())
-    assert sum(spent) == 20_000 and spent[STRICT] > 15_000
+    assert sum(spent) == 20_000 and spent[STRICT] > 10_000
     shelf.policy.hit(slots[0])
     for slot in slots:
         shelf.policy.remove(slot, False)

@@ -4,8 +4,8 @@ A hot set of half the capacity is asked for all the time, one key after the othe
 attacker makes several of his own, so that an LRU of this size forgets every hot key before it is asked for again;
 W-TinyLFU keeps nineteen of twenty. What it does not withstand: keys that really are asked for more often than the hot ones.
 
-"adaptive" keeps as many under slow scans and crowds of any kind here, some that W-TinyLFU gives way to among them. Scans of sixteen
-to one, and keys that come back after most of a cache size, cost it half; what it has to keep of those is held here too.
+"adaptive" keeps as many under slow scans and crowds of any kind here, some that W-TinyLFU gives way to among them. Faster scans, and
+keys that come back after most of a cache size, cost it part of the set; what it has to keep of those is held here too.
 """
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ def test_hot_set_outlives_an_attack_that_lru_loses_it_to(name: str) -> None:
     assert kept("wtinylfu", attack(), share) >= 0.95
 
 
-# Of which adaptive keeps about half; to it, collisions are fast scans.
-HALF = {"a fast scan", "back later", "collisions under another salt", "collisions under its salt"}
+# Of which adaptive keeps less; to it, collisions are fast scans.
+LESS = {"a fast scan", "back later", "collisions under another salt", "collisions under its salt"}
 
 
-@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - HALF))
+@pytest.mark.parametrize("name", sorted(ATTACKS.keys() - LESS))
 def test_adaptive_keeps_a_hot_set_too(name: str) -> None:
     attack, share = ATTACKS[name]
     for salt in (SALT, 1):
@@ -106,11 +106,11 @@ def test_adaptive_keeps_a_hot_set_from_crowds_that_push_it_out_of_wtinylfu() -> 
         assert kept("adaptive", crowds(times, 100), 16) >= 0.95
 
 
-@pytest.mark.parametrize("name", ["a fast scan", "back later"])
-def test_adaptive_keeps_part_of_a_hot_set_from_others(name: str) -> None:
+@pytest.mark.parametrize(("name", "least"), [("a fast scan", 0.85), ("back later", 0.5)])
+def test_adaptive_keeps_part_of_a_hot_set_from_others(name: str, least: float) -> None:
     """A mean over salts, since which keys are in the sample decides much."""
     attack, share = ATTACKS[name]
-    assert np.mean([kept("adaptive", attack(), share, salt) for salt in (1, 2, 3)]) > 0.35
+    assert np.mean([kept("adaptive", attack(), share, salt) for salt in (1, 2, 3)]) > least
 
 
 def test_collisions_are_collisions() -> None:

@@ -34,7 +34,8 @@ from adaptcache import Cache, Fixed, Idle, Learned, TraceError, _core, cached, l
 from adaptcache.cli import adaptcache as command
 from adaptcache.compat.cachetools import LRUCache, RRCache, TTLCache
 from adaptcache.recording import record
-from adaptcache.simulate import readers, simulate
+from adaptcache.simulate import Trace, readers, simulate
+from adaptcache.simulate.trace import dense
 from adaptcache.tapefile import CLEAR, DELETE, HIT, LOADED, MISS, SET, read, rows
 
 SALT = "pepper"
@@ -343,6 +344,45 @@ def test_learning_can_be_simulated_on_a_recording(tmp_path: Path) -> None:
     assert result.requests == 1500
 
 
+@pytest.mark.parametrize("policy", EXACT)
+def test_a_reload_in_the_background_is_a_store_and_no_request(policy: str, tmp_path: Path) -> None:
+    """A replay of it has the cache's hits, once it is told of the values that went because their validity was over."""
+    clock, over, loaded = Clock(), [], set()
+
+    def gone(key: int, value: Any, cause: adaptcache.Cause, at: float) -> None:
+        if cause is adaptcache.Cause.EXPIRED:       # before what is asked at this moment, or what it brought is over at once
+            over.append((clock.now, 2 if key in loaded else 0, key, 2))
+
+    def load(key: int) -> str:
+        loaded.add(key)
+        return str(key)
+
+    cache: Cache[int, str] = Cache(8, policy=policy, timer=clock, on_removal=gone, expiry=Learned(
+        stale=0.5, memory_price=0, learner="manual", seed=1, predictors=("table",)))
+    reloads = []
+    rng = random.Random(1)
+    with cache.record(tmp_path / "file", salt=SALT, thread=False):
+        for n in range(1500):
+            clock.now += 1
+            key = rng.randrange(5) if n % 2 else 1000 + n if n % 4 else 50 + rng.randrange(12)
+            loaded.clear()
+            cache.get_or_load(key, load)
+            stored = cache.stats().inserts
+            cache.refresh()
+            reloads += [clock.now] * (cache.stats().inserts - stored)
+    assert len(reloads) > 50 and over
+    names = hashed(range(3000))
+    got = rows(tmp_path / "file")
+    events = [(time, 1, names[int(key)], int(op)) for time, key, op in zip(got["time"], got["key"], got["op"], strict=True)]
+    assert [time for time, _, _, op in events if op == 1] == reloads
+    assert sum(op == 0 for _, _, _, op in events) == 1500
+    events = sorted([*events, *over], key=lambda event: event[:2])
+    key = dense([key for _, _, key, _ in events])
+    trace = Trace("file", key, int(key.max()) + 1, op=np.array([op for *_, op in events]))
+    (result,) = simulate(trace, policy, [8], ops=True)
+    assert (result.requests, result.hits) == (1500, cache.stats().hits)
+
+
 # -- from events to rows ------------------------------------------------------------------------------------
 
 def events(*given: tuple[Any, ...]) -> tapefile.Events:
@@ -471,7 +511,7 @@ def test_the_hash_agrees_with_the_published_vector() -> None:
 def test_a_sample_is_of_whole_keys(tmp_path: Path) -> None:
     whole, part = tmp_path / "whole", tmp_path / "part"
     for path, sample in ((whole, 1.0), (part, 0.25)):
-        cache: Cache[Any, Any] = Cache(200)
+        cache: Cache[Any, Any] = Cache(200, policy="sieve")       # whose victims no draw decides
         with cache.record(path, sample=sample, salt=SALT):
             for key in zipf(20_000, 4000):
                 by_get(cache, key)

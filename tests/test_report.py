@@ -160,14 +160,14 @@ class Outline(HTMLParser):
             self.loads.append(f"{tag} {given}")
         if tag == "table" and (self.open[-1] if self.open else "") != "div wide":
             self.tables_outside += 1
-        if tag not in ("meta", "path", "use", "br"):
+        if tag not in ("meta", "path", "use", "br", "wbr"):
             self.open.append(f"{tag} {given.get('class')}" if given.get("class") else tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.count[tag] = self.count.get(tag, 0) + 1
 
     def handle_endtag(self, tag: str) -> None:
-        if tag not in ("meta", "path", "use", "br"):
+        if tag not in ("meta", "path", "use", "br", "wbr"):
             assert self.open and self.open.pop().split()[0] == tag, f"</{tag}>"
 
 
@@ -199,6 +199,26 @@ def test_the_heat_map_tells_how_far_each_policy_is_behind() -> None:
     assert (got.mean, got.worst) == (pytest.approx((0.04, 0.04)), pytest.approx((0.12, 0.08)))
     assert [got.share(behind) for behind in (None, 0.0, 0.075, 0.5)] == [0, 0, 50, 100]
     assert heat([eviction("a", "lru", 5, 0.3), eviction("a", "belady", 5, 0.5)]) is None
+
+
+def test_the_heat_map_has_the_best_policy_first() -> None:
+    got = heat([eviction("a", "lru", 5, 0.30), eviction("a", "arc", 5, 0.42), eviction("a", "fifo", 5, 0.35),
+                eviction("b", "lru", 5, 0.50), eviction("b", "arc", 5, 0.49)])
+    assert got is not None and got.policies == ("arc", "lru", "fifo")
+    assert got.mean == pytest.approx((0.005, 0.06, 0.07)) and got.worst == pytest.approx((0.01, 0.12, 0.07))
+    assert [value for row in got.rows for value in row.behind] == [0, pytest.approx(0.12), pytest.approx(0.07), pytest.approx(0.01), 0, None]
+
+
+def test_one_legend_tells_whose_line_is_whose_in_all_plots_of_a_trace(results: list[Any], text: str) -> None:
+    legends = re.findall(r'<p class="legend">(.*?)</p>', text)
+    assert len(legends) == 2
+    for legend in legends:
+        told = dict(re.findall(r'border-top: \d+px (.*?)"></i>(.*?)</span>', legend))
+        assert list(told.values()) == ["lru", "sieve", "belady", "belady-bypass"]     # four looks
+    (ranked,) = [page([result for result in results if getattr(result, "capacity", 0) == 20 and result.timeline and result.trace == "one"])]
+    assert ranked.count('class="legend"') == 1
+    bare = page(simulate(made("t"), ["lru", "sieve"], [20]))
+    assert 'class="legend"' not in bare     # bars have their names beside them
 
 
 def test_the_page_shows_the_heat_map_s_numbers(results: list[Any], text: str) -> None:

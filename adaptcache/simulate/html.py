@@ -7,8 +7,9 @@ page's own colour, and a table wider than the screen scrolls within itself.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ class Heat:
 
 
 def heat(results: Sequence[EvictionResult]) -> Heat | None:
-    """Regrets over traces x capacities; None with fewer than two live policies. Repeated runs (seeds) are averaged."""
+    """Regrets over traces x capacities, policies by their mean; None with fewer than two. Repeated runs (seeds) are averaged."""
     live = [result for result in results if result.policy not in OFFLINE]
     names = tuple(dict.fromkeys(result.policy for result in live))
     if len(names) < 2:
@@ -80,8 +81,12 @@ def heat(results: Sequence[EvictionResult]) -> Heat | None:
         rows.append(HeatRow(trace, capacity, best, ratios[best],
                             tuple(ratios[best] - ratios[name] if name in ratios else None for name in names)))
     columns = [[value for value in column if value is not None] for column in zip(*(row.behind for row in rows), strict=True)]
-    return Heat(names, tuple(rows), tuple(sum(column) / len(column) if column else None for column in columns),
-                tuple(max(column, default=None) for column in columns))
+    mean = [sum(column) / len(column) if column else math.inf for column in columns]
+    # The best first: on a phone the others are reached by scrolling.
+    order = sorted(range(len(names)), key=lambda at: round(mean[at], 9))
+    return Heat(
+        tuple(names[at] for at in order), tuple(replace(row, behind=tuple(row.behind[at] for at in order)) for row in rows),
+        tuple(mean[at] if columns[at] else None for at in order), tuple(max(columns[at], default=None) for at in order))
 
 
 # One trace
@@ -96,7 +101,9 @@ def _section(name: str, results: Sequence[Result]) -> dict[str, Any]:
               if (timed := [result for result in evictions if result.capacity == capacity and result.timeline])]
     costs = [_bars([result for result in expiries if result.memory_price == price]) for price in prices]
     costs += [_weights(result) for result in expiries if result.timeline]
-    return {"name": name, "ways": [result.policy for result in evictions if result.ways and result.timeline], "evictions": evictions, "expiries": expiries, "plots": plots, "costs": costs}
+    return {"name": name, "ways": [result.policy for result in evictions if result.ways and result.timeline],
+            "legend": {result.policy: _swatch(result.policy) for result in evictions} if len(capacities) > 1 or plots[1:] else {},
+            "evictions": evictions, "expiries": expiries, "plots": plots, "costs": costs}
 
 
 def _hue(policy: str) -> dict[str, Any]:
@@ -104,12 +111,19 @@ def _hue(policy: str) -> dict[str, Any]:
     if policy in OFFLINE:
         return {"color": BOUND, "linestyle": "--" if policy == "belady" else ":"}
     at = POLICIES.index(policy) if policy in POLICIES else sum(policy.encode())
-    return {"color": HUES[at % len(HUES)], "linewidth": 2.4 if policy == "adaptive" else 1.3}
+    return {"color": HUES[at % len(HUES)], "linewidth": 2.4 if policy == "adaptive" else 1.1}
+
+
+def _swatch(policy: str) -> str:
+    """The same as a border, for the legend, which stands once for all plots of a trace."""
+    look = _hue(policy)
+    line = {"--": "dashed", ":": "dotted"}.get(look.get("linestyle", ""), "solid")
+    return f"{3 if look.get('linewidth', 0) > 2 else 2}px {line} {look['color']}"
 
 
 def _curve(results: Sequence[EvictionResult]) -> dict[str, str]:
     """Hit ratio over capacity, a line a policy; Belady is the ceiling."""
-    figure, axes = _figure(4.2, 3.6)
+    figure, axes = _figure(4.2, 3.0)
     for policy in dict.fromkeys(result.policy for result in results):
         points = sorted((result.capacity, result.hit_ratio) for result in results if result.policy == policy)
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=policy, **_hue(policy))
@@ -118,7 +132,7 @@ def _curve(results: Sequence[EvictionResult]) -> dict[str, str]:
     axes.set_xscale("log")
     axes.set_xticks(capacities, [f"{capacity:,}" for capacity in capacities], rotation=30 if len(capacities) > 5 else 0)
     axes.minorticks_off()
-    return _plot(figure, axes, "capacity (entries)", "Hit ratio over capacity")
+    return _plot(figure, axes, "capacity (entries)", "Hit ratio over capacity", 0)
 
 
 def _ranks(results: Sequence[EvictionResult]) -> dict[str, str]:
@@ -136,7 +150,7 @@ def _ranks(results: Sequence[EvictionResult]) -> dict[str, str]:
 def _timeline(results: Sequence[EvictionResult]) -> dict[str, str]:
     """Hit ratio along the trace at one capacity; below it a strip for each policy that follows now one way, now another."""
     strips = [result for result in results if any(name.startswith("way:") for name in result.timeline or ())]
-    figure, axes, *below = _figure(4.2, 3.6 + 0.5 * len(strips), *[0.14] * len(strips))
+    figure, axes, *below = _figure(4.2, 3.0 + 0.5 * len(strips), *[0.14] * len(strips))
     for result in results:
         assert result.timeline is not None
         axes.plot(_middles(result), result.timeline["hit_ratio"], label=result.policy, **_hue(result.policy))
@@ -144,7 +158,7 @@ def _timeline(results: Sequence[EvictionResult]) -> dict[str, str]:
     for strip, result in zip(below, strips, strict=True):
         _ways(strip, result)
     (below or [axes])[-1].xaxis.set_major_formatter(_thousands)
-    return _plot(figure, axes, "request", f"Hit ratio along the trace, {results[0].capacity:,} entries")
+    return _plot(figure, axes, "request", f"Hit ratio along the trace, {results[0].capacity:,} entries", 0)
 
 
 def _ways(axes: Any, result: EvictionResult) -> None:
@@ -214,10 +228,12 @@ def _bars(results: Sequence[ExpiryResult]) -> dict[str, str]:
     return {"title": f"What each rule costs, price {results[0].memory_price:.3g}", "svg": _svg(figure)}
 
 
-def _plot(figure: Any, axes: Any, across: str, title: str, ncols: int = 3) -> dict[str, str]:
+def _plot(figure: Any, axes: Any, across: str, title: str, ncols: int) -> dict[str, str]:
+    """ncols: of the plot's own legend; 0: it has none."""
     figure.axes[-1].set_xlabel(across)
     axes.grid(alpha=0.15)
-    figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", columnspacing=1.2, ncols=ncols)
+    if ncols:
+        figure.legend(frameon=False, fontsize=8.5, loc="outside lower center", columnspacing=1.2, ncols=ncols)
     return {"title": title, "svg": _svg(figure)}
 
 
