@@ -709,6 +709,9 @@ cdef class Store:
         cdef uint32_t cap = had * 2 if had < 1024 else had + had // 10
         cdef double* more
         cdef uint32_t i
+        # (One more than may stay, for who comes in before another leaves, and NIL.)
+        if self.weights is NULL and self.limit + 2 < cap and had < <uint32_t>self.limit + 2:
+            cap = <uint32_t>self.limit + 2
         if self.weights is not NULL:
             more = <double*>realloc(self.weights, <size_t>cap * sizeof(double))
             if more is NULL:

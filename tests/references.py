@@ -1167,11 +1167,12 @@ class Store:
         del self.held[slot]
         self.free.append(slot)
 
-    def grow(self) -> bool:
-        """Before anything is stored one more slot has to be there."""
+    def grow(self, most: float) -> bool:
+        """Before anything is stored one more slot has to be there; most: entries, with room for one that comes before another leaves."""
         if self.free or self.top < self.cap:
             return False
-        self.cap += self.cap if self.cap < 1024 else self.cap // 10
+        cap = self.cap + (self.cap if self.cap < 1024 else self.cap // 10)
+        self.cap = int(most) + 2 if most + 2 < cap and self.cap < int(most) + 2 else cap
         return True
 
 
@@ -1191,6 +1192,7 @@ class Adaptive(Reference):
         self.pool: list[tuple[np.float32, int, int]] = []           # worth when it was looked at, slot, and when it was asked for last
         self.hand = 0
         self.making_room = False
+        self.weighed = False        # does any entry weigh other than 1?
         self.store = Store(slots)
         self.reserve(slots)
 
@@ -1203,8 +1205,10 @@ class Adaptive(Reference):
         self.memory.fit(slots)
 
     def set(self, key: Hashable, size: float = 1, cost: float | None = None) -> list[Hashable]:
-        if size <= self.capacity and self.store.grow():
-            self.reserve(self.store.cap)
+        if size <= self.capacity:
+            self.weighed |= size != 1
+            if self.store.grow(math.inf if self.weighed else self.capacity):
+                self.reserve(self.store.cap)
         return super().set(key, size, cost)
 
     # -- what is told
