@@ -135,9 +135,9 @@ def test_labels_fade():
 
 def steady(trials, kind, n, now=0, keys=50):
     """So many keys of one kind, each asked for in its turn."""
-    for now in range(now + 1, now + n + 1):
-        trials.hear(now % keys, kind, 1, now)
-    return now
+    for tick in range(now + 1, now + n + 1):
+        trials.hear(tick % keys, kind, 1, tick)
+    return now + n
 
 
 def test_what_happens_as_was_said_is_not_forgotten():
@@ -160,6 +160,8 @@ def test_of_a_kind_that_does_what_it_never_did_a_few_labels_count_on(soon):
         for key in range(1000, 3000):
             trials.hear(key, kind, 1, now + key)
     assert sum(trials.came(kind)) < 1000
+    for cells in (trials.risk, trials.came):
+        assert cells(core.KINDS) == pytest.approx(np.sum([cells(k) for k in range(core.KINDS)], axis=0), abs=0.1), "so of all together"
 
 
 def test_the_law_believes_that_some_keys_were_asked_for_the_last_time():
@@ -448,7 +450,7 @@ def test_after_enough_labels_one_key_in_eight_is_heard_until_a_surprise():
     cache._check()
     assert reference.trials.labels > 30_000 and reference.trials.sample < 2**61
     # And when what was learned is true no more, as many as ever.
-    for n, key in enumerate(loop_among_strangers(4000, 26)):
+    for key in loop_among_strangers(4000, 26):
         if cache.get(-1 - key) is None:
             cache[-1 - key] = True
         if not reference.get(-1 - key):
