@@ -11,6 +11,12 @@ From the cells follows the value: of all horizons the one with the most hits per
 hits) that is the steepest line to a later point, and the steepest lines from all points are found in one walk. The values of a kind are
 made anew when a good part of what is known of it is new.
 
+What was learned may be true no more. The shares, summed, say how many returns are due of who waits; Page's test (Biometrika 1954) weighs
+them against those that came, of each kind and of all together, for twice as many and for half as many (Lucas, Journal of Quality Technology
+1985, for counts). Where returns are as was said and independent, the evidence gets above x once in exp(x) labels or less often. They are
+not independent, so each alarm makes the test more patient for a while: a workload that goes on surprising is not a new one. After an alarm only a little
+of the past counts: of the kind, or if all together were other than was said, of every kind.
+
 Ages are in requests of the cache and binned by a quarter of an octave of its size, so bins mean the same in all sizes.
 """
 from libc.math cimport INFINITY, exp2
@@ -21,10 +27,16 @@ cdef extern from *:
     """
     #include <string.h>
     static inline uint32_t adaptcache_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
+    #define adaptcache_last 0.01
+    #define adaptcache_calm 0.00005
+    #define adaptcache_log2 0.6931471805599453
     static float adaptcache_law[88 * 54];
     static const uint8_t adaptcache_classes[30] = {0, 0, 1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6};
     """
     uint32_t adaptcache_bits(float) noexcept nogil
+    double LOG2 "adaptcache_log2"
+    double LAST "adaptcache_last"       # the share of requests that are the last of their key, halved with each class of requests
+    double CALM "adaptcache_calm"       # of what patience has grown that a label takes away
     const uint8_t* CLASSES "adaptcache_classes"     # 1, 2, 3, 4 to 5, 6 to 8, 9 to 13, 14 to 29 requests, and more
     float* LAW "adaptcache_law"         # KINDS by AGES: what is believed of cells that nothing is known of, the same in every cache
 
@@ -38,11 +50,18 @@ cdef enum:
     LEAN = 2                # labels' worth of belief in all kinds together,
     LEAN_LAW = 4            # and in the law
     START = 64              # labels' worth of patience before values are made anew
+    PATIENCE = 16           # how much evidence (the logarithm of a likelihood ratio) an alarm takes,
+    MORE_PATIENCE = 4       # and how many times as much after an alarm, which wears off
+    KEEP = 512              # labels of a kind that count on after an alarm
 
 cdef struct Density:
     float risk[(KINDS + 1) * AGES]      # how many more reached this bin than the one before; the last row is of all kinds
     float came[(KINDS + 1) * AGES]
     float value[(KINDS + 1) * AGES]     # hits per request held; of no kind: without end
+    float due[KINDS * AGES]             # returns that are due of who waits until a bin: the shares of those before it summed
+    double more[KINDS + 1]  # evidence that twice as many come back as are due, of the kind and of all,
+    double fewer[KINDS + 1] # and half as many
+    double patience[KINDS + 1]
     double told[KINDS + 1]  # labels, fading like them, of the kind and of all
     double made[KINDS + 1]  # and when its values were made last
     double weight           # of a label today: it grows, so that the others fade
@@ -80,15 +99,18 @@ cdef inline uint8_t kind_of(uint32_t count, int gap) noexcept nogil:
     return <uint8_t>(count_class(count) * GAPS + gap)
 
 cdef inline double _law(int kind, int b) noexcept nogil:
-    """The share of keys of this kind that come back in the bin: a Pareto law, its start the last gap."""
+    """The share of keys of this kind that come back in the bin: a Pareto law, its start the last gap; but a few were asked for the last time."""
     cdef int count = kind // GAPS, gap = kind % GAPS
-    cdef double alpha = 0.3, start = FINEST
+    cdef double alpha = 0.3, start = FINEST, last = 0, before, after
     if count > 0 and gap > 0:
         alpha = 0.8 + 0.5 * count
         if alpha > 4:
             alpha = 4
         start = 6.0 * <double>(<uint64_t>1 << (gap - 1)) if gap > 1 else 4
-    return 1 - ((start + age_edge(b)) / (start + age_edge(b + 1))) ** alpha
+        last = LAST / (1 << count)
+    before = (start / (start + age_edge(b))) ** alpha
+    after = (start / (start + age_edge(b + 1))) ** alpha
+    return (1 - last) * (before - after) / ((1 - last) * before + last)
 
 cdef inline void density_init(Density* d, double entries) noexcept nogil:
     """Nothing is known of a cache of this size."""
@@ -103,6 +125,8 @@ cdef inline void density_init(Density* d, double entries) noexcept nogil:
                 LAW[kind * AGES + b] = <float>_law(kind, b)
     for b in range(AGES):
         d.value[KINDS * AGES + b] = INFINITY
+    for kind in range(KINDS + 1):
+        d.patience[kind] = PATIENCE
     density_values(d)
 
 cdef inline void density_fade(Density* d, double half) noexcept nogil:
@@ -124,7 +148,7 @@ cdef inline void _make(Density* d, int kind, const double* everyone) noexcept no
     cdef double hits[AGES]
     cdef double time[AGES]
     cdef int hull[AGES]
-    cdef double left = 1, p, w = d.weight, at_risk = 0
+    cdef double left = 1, p, w = d.weight, at_risk = 0, due = 0
     cdef int b, top = 0
     cdef const float* risk = &d.risk[kind * AGES]
     cdef const float* came = &d.came[kind * AGES]
@@ -134,6 +158,8 @@ cdef inline void _make(Density* d, int kind, const double* everyone) noexcept no
     for b in range(AGES - 1):
         at_risk += risk[b]
         p = (came[b] + w * (LEAN * everyone[b] + LEAN_LAW * law[b])) / ((at_risk if at_risk > came[b] else came[b]) + w * (LEAN + LEAN_LAW))
+        due += p
+        d.due[kind * AGES + b + 1] = <float>due
         hits[b + 1] = hits[b] + left * p
         time[b + 1] = time[b] + left * (age_edge(b + 1) - age_edge(b)) * (1 - 0.5 * p)
         left *= 1 - p
@@ -199,6 +225,56 @@ cdef inline void density_came(Density* d, int kind, int b) noexcept nogil:
             d.made[i] /= d.weight
         d.weight = 1
 
+cdef inline bint _forget(Density* d, int kind) noexcept nogil:
+    """No more than a few labels of this kind count."""
+    cdef double told = d.told[kind], keep = KEEP * d.weight, part
+    cdef float was
+    cdef int i, b
+    if told <= keep:
+        return False
+    part = keep / told
+    for b in range(AGES):
+        i = kind * AGES + b
+        was = d.risk[i]
+        d.risk[i] = <float>(was * part)
+        d.risk[KINDS * AGES + b] -= was - d.risk[i]
+        was = d.came[i]
+        d.came[i] = <float>(was * part)
+        d.came[KINDS * AGES + b] -= was - d.came[i]
+    d.told[kind] = keep
+    d.told[KINDS] -= told - keep
+    if d.made[KINDS] > d.told[KINDS]:
+        d.made[KINDS] = d.told[KINDS]
+    return True
+
+cdef inline bint _alarm(Density* d, int k, double due, bint came) noexcept nogil:
+    """Is what happened to this kind, or to all, too unlike what was due?"""
+    d.patience[k] -= (d.patience[k] - PATIENCE) * CALM
+    d.more[k] += (LOG2 if came else 0) - due
+    d.fewer[k] += 0.5 * due - (LOG2 if came else 0)
+    if d.more[k] < 0:
+        d.more[k] = 0
+    if d.fewer[k] < 0:
+        d.fewer[k] = 0
+    if d.more[k] < d.patience[k] and d.fewer[k] < d.patience[k]:
+        return False
+    d.more[k] = d.fewer[k] = 0
+    d.patience[k] *= MORE_PATIENCE
+    return True
+
+cdef inline bint density_surprised(Density* d, int kind, int first, int end, bint came) noexcept nogil:
+    """Somebody waited from the first of these bins to the beginning of the last, and came back just before that, or not yet. Was anything
+    forgotten of all kinds over it?"""
+    cdef double due = <double>d.due[kind * AGES + end] - d.due[kind * AGES + first]
+    cdef bint forgot = False
+    if _alarm(d, kind, due, came) and _forget(d, kind):
+        density_make(d, kind)
+    if _alarm(d, KINDS, due, came):
+        for kind in range(KINDS):
+            forgot |= _forget(d, kind)
+        density_values(d)
+    return forgot
+
 cdef inline void density_scale(Density* d, double entries) noexcept nogil:
     """The cache is of another size: what was learned moves to the bins and gaps that it now belongs to, as near as whole octaves allow."""
     cdef float scale = <float>(FINEST / entries)
@@ -221,6 +297,8 @@ cdef inline void density_scale(Density* d, double entries) noexcept nogil:
     memset(d.risk, 0, sizeof(d.risk))
     memset(d.came, 0, sizeof(d.came))
     memset(d.told, 0, KINDS * sizeof(double))
+    memset(d.more, 0, sizeof(d.more))
+    memset(d.fewer, 0, sizeof(d.fewer))
     for kind in range(KINDS):
         gap = kind % GAPS
         to = gap + octaves if gap else 0

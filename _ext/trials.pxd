@@ -11,7 +11,8 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from density cimport (AGES, Density, age_bin, density_came, density_fade, density_init, density_reached, density_scale)
+from density cimport (AGES, Density, age_bin, density_came, density_fade, density_init, density_reached, density_scale,
+                      density_surprised)
 from engine cimport mix64
 
 cdef enum:
@@ -24,6 +25,7 @@ cdef enum:
     MOST_TRACKS = 8192
     TRACKS = 16             # to an entry, at most
     ENOUGH = 30000          # labels, after which one key in eight is heard: most of what small caches cost is learning
+    AGAIN = 8192            # labels for which all are heard again when what was learned is true no more
     ASKED = 3               # requests for which STRICT waits
     MEMORY = 30             # sizes of the cache over which a lead fades
     HALF_CACHES = 32        # sizes of the cache after which a label counts half,
@@ -85,20 +87,24 @@ cdef inline void _trials_rates(Trials* t) noexcept nogil:
 cdef inline uint64_t _share(double share) noexcept nogil:
     return <uint64_t>(share * 18446744073709549568.0) if share < 1 else <uint64_t>-1
 
+cdef inline void _trials_wide(Trials* t) noexcept nogil:
+    """As many are heard as ever."""
+    t.sample = _share(HEARD / t.entries)
+    t.trial = _share(SMALL / t.entries)
+    t.room = <uint32_t>(t.entries if t.entries < SMALL else SMALL)
+    if t.trial > t.sample:
+        t.trial = t.sample
+    t.lead = t.apart = 0
+    _trials_rates(t)
+
 cdef inline void _trials_start(Trials* t, double entries) noexcept nogil:
     """The sample for a cache of this size, and nothing in it."""
     t.entries = entries
-    t.sample = _share(HEARD / entries)
-    t.trial = _share(SMALL / entries)
-    t.room = <uint32_t>(entries if entries < SMALL else SMALL)
-    if t.trial > t.sample:
-        t.trial = t.sample
     memset(t.tracks, 0, (<size_t>t.mask + 1) * sizeof(Track))
     t.n = t.hand = 0
     t.labels = 0
     t.n_held[0] = t.n_held[1] = t.latest[0] = t.latest[1] = 0
-    t.lead = t.apart = 0
-    _trials_rates(t)
+    _trials_wide(t)
 
 cdef inline int trials_init(Trials* t, double entries, uint64_t salt) noexcept nogil:
     memset(t, 0, sizeof(Trials))
@@ -195,8 +201,19 @@ cdef inline void _track_drop(Trials* t, uint32_t i) noexcept nogil:
     memset(&t.tracks[i], 0, sizeof(Track))
     t.n -= 1
 
-cdef inline void _at_risk(Trials* t, Track* r, int upto) noexcept nogil:
+cdef inline void _trials_doubt(Trials* t) noexcept nogil:
+    """What was learned was forgotten: which way is better is less sure, too, and there is much to learn."""
+    t.lead *= 0.5
+    t.apart *= 0.5
+    if t.labels >= ENOUGH:
+        t.labels = ENOUGH - AGAIN
+        _trials_wide(t)
+
+cdef inline void _at_risk(Trials* t, Track* r, int upto, bint came) noexcept nogil:
+    """It has got beyond all bins before this one, and came back in the last of them, or not yet."""
     if upto > r.done:
+        if density_surprised(&t.density, r.kind, r.done, upto, came):
+            _trials_doubt(t)
         density_reached(&t.density, r.kind, r.done, upto)
         r.done = <uint8_t>upto
 
@@ -209,7 +226,7 @@ cdef inline void _trials_sweep(Trials* t, uint32_t now, int steps) noexcept nogi
         r = &t.tracks[t.hand]
         if r.tag:
             b = age_bin(&t.density, now - r.tick)
-            _at_risk(t, r, b)
+            _at_risk(t, r, b, False)
             if b == AGES - 1:
                 _track_drop(t, t.hand)
                 continue
@@ -287,7 +304,7 @@ cdef inline void trials_hear(Trials* t, uint64_t h, uint8_t kind, uint32_t count
     cdef uint32_t tag, i
     cdef Track* r
     cdef int b
-    cdef bint enough = False
+    cdef bint label = False
     if h > t.sample or t.most == 0:
         return
     tag = <uint32_t>(h >> 32)
@@ -299,11 +316,11 @@ cdef inline void trials_hear(Trials* t, uint64_t h, uint8_t kind, uint32_t count
     r = &t.tracks[i]
     if r.tag:
         b = age_bin(&t.density, now - r.tick)
-        _at_risk(t, r, b + 1 if b < AGES - 1 else b)
+        _at_risk(t, r, b + 1 if b < AGES - 1 else b, b < AGES - 1)
         if b < AGES - 1:
             density_came(&t.density, r.kind, b)
         t.labels += 1
-        enough = t.labels == ENOUGH
+        label = True
     elif t.n < t.most:
         r.tag = tag
         t.n += 1
@@ -317,7 +334,7 @@ cdef inline void trials_hear(Trials* t, uint64_t h, uint8_t kind, uint32_t count
     if h <= t.trial:
         _trial_request(t, i, now)
     _trials_sweep(t, now, 8)
-    while enough and (t.sample >> 61 or t.sample > t.trial):
+    while label and t.labels == ENOUGH and (t.sample >> 61 or t.sample > t.trial):
         _trials_thin(t)
 
 cdef inline bint trials_sound(Trials* t) noexcept nogil:

@@ -9,7 +9,7 @@ from bisect import insort
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from operator import itemgetter
 
 import numpy as np
@@ -793,10 +793,13 @@ class Density:
         self.came = np.zeros((self.KINDS + 1, self.AGES), f32)  # those that came back
         self.told = [0.0] * (self.KINDS + 1)                    # labels
         self.made = [0.0] * (self.KINDS + 1)                    # and how many there were when the values were made
+        self.more, self.fewer = ([0.0] * (self.KINDS + 1) for _ in range(2))    # evidence that what was learned is true no more
+        self.patience = [16.0] * (self.KINDS + 1)
         self.weight, self.growth = 1.0, 1.0
         self.scale = f32(self.FINEST / entries)
         self.known: dict[int, tuple[list[float], list[float], float, list[float]]] = {}
         self.values: dict[int, list[np.float32]] = {}
+        self.due: dict[int, list[np.float32]] = {}
         self.make_all()
 
     # -- bins and kinds
@@ -824,12 +827,13 @@ class Density:
     @classmethod
     @cache
     def law(cls, kind: int) -> list[float]:
-        """What is believed of a kind that nothing is known of: the share that comes back in each bin, by Pareto's law."""
+        """What is believed of a kind that nothing is known of: the share that comes back in each bin, by Pareto's law; but a few are done for."""
         count, gap = divmod(kind, cls.GAPS)
-        alpha, start = 0.3, 256.0
+        alpha, start, last = 0.3, 256.0, 0.0
         if count > 0 and gap > 0:
-            alpha, start = min(4, 0.8 + 0.5 * count), 4 if gap == 1 else 6 * 2.0 ** (gap - 1)
-        return [float(f32(1 - ((start + a) / (start + b)) ** alpha)) for a, b in pairwise(cls.EDGES)]
+            alpha, start, last = min(4, 0.8 + 0.5 * count), 4 if gap == 1 else 6 * 2.0 ** (gap - 1), 0.01 / 2**count
+        waiting = [(start / (start + edge)) ** alpha for edge in cls.EDGES]
+        return [float(f32((1 - last) * (a - b) / ((1 - last) * a + last))) for a, b in pairwise(waiting)]
 
     def row(self, kind: int) -> tuple[list[float], list[float]]:
         """How many got to each bin, and how many came back in it."""
@@ -843,6 +847,7 @@ class Density:
         """The values are of what is known now. They are worked out when they are asked for."""
         self.known[kind] = *self.row(kind), self.weight, everyone
         self.values.pop(kind, None)
+        self.due.pop(kind, None)
         self.made[kind] = self.told[kind]
 
     def make_all(self) -> None:
@@ -909,6 +914,44 @@ class Density:
             self.made = [made / self.weight for made in self.made]
             self.weight = 1.0
 
+    def forget(self, kind: int) -> bool:
+        """No more than a few labels of this kind count."""
+        told, keep = self.told[kind], 512 * self.weight
+        if told <= keep:
+            return False
+        for cells in (self.risk, self.came):
+            was = cells[kind].copy()
+            cells[kind] = (was.astype(float) * (keep / told)).astype(f32)
+            cells[-1] -= was - cells[kind]
+        self.told[kind] = keep
+        self.told[-1] -= told - keep
+        self.made[-1] = min(self.made[-1], self.told[-1])
+        return True
+
+    def alarm(self, k: int, due: float, came: bool) -> bool:
+        """Page's test of a kind, or of all, for twice as many returns as are due and for half as many."""
+        self.patience[k] -= (self.patience[k] - 16) * 0.00005
+        self.more[k] = max(0.0, self.more[k] + (math.log(2) * came - due))
+        self.fewer[k] = max(0.0, self.fewer[k] + (0.5 * due - math.log(2) * came))
+        if max(self.more[k], self.fewer[k]) < self.patience[k]:
+            return False
+        self.more[k] = self.fewer[k] = 0.0
+        self.patience[k] *= 4
+        return True
+
+    def surprised(self, kind: int, first: int, end: int, came: bool) -> bool:
+        """Somebody got from one bin to another, and came back just before that one, or not yet. Was anything forgotten of all kinds?"""
+        if kind not in self.due:
+            self.due[kind] = [f32(due) for due in accumulate(self.shares(kind), initial=0.0)]
+        due = float(self.due[kind][end]) - float(self.due[kind][first])
+        if self.alarm(kind, due, came) and self.forget(kind):
+            self.make(kind, self.everyone())
+        forgot = False
+        if self.alarm(self.KINDS, due, came):
+            forgot = any([self.forget(k) for k in range(self.KINDS)])
+            self.make_all()
+        return forgot
+
     def rescale(self, entries: float) -> None:
         """What was learned moves by whole octaves to the bins that it belongs to in a cache of another size."""
         before, self.scale = self.scale, f32(self.FINEST / entries)
@@ -919,6 +962,7 @@ class Density:
             ratio, octaves = ratio * 2, octaves - 1
         if octaves == 0:
             return
+        self.more, self.fewer = ([0.0] * (self.KINDS + 1) for _ in range(2))
         risk, came, told = self.risk, self.came, self.told
         self.risk, self.came, self.told = np.zeros_like(risk), np.zeros_like(came), [0.0] * self.KINDS + told[-1:]
         for kind, b in np.ndindex(self.KINDS, self.AGES):
@@ -960,16 +1004,20 @@ class Trials:
 
     def start(self, entries: float) -> None:
         self.entries = entries
-        self.sample, self.trial = (
-            int(keys / entries * 18446744073709549568.0) if keys < entries else MASK for keys in (1024, 128)
-        )
-        self.room = min(int(entries), 128)
         self.cells = [None] * len(self.cells)
         self.hand = 0
         self.held: tuple[list[Track], list[Track]] = [], []     # the small caches, in no order that means anything
         self.latest: list[Track | None] = [None, None]          # their newcomers
-        self.lead = self.apart = 0.0
         self.labels = 0
+        self.widen()
+
+    def widen(self) -> None:
+        """As many keys are heard as ever."""
+        self.sample, self.trial = (
+            int(keys / self.entries * 18446744073709549568.0) if keys < self.entries else MASK for keys in (1024, 128)
+        )
+        self.room = min(int(self.entries), 128)
+        self.lead = self.apart = 0.0
         self.rates()
 
     def rates(self) -> None:
@@ -1016,9 +1064,15 @@ class Trials:
             self.cells[i] = None
             self.cells[self.find(r.tag)] = r
 
-    def waited(self, r: Track, b: int) -> None:
-        """It has got beyond all bins before this one."""
+    def waited(self, r: Track, b: int, came: bool) -> None:
+        """It has got beyond all bins before this one, and came back in the last of them, or not yet."""
         if b > r.done:
+            if self.density.surprised(r.kind, r.done, b, came):
+                self.lead *= 0.5
+                self.apart *= 0.5
+                if self.labels >= 30000:
+                    self.labels = 30000 - 8192
+                    self.widen()
             self.density.reached(r.kind, r.done, b)
             r.done = b
 
@@ -1026,7 +1080,7 @@ class Trials:
         for _ in range(8):
             if r := self.cells[self.hand]:
                 b = self.density.bin((now - r.tick) % TURN)
-                self.waited(r, b)
+                self.waited(r, b, False)
                 if b == Density.AGES - 1:
                     self.drop(self.hand)
                     continue
@@ -1093,7 +1147,7 @@ class Trials:
         came = r is not None
         if r:
             b = self.density.bin((now - r.tick) % TURN)
-            self.waited(r, min(b + 1, Density.AGES - 1))
+            self.waited(r, min(b + 1, Density.AGES - 1), b < Density.AGES - 1)
             if b < Density.AGES - 1:
                 self.density.back(r.kind, b)
             self.labels += 1

@@ -130,6 +130,48 @@ def test_labels_fade():
     assert trials.weight == pytest.approx(2, rel=1e-6), "a label of the beginning counts half"
 
 
+# -- surprise
+
+
+def steady(trials, kind, n, now=0, keys=50):
+    """So many keys of one kind, each asked for in its turn."""
+    for tick in range(now + 1, now + n + 1):
+        trials.hear(tick % keys, kind, 1, tick)
+    return now + n
+
+
+def test_what_happens_as_was_said_is_not_forgotten():
+    trials, kind = core.Trials(100), core.kind_of(3, 4)
+    trials.reserve(100)
+    steady(trials, kind, 10_000)
+    assert sum(trials.came(kind)) > 9_900
+
+
+@pytest.mark.parametrize("soon", [False, True], ids=["nobody comes back", "all come sooner"])
+def test_of_a_kind_that_does_what_it_never_did_a_few_labels_count_on(soon):
+    trials, kind = core.Trials(100), core.kind_of(3, 4)
+    trials.reserve(100)
+    now = steady(trials, kind, 5000, keys=400)
+    before = sum(trials.came(kind))
+    assert before > 4000
+    if soon:
+        steady(trials, kind, 300, now, 8)
+    else:
+        for key in range(1000, 3000):
+            trials.hear(key, kind, 1, now + key)
+    assert sum(trials.came(kind)) < 1000
+    for cells in (trials.risk, trials.came):
+        assert cells(core.KINDS) == pytest.approx(np.sum([cells(k) for k in range(core.KINDS)], axis=0), abs=0.1), "so of all together"
+
+
+def test_the_law_believes_that_some_keys_were_asked_for_the_last_time():
+    """So who is far beyond its gap is not expected any more; the more so, the less often it was asked for."""
+    for kind in (core.kind_of(3, 2), core.kind_of(40, 2)):
+        law = core.Trials(100).law(kind)
+        assert law[20] > 0.05 > law[core.AGES - 2]
+    assert core.Trials(100).law(core.kind_of(2, 2))[30] < core.Trials(100).law(core.kind_of(5, 2))[30]
+
+
 # -- trials
 
 
@@ -212,6 +254,12 @@ class Shelf:
 
 def loop(n, around):
     return (np.arange(n) % around).tolist()
+
+
+def loop_among_strangers(n, around):
+    """A loop, and between its keys others that are asked for once."""
+    i = np.arange(n // 2)
+    return np.column_stack([i % around, 10**6 + i]).ravel().tolist()
 
 
 def walk(n, reach, seed):
@@ -325,6 +373,16 @@ def test_where_recency_is_right_it_is_no_worse_than_lru(keys, capacity):
     assert hits("adaptive", keys, capacity) > hits("lru", keys, capacity) - 0.01
 
 
+def test_after_a_change_of_workload_it_unlearns():
+    """What recency told for long, and then a loop of more than fits among keys that come once, of which LRU keeps nothing."""
+    capacity = 200
+    before, after = walk(60_000, 600, 6), loop_among_strangers(20 * capacity, 260)
+    keys = np.array(before + [2 * 10**8 + key for key in after])
+    late = len(before) + 10 * capacity
+    assert hits("lru", keys, capacity, late) == 0
+    assert hits("adaptive", keys, capacity, late) > 0.25
+
+
 # -- a cache that lives
 
 
@@ -402,7 +460,7 @@ def test_a_resize_a_clear_and_many_entries():
     serve(range(79_000, 80_000))
 
 
-def test_after_enough_labels_one_key_in_eight_is_heard():
+def test_after_enough_labels_one_key_in_eight_is_heard_until_a_surprise():
     """The core and the reference go on alike."""
     _core.policy_salt(-1)
     cache, reference = Cache(20, policy="adaptive"), POLICIES["adaptive"](20)
@@ -416,3 +474,12 @@ def test_after_enough_labels_one_key_in_eight_is_heard():
             assert set(cache) == set(reference.sizes)
     cache._check()
     assert reference.trials.labels > 30_000 and reference.trials.sample < 2**61
+    # And when what was learned is true no more, as many as ever.
+    for key in loop_among_strangers(4000, 26):
+        if cache.get(-1 - key) is None:
+            cache[-1 - key] = True
+        if not reference.get(-1 - key):
+            reference.set(-1 - key)
+        assert set(cache) == set(reference.sizes)
+    cache._check()
+    assert reference.trials.labels < 30_000 and reference.trials.sample >= 2**61
