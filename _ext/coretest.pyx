@@ -23,7 +23,7 @@ from ring cimport Event, Ring as CRing, ring_free, ring_init, ring_pop, ring_pus
 from sketch cimport (Sketch as CSketch, sketch_add, sketch_clear, sketch_count, sketch_fit, sketch_free, sketch_init, sketch_reserve)
 from table cimport (Table as CTable, table_first, table_free, table_init, table_insert, table_next, table_remove,
                     table_reserve, table_tag)
-from trials cimport (Trials as CTrials, _trials_thin, trials_clear, trials_free, trials_hear, trials_init, trials_reserve, trials_scale,
+from trials cimport (Trials as CTrials, _trials_thin, trials_clear, trials_free, trials_hear, trials_init, trials_mixed, trials_reserve, trials_scale,
                      trials_sound)
 from wheel cimport (Wheel as CWheel, wheel_cancel, wheel_free, wheel_init, wheel_next, wheel_pop, wheel_reserve,
                     wheel_schedule, wheel_sound)
@@ -288,7 +288,9 @@ cdef class Trials:
         trials_free(&self.t)
 
     def reserve(self, uint32_t slots): return trials_reserve(&self.t, slots)
-    def hear(self, int64_t hash, int kind, uint32_t count, uint32_t now): trials_hear(&self.t, hash, <uint8_t>kind, count, now)
+    def hear(self, int64_t hash, int kind, uint32_t count, uint32_t now):
+        trials_hear(&self.t, trials_mixed(&self.t, hash), <uint8_t>kind, count, now)
+
     def thin(self): _trials_thin(&self.t)
     def scale(self, double entries): trials_scale(&self.t, entries)
     def clear(self): trials_clear(&self.t)
@@ -296,9 +298,12 @@ cdef class Trials:
     def make(self): density_values(&self.t.density)
     def bin(self, uint32_t age): return age_bin(&self.t.density, age)
     def teach(self, int kind, int b, float risk, float came):
-        self.t.density.risk[kind * _AGES + b] += risk
-        self.t.density.risk[kind * _AGES + b + 1] -= risk
-        self.t.density.came[kind * _AGES + b] += came
+        cdef int row
+        for row in (kind, _KINDS):
+            self.t.density.risk[row * _AGES + b] += risk
+            self.t.density.risk[row * _AGES + b + 1] -= risk
+            self.t.density.came[row * _AGES + b] += came
+
     def risk(self, int kind):
         """How many got to each bin."""
         return [sum(self.t.density.risk[kind * _AGES + i] for i in range(b + 1)) for b in range(_AGES)]

@@ -8,11 +8,12 @@ and Meier 1958), so nothing has to be waited for. Where little was seen, a cell 
 that is true of most caches: gaps have a heavy tail, and the more often a key came the sooner it comes.
 
 From the cells follows the value: of all horizons the one with the most hits per time held. On the curve of (time held,
-hits) that is the steepest line to a later point, and the steepest lines from all points are found in one walk.
+hits) that is the steepest line to a later point, and the steepest lines from all points are found in one walk. The values of a kind are
+made anew when a good part of what is known of it is new.
 
 Ages are in requests of the cache and binned by a quarter of an octave of its size, so bins mean the same in all sizes.
 """
-from libc.math cimport exp2
+from libc.math cimport INFINITY, exp2
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -21,8 +22,10 @@ cdef extern from *:
     #include <string.h>
     static inline uint32_t adaptcache_bits(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
     static float adaptcache_law[88 * 54];
+    static const uint8_t adaptcache_classes[30] = {0, 0, 1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6};
     """
     uint32_t adaptcache_bits(float) noexcept nogil
+    const uint8_t* CLASSES "adaptcache_classes"     # 1, 2, 3, 4 to 5, 6 to 8, 9 to 13, 14 to 29 requests, and more
     float* LAW "adaptcache_law"         # KINDS by AGES: what is believed of cells that nothing is known of, the same in every cache
 
 cdef enum:
@@ -34,25 +37,29 @@ cdef enum:
     ONE = 0x3F800000        # the bits of a float 1
     LEAN = 2                # labels' worth of belief in all kinds together,
     LEAN_LAW = 4            # and in the law
-    OFTEN = 4096            # requests between two makings of the values, or an eighth of the cache's size
+    START = 64              # labels' worth of patience before values are made anew
 
 cdef struct Density:
-    float risk[KINDS * AGES]    # how many more reached this bin than the one before
-    float came[KINDS * AGES]
-    float value[KINDS * AGES]   # hits per request held
+    float risk[(KINDS + 1) * AGES]      # how many more reached this bin than the one before; the last row is of all kinds
+    float came[(KINDS + 1) * AGES]
+    float value[(KINDS + 1) * AGES]     # hits per request held; of no kind: without end
+    double told[KINDS + 1]  # labels, fading like them, of the kind and of all
+    double made[KINDS + 1]  # and when its values were made last
     double weight           # of a label today: it grows, so that the others fade
     double growth
     float scale             # bins to a request
-    uint32_t since          # requests since the values were made
-    uint32_t period
+
+cdef inline int bin_of(uint32_t age, float scale) noexcept nogil:
+    """Without a branch, so that several can be had at once."""
+    cdef int a = <int>age, b
+    a = a if a >= 0 else 0x7FFFFFFF
+    # (What is below 1 has fewer bits.)
+    b = 1 + (<int>(adaptcache_bits(<float>a * scale) - ONE) >> 21)
+    b = b if b > 0 else 0
+    return b if b < AGES - 1 else AGES - 1
 
 cdef inline int age_bin(const Density* d, uint32_t age) noexcept nogil:
-    cdef float x = <float>age * d.scale
-    cdef uint32_t b
-    if x < 1:
-        return 0
-    b = 1 + ((adaptcache_bits(x) - ONE) >> 21)
-    return <int>b if b < AGES else AGES - 1
+    return bin_of(age, d.scale)
 
 cdef inline double age_edge(int b) noexcept nogil:
     """Where a bin begins, in parts of FINEST."""
@@ -67,7 +74,7 @@ cdef inline int gap_class(const Density* d, uint32_t gap) noexcept nogil:
     return <int>b if b < GAPS else GAPS - 1
 
 cdef inline int count_class(uint32_t n) noexcept nogil:
-    return <int>n - 1 if n < 4 else 3 if n < 6 else 4 if n < 9 else 5 if n < 14 else 6 if n < 30 else 7
+    return CLASSES[n] if n < 30 else 7
 
 cdef inline uint8_t kind_of(uint32_t count, int gap) noexcept nogil:
     return <uint8_t>(count_class(count) * GAPS + gap)
@@ -89,77 +96,108 @@ cdef inline void density_init(Density* d, double entries) noexcept nogil:
     memset(d, 0, sizeof(Density))
     d.weight = d.growth = 1
     d.scale = <float>(FINEST / entries)
-    d.period = 32
     # (Whoever comes second writes what is there.)
     if LAW[0] == 0:
         for kind in range(KINDS - 1, -1, -1):
             for b in range(AGES - 2, -1, -1):
                 LAW[kind * AGES + b] = <float>_law(kind, b)
+    for b in range(AGES):
+        d.value[KINDS * AGES + b] = INFINITY
     density_values(d)
 
 cdef inline void density_fade(Density* d, double half) noexcept nogil:
     """A label weighs half as much after so many others."""
     d.growth = exp2(1.0 / half)
 
-cdef inline void density_values(Density* d) noexcept nogil:
-    cdef double everyone[AGES]
+cdef inline void _everyone(const Density* d, double* share) noexcept nogil:
+    """Of all kinds together: the share of those that reach a bin who come back in it."""
+    cdef double reached = 0, w = d.weight
+    cdef float came
+    cdef int b
+    for b in range(AGES - 1):
+        reached += d.risk[KINDS * AGES + b]
+        came = d.came[KINDS * AGES + b]
+        # (Sums and differences of floats round: fewer than came back cannot have been there.)
+        share[b] = (came + 0.01 * w) / ((reached if reached > came else came) + w)
+
+cdef inline void _make(Density* d, int kind, const double* everyone) noexcept nogil:
     cdef double hits[AGES]
     cdef double time[AGES]
     cdef int hull[AGES]
-    cdef double reached[AGES]
-    cdef double left, p, w = d.weight, at_risk
-    cdef int kind, b, i, top
-    memset(everyone, 0, sizeof(everyone))
-    memset(reached, 0, sizeof(reached))
-    for kind in range(KINDS):
-        at_risk = 0
-        for b in range(AGES - 1):
-            at_risk += d.risk[kind * AGES + b]
-            reached[b] += at_risk
-            everyone[b] += d.came[kind * AGES + b]
-    for b in range(AGES - 1):
-        everyone[b] = (everyone[b] + 0.01 * w) / (reached[b] + w)
+    cdef double left = 1, p, w = d.weight, at_risk = 0
+    cdef int b, top = 0
+    cdef const float* risk = &d.risk[kind * AGES]
+    cdef const float* came = &d.came[kind * AGES]
+    cdef const float* law = LAW + kind * AGES
+    cdef float* value = &d.value[kind * AGES]
     hits[0] = time[0] = 0
-    for kind in range(KINDS):
-        left = 1
-        at_risk = 0
-        for b in range(AGES - 1):
-            i = kind * AGES + b
-            at_risk += d.risk[i]
-            # (Sums and differences of floats round: fewer than came back cannot have been there.)
-            p = (d.came[i] + w * (LEAN * everyone[b] + LEAN_LAW * LAW[i])) \
-                / ((at_risk if at_risk > d.came[i] else d.came[i]) + w * (LEAN + LEAN_LAW))
-            hits[b + 1] = hits[b] + left * p
-            time[b + 1] = time[b] + left * (age_edge(b + 1) - age_edge(b)) * (1 - 0.5 * p)
-            left *= 1 - p
-            if left < 1e-9:
-                left = 1e-9
-        hull[0] = AGES - 1
-        top = 0
-        d.value[kind * AGES + AGES - 1] = 0
-        for b in range(AGES - 2, -1, -1):
-            while top > 0 and (hits[hull[top]] - hits[b]) * (time[hull[top - 1]] - time[b]) \
-                    <= (hits[hull[top - 1]] - hits[b]) * (time[hull[top]] - time[b]):
-                top -= 1
-            d.value[kind * AGES + b] = <float>((hits[hull[top]] - hits[b]) / (time[hull[top]] - time[b]))
-            top += 1
-            hull[top] = b
+    for b in range(AGES - 1):
+        at_risk += risk[b]
+        p = (came[b] + w * (LEAN * everyone[b] + LEAN_LAW * law[b])) / ((at_risk if at_risk > came[b] else came[b]) + w * (LEAN + LEAN_LAW))
+        hits[b + 1] = hits[b] + left * p
+        time[b + 1] = time[b] + left * (age_edge(b + 1) - age_edge(b)) * (1 - 0.5 * p)
+        left *= 1 - p
+        if left < 1e-9:
+            left = 1e-9
+    hull[0] = AGES - 1
+    value[AGES - 1] = 0
+    for b in range(AGES - 2, -1, -1):
+        while top > 0 and (hits[hull[top]] - hits[b]) * (time[hull[top - 1]] - time[b]) \
+                <= (hits[hull[top - 1]] - hits[b]) * (time[hull[top]] - time[b]):
+            top -= 1
+        value[b] = <float>((hits[hull[top]] - hits[b]) / (time[hull[top]] - time[b]))
+        top += 1
+        hull[top] = b
+    d.made[kind] = d.told[kind]
 
-cdef inline void density_request(Density* d, double entries) noexcept nogil:
-    """Another request: now and then the values are made anew."""
+cdef inline void density_make(Density* d, int kind) noexcept nogil:
+    """The values of a kind, by what is known now."""
+    cdef double everyone[AGES]
+    _everyone(d, everyone)
+    _make(d, kind, everyone)
+
+cdef inline void density_values(Density* d) noexcept nogil:
+    cdef double everyone[AGES]
+    cdef int kind
+    _everyone(d, everyone)
+    for kind in range(KINDS):
+        _make(d, kind, everyone)
+    d.made[KINDS] = d.told[KINDS]
+
+cdef inline void _told(Density* d, int kind) noexcept nogil:
+    """Something was learned of a kind: its values are made anew once that is a quarter more than they rest on; all of them, which lean on
+    all labels, at half as much again."""
+    d.told[kind] += d.weight
+    d.told[KINDS] += d.weight
+    if 2 * (d.told[KINDS] - d.made[KINDS]) > d.made[KINDS] + START * d.weight:
+        density_values(d)
+    elif 4 * (d.told[kind] - d.made[kind]) > d.made[kind] + START * d.weight:
+        density_make(d, kind)
+
+cdef inline void density_reached(Density* d, int kind, int first, int end) noexcept nogil:
+    """Somebody waited from the first of these bins to the beginning of the last."""
+    cdef float w = <float>d.weight
+    d.risk[kind * AGES + first] += w
+    d.risk[kind * AGES + end] -= w
+    d.risk[KINDS * AGES + first] += w
+    d.risk[KINDS * AGES + end] -= w
+    _told(d, kind)
+
+cdef inline void density_came(Density* d, int kind, int b) noexcept nogil:
+    """Somebody came back in this bin; later labels weigh more."""
     cdef int i
-    d.since += 1
-    if d.since < d.period:
-        return
-    d.since = 0
-    if d.period < OFTEN or d.period < entries / 8:
-        d.period += d.period // 2
+    d.came[kind * AGES + b] += <float>d.weight
+    d.came[KINDS * AGES + b] += <float>d.weight
+    _told(d, kind)
+    d.weight *= d.growth
     if d.weight > 1e6:
-        for i in range(KINDS * AGES):
+        for i in range((KINDS + 1) * AGES):
             d.risk[i] = <float>(d.risk[i] / d.weight)
             d.came[i] = <float>(d.came[i] / d.weight)
+        for i in range(KINDS + 1):
+            d.told[i] /= d.weight
+            d.made[i] /= d.weight
         d.weight = 1
-    density_values(d)
 
 cdef inline void density_scale(Density* d, double entries) noexcept nogil:
     """The cache is of another size: what was learned moves to the bins and gaps that it now belongs to, as near as whole octaves allow."""
@@ -167,6 +205,7 @@ cdef inline void density_scale(Density* d, double entries) noexcept nogil:
     cdef int octaves = 0, kind, b, to, gap, at
     cdef float ratio = scale / d.scale
     cdef float old[2 * KINDS * AGES]
+    cdef double told[KINDS]
     d.scale = scale
     while ratio >= 1.414 and octaves < 16:
         ratio *= 0.5
@@ -176,10 +215,12 @@ cdef inline void density_scale(Density* d, double entries) noexcept nogil:
         octaves -= 1
     if octaves == 0:
         return
-    memcpy(old, d.risk, sizeof(d.risk))
-    memcpy(old + KINDS * AGES, d.came, sizeof(d.came))
+    memcpy(old, d.risk, KINDS * AGES * sizeof(float))
+    memcpy(old + KINDS * AGES, d.came, KINDS * AGES * sizeof(float))
+    memcpy(told, d.told, KINDS * sizeof(double))
     memset(d.risk, 0, sizeof(d.risk))
     memset(d.came, 0, sizeof(d.came))
+    memset(d.told, 0, KINDS * sizeof(double))
     for kind in range(KINDS):
         gap = kind % GAPS
         to = gap + octaves if gap else 0
@@ -187,6 +228,7 @@ cdef inline void density_scale(Density* d, double entries) noexcept nogil:
             to = 1
         if to > GAPS - 1:
             to = GAPS - 1
+        d.told[kind - gap + to] += told[kind]
         for b in range(AGES):
             at = b + 4 * octaves
             if at < 0:
@@ -194,4 +236,6 @@ cdef inline void density_scale(Density* d, double entries) noexcept nogil:
             if at < AGES - 1:
                 d.risk[(kind - gap + to) * AGES + at] += old[kind * AGES + b]
                 d.came[(kind - gap + to) * AGES + at] += old[(KINDS + kind) * AGES + b]
+                d.risk[KINDS * AGES + at] += old[kind * AGES + b]
+                d.came[KINDS * AGES + at] += old[(KINDS + kind) * AGES + b]
     density_values(d)

@@ -11,14 +11,14 @@ from libc.math cimport sqrt
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
-from density cimport (AGES, Density, age_bin, density_fade, density_init, density_request, density_scale)
+from density cimport (AGES, Density, age_bin, density_came, density_fade, density_init, density_reached, density_scale)
 from engine cimport mix64
 
 cdef enum:
     OPEN = 0                # ways of admission: a newcomer has to be worth more than the least of those drawn,
     STRICT = 1              # and to be asked for a third time
     WAYS = 2
-    LOOKS = 8               # residents that a small cache compares
+    LOOKS = 4               # residents that a small cache compares
     HEARD = 1024            # keys' worth of a cache that are heard, of any size of cache
     SMALL = 128             # entries of a small cache
     MOST_TRACKS = 8192
@@ -190,8 +190,7 @@ cdef inline void _track_drop(Trials* t, uint32_t i) noexcept nogil:
 
 cdef inline void _at_risk(Trials* t, Track* r, int upto) noexcept nogil:
     if upto > r.done:
-        t.density.risk[r.kind * AGES + r.done] += <float>t.density.weight
-        t.density.risk[r.kind * AGES + upto] -= <float>t.density.weight
+        density_reached(&t.density, r.kind, r.done, upto)
         r.done = <uint8_t>upto
 
 cdef inline void _trials_sweep(Trials* t, uint32_t now, int steps) noexcept nogil:
@@ -271,9 +270,12 @@ cdef inline void _trial_request(Trials* t, uint32_t i, uint32_t now) noexcept no
     if lead > SURE * sqrt(t.apart):
         t.way = STRICT if t.way == OPEN else OPEN
 
-cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t count, uint32_t now) noexcept nogil:
-    """A request of this key at `now`; it is of this kind from here on."""
-    cdef uint64_t h = mix64(<uint64_t>hash ^ t.salt)
+cdef inline uint64_t trials_mixed(const Trials* t, int64_t hash) noexcept nogil:
+    """So that nobody outside can tell who is heard."""
+    return mix64(<uint64_t>hash ^ t.salt)
+
+cdef inline void trials_hear(Trials* t, uint64_t h, uint8_t kind, uint32_t count, uint32_t now) noexcept nogil:
+    """A request at `now` of the key of this mixed hash; it is of this kind from here on."""
     cdef uint32_t tag, i
     cdef Track* r
     cdef int b
@@ -291,10 +293,9 @@ cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t cou
         b = age_bin(&t.density, now - r.tick)
         _at_risk(t, r, b + 1 if b < AGES - 1 else b)
         if b < AGES - 1:
-            t.density.came[r.kind * AGES + b] += <float>t.density.weight
+            density_came(&t.density, r.kind, b)
         t.labels += 1
         enough = t.labels == ENOUGH
-        t.density.weight *= t.density.growth
     elif t.n < t.most:
         r.tag = tag
         t.n += 1
@@ -308,7 +309,7 @@ cdef inline void trials_hear(Trials* t, int64_t hash, uint8_t kind, uint32_t cou
     if h <= t.trial:
         _trial_request(t, i, now)
     _trials_sweep(t, now, 8)
-    while enough and t.sample >> 61:
+    while enough and (t.sample >> 61 or t.sample > t.trial):
         _trials_thin(t)
 
 cdef inline bint trials_sound(Trials* t) noexcept nogil:

@@ -788,12 +788,16 @@ class Density:
     EDGES = [0.0] + [2.0 ** (b // 4) * (1 + b % 4 / 4) for b in range(AGES - 1)]    # of the bins, in parts of FINEST
 
     def __init__(self, entries: float) -> None:
-        self.risk = np.zeros((self.KINDS, self.AGES), f32)      # how many more labels got to a bin than to the one before
-        self.came = np.zeros((self.KINDS, self.AGES), f32)      # those that came back
+        # (The last rows are of all kinds together.)
+        self.risk = np.zeros((self.KINDS + 1, self.AGES), f32)  # how many more labels got to a bin than to the one before
+        self.came = np.zeros((self.KINDS + 1, self.AGES), f32)  # those that came back
+        self.told = [0.0] * (self.KINDS + 1)                    # labels
+        self.made = [0.0] * (self.KINDS + 1)                    # and how many there were when the values were made
         self.weight, self.growth = 1.0, 1.0
         self.scale = f32(self.FINEST / entries)
-        self.since, self.period = 0, 32
-        self.make()
+        self.known: dict[int, tuple[list[float], list[float], float, list[float]]] = {}
+        self.values: dict[int, list[np.float32]] = {}
+        self.make_all()
 
     # -- bins and kinds
 
@@ -827,13 +831,25 @@ class Density:
             alpha, start = min(4, 0.8 + 0.5 * count), 4 if gap == 1 else 6 * 2.0 ** (gap - 1)
         return [float(f32(1 - ((start + a) / (start + b)) ** alpha)) for a, b in pairwise(cls.EDGES)]
 
-    def make(self) -> None:
-        """The values are of what is known now. They are worked out when they are asked for."""
+    def row(self, kind: int) -> tuple[list[float], list[float]]:
+        """How many got to each bin, and how many came back in it."""
+        return np.add.accumulate(self.risk[kind].astype(float)).tolist(), self.came[kind].astype(float).tolist()
+
+    def everyone(self) -> list[float]:
         w = self.weight
-        self.then = np.add.accumulate(self.risk.astype(float), axis=1), self.came.astype(float), w
-        reached, back = (np.add.accumulate([np.zeros(self.AGES), *cells])[-1] for cells in self.then[:2])
-        self.everyone = ((back + 0.01 * w) / (reached + w)).tolist()
-        self.values: dict[int, list[np.float32]] = {}
+        return [(back + 0.01 * w) / (max(reached, back) + w) for reached, back in zip(*self.row(self.KINDS), strict=True)]
+
+    def make(self, kind: int, everyone: list[float]) -> None:
+        """The values are of what is known now. They are worked out when they are asked for."""
+        self.known[kind] = *self.row(kind), self.weight, everyone
+        self.values.pop(kind, None)
+        self.made[kind] = self.told[kind]
+
+    def make_all(self) -> None:
+        everyone = self.everyone()
+        for kind in range(self.KINDS):
+            self.make(kind, everyone)
+        self.made[-1] = self.told[-1]
 
     def value(self, kind: int, age: int) -> np.float32:
         if kind not in self.values:
@@ -842,10 +858,10 @@ class Density:
 
     def shares(self, kind: int) -> list[float]:
         """Of those that reach a bin, who come back in it: counted, and leaning on all kinds together and on the law."""
-        risk, came, weight = self.then
+        risk, came, weight, everyone = self.known[kind]
         return [
             (c + weight * (2 * every + 4 * law)) / (max(r, c) + weight * 6)
-            for c, r, every, law in zip(came[kind].tolist(), risk[kind].tolist(), self.everyone, self.law(kind), strict=False)
+            for c, r, every, law in zip(came, risk, everyone, self.law(kind), strict=False)
         ]
 
     def worked_out(self, kind: int) -> list[float]:
@@ -866,26 +882,32 @@ class Density:
 
     # -- learning
 
-    def label(self, kind: int, first: int, end: int) -> None:
+    def learned(self, kind: int) -> None:
+        self.told[kind] += self.weight
+        self.told[-1] += self.weight
+        if 2 * (self.told[-1] - self.made[-1]) > self.made[-1] + 64 * self.weight:
+            self.make_all()
+        elif 4 * (self.told[kind] - self.made[kind]) > self.made[kind] + 64 * self.weight:
+            self.make(kind, self.everyone())
+
+    def reached(self, kind: int, first: int, end: int) -> None:
         """Somebody got from one bin to, not including, another."""
-        self.risk[kind, first] += f32(self.weight)
-        self.risk[kind, end] -= f32(self.weight)
+        for row in (kind, self.KINDS):
+            self.risk[row, first] += f32(self.weight)
+            self.risk[row, end] -= f32(self.weight)
+        self.learned(kind)
 
     def back(self, kind: int, b: int) -> None:
-        self.came[kind, b] += f32(self.weight)
-
-    def request(self, entries: float) -> None:
-        self.since += 1
-        if self.since < self.period:
-            return
-        self.since = 0
-        if self.period < 4096 or self.period < entries / 8:
-            self.period += self.period // 2
+        for row in (kind, self.KINDS):
+            self.came[row, b] += f32(self.weight)
+        self.learned(kind)
+        self.weight *= self.growth
         if self.weight > 1e6:
             self.risk = (self.risk.astype(float) / self.weight).astype(f32)
             self.came = (self.came.astype(float) / self.weight).astype(f32)
+            self.told = [told / self.weight for told in self.told]
+            self.made = [made / self.weight for made in self.made]
             self.weight = 1.0
-        self.make()
 
     def rescale(self, entries: float) -> None:
         """What was learned moves by whole octaves to the bins that it belongs to in a cache of another size."""
@@ -897,16 +919,18 @@ class Density:
             ratio, octaves = ratio * 2, octaves - 1
         if octaves == 0:
             return
-        risk, came = self.risk, self.came
-        self.risk, self.came = np.zeros_like(risk), np.zeros_like(came)
+        risk, came, told = self.risk, self.came, self.told
+        self.risk, self.came, self.told = np.zeros_like(risk), np.zeros_like(came), [0.0] * self.KINDS + told[-1:]
         for kind, b in np.ndindex(self.KINDS, self.AGES):
             count, gap = divmod(kind, self.GAPS)
             to = self.GAPS * count + (min(max(gap + octaves, 1), self.GAPS - 1) if gap else 0)
             at = max(b + 4 * octaves, 0)
+            self.told[to] += told[kind] if b == 0 else 0
             if at < self.AGES - 1:
-                self.risk[to, at] += risk[kind, b]
-                self.came[to, at] += came[kind, b]
-        self.make()
+                for row in (to, self.KINDS):
+                    self.risk[row, at] += risk[kind, b]
+                    self.came[row, at] += came[kind, b]
+        self.make_all()
 
 
 class Track:
@@ -995,7 +1019,7 @@ class Trials:
     def waited(self, r: Track, b: int) -> None:
         """It has got beyond all bins before this one."""
         if b > r.done:
-            self.density.label(r.kind, r.done, b)
+            self.density.reached(r.kind, r.done, b)
             r.done = b
 
     def sweep(self, now: int) -> None:
@@ -1041,7 +1065,7 @@ class Trials:
 
     def victim(self, way: int, now: int) -> Track:
         held, latest = self.held[way], self.latest[way]
-        drawn = [held[self.noise.below(len(held))] for _ in range(8)]
+        drawn = [held[self.noise.below(len(held))] for _ in range(4)]
         best = min(drawn, key=lambda r: (self.worth(r, now), -((now - r.tick) % TURN)))
         if latest and refused(way, latest.count, self.worth(latest, now), self.worth(best, now)):
             return latest
@@ -1073,7 +1097,6 @@ class Trials:
             if b < Density.AGES - 1:
                 self.density.back(r.kind, b)
             self.labels += 1
-            self.density.weight *= self.density.growth
         elif self.n < self.most:
             r = self.cells[i] = Track(max(h >> 32, 1))
         else:
@@ -1083,7 +1106,7 @@ class Trials:
         if h <= self.trial:
             self.try_out(r, now)
         self.sweep(now)
-        while came and self.labels == 30000 and self.sample >= 2**61:
+        while came and self.labels == 30000 and (self.sample >= 2**61 or self.sample > self.trial):
             self.thin()
 
 
@@ -1107,20 +1130,18 @@ class Memory:
         self.buckets: list[list[tuple[int, int, int] | None]] = [[None] * 8 for _ in range(self.n)]
 
     def bucket(self, key: int) -> tuple[list[tuple[int, int, int] | None], int]:
-        h = mixed(hash(key) + self.salt)
+        h = mixed(hash(key) & MASK ^ self.salt)
         return self.buckets[(h % 2**32) * len(self.buckets) >> 32], h >> 36
 
     def put(self, key: int, count: int, tick: int, now: int) -> None:
-        """In the first cell that is free or its own, or else in that of the one who left longest ago."""
+        """In the first cell that is free, or else in that of the one who left longest ago."""
         bucket, tag = self.bucket(key)
-        at = next((i for i, g in enumerate(bucket) if g is None or g[0] == tag), None)
-        if at is None:
-            at = max(range(8), key=lambda i: (now - bucket[i][2]) % TURN)  # type: ignore[index]
+        at = max(range(8), key=lambda i: (now - g[2]) % TURN if (g := bucket[i]) else TURN)
         bucket[at] = tag, min(count, 15), tick
 
     def take(self, key: int) -> tuple[int, int] | None:
         bucket, tag = self.bucket(key)
-        for i, g in enumerate(bucket):
+        for i, g in reversed(list(enumerate(bucket))):
             if g and g[0] == tag:
                 bucket[i] = None
                 return g[1:]
@@ -1155,7 +1176,7 @@ class Store:
 
 
 class Adaptive(Reference):
-    """Who promises least leaves, of a few drawn at random and the worst of those drawn before; but the last newcomer leaves
+    """Who promises least leaves, of the next few slots and the worst of those looked at before; but the last newcomer leaves
     in its place unless it is worth more, or, where the trials found that this pays, was not asked for three times."""
 
     def __init__(self, capacity: float, slots: int = 8) -> None:
@@ -1166,9 +1187,9 @@ class Adaptive(Reference):
         self.now = 0
         self.slots: dict[Hashable, int] = {}
         self.metas: dict[Hashable, tuple[int, int, int]] = {}       # when, how often, the kind
-        self.known: tuple[int, int] = 0, 0                          # of the newcomer: how often, the class of the gap
         self.latest: Hashable | None = None
-        self.pool: list[tuple[np.float32, int, int]] = []           # worth when it was drawn, slot, and when it was asked for last
+        self.pool: list[tuple[np.float32, int, int]] = []           # worth when it was looked at, slot, and when it was asked for last
+        self.hand = 0
         self.store = Store(slots)
         self.reserve(slots)
 
@@ -1187,26 +1208,17 @@ class Adaptive(Reference):
 
     # -- what is told
 
-    def coming(self, key: Hashable, size: float) -> None:
-        ghost = self.memory.take(key)  # type: ignore[arg-type]
-        self.known = 0, 0
-        if ghost:
-            count, tick = ghost
-            self.known = count, self.trials.density.gap_class((self.now + 1 - tick) % TURN)
-
     def seen(self, key: Hashable, count: int, gap: int) -> None:
         kind = self.trials.density.kind(count, gap)
         self.metas[key] = self.now, min(count, 255), kind
         self.trials.hear(key, kind, count, self.now)  # type: ignore[arg-type]
-        self.trials.density.request(self.trials.entries)
 
     def insert(self, key: Hashable) -> None:
-        super().insert(key)
         self.slots[key] = self.store.take(key)
+        insort(self.order, key, key=self.slots.__getitem__)     # in the order of slots, which means nothing
         self.now = (self.now + 1) % TURN
-        count, gap = self.known
-        self.seen(key, count + 1, gap)
-        self.known = 0, 0
+        count, tick = self.memory.take(key) or (0, None)  # type: ignore[arg-type]
+        self.seen(key, count + 1, 0 if tick is None else self.trials.density.gap_class((self.now - tick) % TURN))
         self.latest = key
 
     def hit(self, key: Hashable) -> None:
@@ -1227,7 +1239,7 @@ class Adaptive(Reference):
         self.memory.forget()
         self.pool = []
         self.latest = None
-        self.known = 0, 0
+        self.hand = 0
         self.trials.clear(self.trials.entries)
 
     # -- what is asked
@@ -1239,20 +1251,38 @@ class Adaptive(Reference):
         value, size = self.trials.density.value(self.metas[key][2], self.age(key)), self.sizes[key]
         return f32(float(value) / size) if size > 0 else value
 
+    def look(self) -> bool:
+        """At eight slots; the least worth of each half goes into the pool, whose best leaves it when it is full. Was there anybody?"""
+        room = min(max(len(self.order) // 8, 1), 16)
+        self.hand = self.hand + 8 if self.hand + 8 < self.store.top else 0
+        del self.pool[room:]
+        drawn = []
+        for half in (self.hand, self.hand + 4):
+            slots = [slot for slot in range(half, half + 4) if slot in self.store.held and self.worth(self.store.held[slot]) < math.inf]
+            if slots:       # (of equals the later one)
+                slot = min(slots, key=lambda slot: (self.worth(self.store.held[slot]), -slot))
+                drawn.append((self.worth(self.store.held[slot]), slot, self.metas[self.store.held[slot]][0]))
+        for one in drawn:
+            if len(self.pool) < room or one[0] < self.pool[-1][0]:
+                del self.pool[room - 1 :]
+                insort(self.pool, one, key=itemgetter(0))
+        return bool(drawn)
+
+    def fresh(self, slot: int, tick: int) -> bool:
+        """Is it there still, and was not asked for since?"""
+        return slot in self.store.held and self.metas[self.store.held[slot]][0] == tick
+
     def victim(self) -> Hashable:
         n = len(self.order)
         if n > 2 * self.trials.entries or 2 * n < self.trials.entries:
             self.trials.rescale(n)
-        for _ in range(8):
-            slot = 1 + self.trials.noise.below(self.store.top - 1)
-            if slot in self.store.held:
-                key = self.store.held[slot]
-                insort(self.pool, (self.worth(key), slot, self.metas[key][0]), key=itemgetter(0))
-                del self.pool[16:]
-        # Who was asked for since it was drawn, or has left, is not meant.
-        while self.pool and not (self.pool[0][1] in self.store.held and self.metas[self.store.held[self.pool[0][1]]][0] == self.pool[0][2]):
+        for _ in range(self.store.top // 8 + 1):
+            if self.look():
+                break
+        while self.pool and not self.fresh(*self.pool[0][1:]):
             self.pool.pop(0)
-        key = self.store.held[self.pool[0][1]] if self.pool else self.order[0]
+        beyond = [slot for slot in sorted(self.store.held) if slot > self.hand] + sorted(self.store.held)
+        key = self.store.held[self.pool[0][1] if self.pool else beyond[0]]
         least, latest = self.pool[0][0] if self.pool else self.worth(key), self.latest
         if latest not in (None, key) and refused(self.trials.way, self.metas[latest][1], self.worth(latest), least):
             return latest

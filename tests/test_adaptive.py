@@ -210,10 +210,8 @@ class Shelf:
         return sum(map(self.get, keys)) / len(keys)
 
 
-def loop_among_strangers(n, around, start=0):
-    """A loop of so many keys, and as many that are asked for once."""
-    i = np.arange(n // 2)
-    return np.column_stack([i % around, 10**6 + start + i]).ravel().tolist()
+def loop(n, around):
+    return (np.arange(n) % around).tolist()
 
 
 def walk(n, reach, seed):
@@ -225,7 +223,7 @@ def walk(n, reach, seed):
 def test_the_better_way_is_found_and_left_again():
     shelf = Shelf(100)
     assert shelf.policy.way == OPEN
-    shelf.serve(loop_among_strangers(20_000, 120))
+    shelf.serve(loop(20_000, 400))
     assert shelf.policy.way == STRICT
     shelf.serve([2 * 10**6 + key for key in walk(20_000, 120, 1)])
     assert shelf.policy.way == OPEN
@@ -261,7 +259,7 @@ def test_a_long_loop_is_answered_as_by_the_reference(seed):
     rng = np.random.default_rng(seed)
     capacity = int(rng.integers(10, 25))
     shelf, reference = Shelf(capacity), POLICIES["adaptive"].replayed(capacity)
-    keys = loop_among_strangers(1600, int(capacity * 1.3)) + [3 * 10**6 + key for key in walk(800, capacity, seed)]
+    keys = loop(1600, 4 * capacity) + [3 * 10**6 + key for key in walk(800, capacity, seed)]
     ways = set()
     for key in keys:
         hit = reference.get(key)
