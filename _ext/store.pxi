@@ -655,6 +655,8 @@ cdef class Store:
         else:
             age = age if age > RESOLUTION else RESOLUTION       # younger than the clock can tell
             price = l.cost / (l.size * age)
+        if not price < INFINITY:
+            return                              # by a weight next to nothing anything promises without end
         if price == 0:
             self.shadow_price *= 0.98           # nothing is lost: a step down, as where there was room
         elif self.shadow_price > 0:

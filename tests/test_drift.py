@@ -243,6 +243,21 @@ def test_where_the_least_promises_nothing_pressure_gives_memory_no_price() -> No
     assert cache.stats().evictions == 1 and cache.memory_price == 0
 
 
+def test_a_weight_next_to_nothing_gives_no_price_without_end() -> None:
+    cache, clock = pressed(None)
+    for key in range(20):
+        cache.set(key, 0, cost=1.0)
+    fill(cache, clock, 100, 1000)
+    before = cache.memory_price
+    for key in list(cache):
+        cache.set(key, 0, cost=1.0, size=5e-324)
+    cache.set("one", 0, cost=1.0, size=20)
+    for key in ("another", "a third"):
+        clock.now += 1.0
+        cache.set(key, 0, cost=1.0, size=20)
+    assert cache.stats().evictions > 20 and 0 < before / 10 < cache.memory_price < 10 * before
+
+
 def test_pauses_are_part_of_the_pace() -> None:
     """The least promises so many hits per request; what that is in seconds, the requests of late tell, pauses and all."""
     prices = []
