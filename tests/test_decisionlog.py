@@ -291,7 +291,8 @@ def test_every_line_agrees_with_an_independent_accountant(
 def one(tmp_path: Path, **options: Any) -> tuple[Cache[Any, Any], Clock, Path]:
     """A cache that lets go at once where it may; every cost 8, every size 4: break-even 8 s, window 2 s."""
     clock = Clock()
-    cache: Cache[Any, Any] = Cache(options.pop("maxsize", None), lambda value: 4, timer=clock,
+    # (Under SIEVE the idle age of who is evicted tells the price of memory.)
+    cache: Cache[Any, Any] = Cache(options.pop("maxsize", None), lambda value: 4, policy="sieve", timer=clock,
                                    expiry=learned(**{"premature": 1.0, **options}))
     assert cache.brain is not None
     cache.brain.only = _core.SLOT_STATIC
