@@ -31,6 +31,8 @@ cdef extern from *:
     #define adaptcache_calm 0.00005
     #define adaptcache_log2 0.6931471805599453
     static float adaptcache_law[88 * 54];
+    static float adaptcache_first[88 * 54];
+    static float adaptcache_first_due[88 * 54];
     static const uint8_t adaptcache_classes[30] = {0, 0, 1, 2, 3, 3, 4, 4, 4, 5, 5, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6};
     """
     uint32_t adaptcache_bits(float) noexcept nogil
@@ -38,7 +40,9 @@ cdef extern from *:
     double LAST "adaptcache_last"       # the share of requests that are the last of their key, halved with each class of requests
     double CALM "adaptcache_calm"       # of what patience has grown that a label takes away
     const uint8_t* CLASSES "adaptcache_classes"     # 1, 2, 3, 4 to 5, 6 to 8, 9 to 13, 14 to 29 requests, and more
-    float* LAW "adaptcache_law"         # KINDS by AGES: what is believed of cells that nothing is known of, the same in every cache
+    float* LAW "adaptcache_law"         # KINDS by AGES: what is believed of cells that nothing is known of, the same in every cache,
+    float* FIRST "adaptcache_first"     # the values that follow from it
+    float* FIRST_DUE "adaptcache_first_due"
 
 cdef enum:
     COUNTS = 8              # classes of requests, by `count_class`
@@ -118,16 +122,21 @@ cdef inline void density_init(Density* d, double entries) noexcept nogil:
     memset(d, 0, sizeof(Density))
     d.weight = d.growth = 1
     d.scale = <float>(FINEST / entries)
-    # (Whoever comes second writes what is there.)
-    if LAW[0] == 0:
-        for kind in range(KINDS - 1, -1, -1):
-            for b in range(AGES - 2, -1, -1):
-                LAW[kind * AGES + b] = <float>_law(kind, b)
     for b in range(AGES):
         d.value[KINDS * AGES + b] = INFINITY
     for kind in range(KINDS + 1):
         d.patience[kind] = PATIENCE
-    density_values(d)
+    # The first of all caches works it out. (Whoever does so at the same time writes the same.)
+    if FIRST[0] == 0:
+        for kind in range(KINDS):
+            for b in range(AGES - 1):
+                LAW[kind * AGES + b] = <float>_law(kind, b)
+        density_values(d)
+        memcpy(FIRST_DUE, d.due, KINDS * AGES * sizeof(float))
+        memcpy(FIRST + 1, d.value + 1, (KINDS * AGES - 1) * sizeof(float))
+        FIRST[0] = d.value[0]
+    memcpy(d.due, FIRST_DUE, KINDS * AGES * sizeof(float))
+    memcpy(d.value, FIRST, KINDS * AGES * sizeof(float))
 
 cdef inline void density_fade(Density* d, double half) noexcept nogil:
     """A label weighs half as much after so many others."""
