@@ -127,8 +127,7 @@ cdef inline void on_remove(Policy* p, Arena* a, uint32_t s, bint evicted) noexce
     t.metas[s].kind = NOBODY
     if t.latest == s:
         t.latest = NIL
-    if evicted:
-        _ghost_put(t, trials_mixed(&t.trials, a.slots[s].hash), t.metas[s].count, t.metas[s].tick)
+    _ghost_put(t, trials_mixed(&t.trials, a.slots[s].hash), t.metas[s].count, t.metas[s].tick)
 
 cdef inline float _worth(Policy* p, Adaptive* t, uint32_t s, uint32_t age) noexcept nogil:
     cdef float v
@@ -200,8 +199,10 @@ cdef inline uint32_t victim(Policy* p, Arena* a) noexcept nogil:
     if a.n == 0:
         return NIL
     # What is full now is as large as it is, whatever it was meant to be: weights say nothing of that.
-    if t.coming and (a.n > 2 * t.trials.entries or 2 * a.n < t.trials.entries):
-        trials_scale(&t.trials, a.n)
+    if t.coming:
+        t.coming = False
+        if a.n > 2 * t.trials.entries or 2 * a.n < t.trials.entries:
+            trials_scale(&t.trials, a.n)
     if t.n_pool:
         prefetch(_ghost_cells(t, trials_mixed(&t.trials, a.slots[t.pool[t.n_pool - 1].slot].hash)))
     if t.n_pool > room:

@@ -1295,8 +1295,7 @@ class Adaptive(Reference):
         tick, count, _ = self.metas.pop(key)
         if key == self.latest:
             self.latest = None
-        if evicted:
-            self.memory.put(key, count, tick, self.now)  # type: ignore[arg-type]
+        self.memory.put(key, count, tick, self.now)  # type: ignore[arg-type]
         self.store.give(self.slots.pop(key))
 
     def forget(self) -> None:
@@ -1341,6 +1340,7 @@ class Adaptive(Reference):
         n = len(self.order)
         if self.making_room and (n > 2 * self.trials.entries or 2 * n < self.trials.entries):
             self.trials.rescale(n)
+        self.making_room = False
         for _ in range(self.store.top // 8 + 1):
             if self.look():
                 break
