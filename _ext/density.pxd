@@ -149,8 +149,8 @@ cdef inline void _everyone(const Density* d, double* share) noexcept nogil:
     cdef int b
     for b in range(AGES - 1):
         reached += d.risk[KINDS * AGES + b]
-        came = d.came[KINDS * AGES + b]
-        # (Sums and differences of floats round: fewer than came back cannot have been there.)
+        # (Sums and differences of floats round: fewer than none cannot have come back, nor fewer than that have been there.)
+        came = d.came[KINDS * AGES + b] if d.came[KINDS * AGES + b] > 0 else 0
         share[b] = (came + 0.01 * w) / ((reached if reached > came else came) + w)
 
 cdef inline void _make(Density* d, int kind, const double* everyone) noexcept nogil:

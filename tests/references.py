@@ -841,7 +841,7 @@ class Density:
 
     def everyone(self) -> list[float]:
         w = self.weight
-        return [(back + 0.01 * w) / (max(reached, back) + w) for reached, back in zip(*self.row(self.KINDS), strict=True)]
+        return [(max(back, 0) + 0.01 * w) / (max(reached, back, 0) + w) for reached, back in zip(*self.row(self.KINDS), strict=True)]
 
     def make(self, kind: int, everyone: list[float]) -> None:
         """The values are of what is known now. They are worked out when they are asked for."""

@@ -198,6 +198,7 @@ def test_trials_are_sound_whatever_comes(seed, entries, slots, steps):
         else:
             trials.reserve(n)
         assert trials.sound()
+    assert all(0 <= value < np.inf for kind in range(core.KINDS) for value in trials.value(kind))
 
 
 def test_a_sample_that_is_full_hears_half_as_many_keys():
