@@ -19,7 +19,7 @@ from adaptcache.wire.refusal import Refused
 
 _NUMBERS: Final = frozenset({"|b1", "|i1", "|u1", *(
     order + code for order in "<>" for code in ("i2", "i4", "i8", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"))})
-_OTHERS: Final = re.compile(r"[<>][mM]8(\[\d{0,9}(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?|\|S[1-9]\d{0,8}|[<>]U[1-9]\d{0,8}")
+_OTHERS: Final = re.compile(r"[<>][mM]8(\[([1-9]\d{0,8})?(Y|M|W|D|h|m|s|ms|us|ns|ps|fs|as)\])?|\|S[1-9]\d{0,8}|[<>]U[1-9]\d{0,8}")
 _DIMENSIONS: Final = 32
 _PREFIX: Final = struct.Struct(">H")
 
@@ -36,8 +36,7 @@ def ways(array_code: int, scalar_code: int) -> dict[type, Callable[[Any, int], A
     def scalar(value: Any, left: int) -> Any:
         return Ext(scalar_code, _array(np.asarray(value)))
 
-    kinds = [np.bool_, np.datetime64, np.timedelta64, np.str_, np.bytes_, *map(np.dtype, "bBhHiIlLqQefdFD")]
-    scalars: set[type] = {kind.type if isinstance(kind, np.dtype) else kind for kind in kinds}
+    scalars: list[type] = [np.dtype(code).type for code in "?bBhHiIlLqQefdFDMmUS"]
     return {np.ndarray: array, **dict.fromkeys(scalars, scalar)}
 
 

@@ -31,8 +31,9 @@ class Handler:
     __slots__ = ("decode", "encode", "name", "type")
 
     def __init__(self, type: type[T], name: str, encode: Callable[[T], Any], decode: Callable[[Any], T]) -> None:
-        if not isinstance(type, _CLASS):
-            raise TypeError(f"type: expected a class, got {type.__class__.__name__}")
+        given: Any = type
+        if not isinstance(given, _CLASS):
+            raise TypeError(f"type: expected a class, got {given.__class__.__name__}")
         if not isinstance(name, str) or not name:
             raise TypeError(f"name: expected a str that is not empty, got {name!r:.60}")
         for argument, function in (("encode", encode), ("decode", decode)):
@@ -105,7 +106,7 @@ def _taker(names: tuple[str, ...]) -> Callable[[Any], Any]:
     return lambda value: [getattr(value, name) for name in names]
 
 
-def _dataclass(cls: type) -> Shape:
+def _dataclass(cls: Any) -> Shape:
     names = schema.fields(cls)
 
     def together(parts: list[Any]) -> Any:

@@ -99,7 +99,7 @@ class Serializer:
         try:
             sound = (header.sound_time(birth) and (soft is None or header.sound_deadline(soft))
                      and (hard is None or header.sound_deadline(hard)) and header.sound_cost(cost)
-                     and (digest is None or 0 <= digest < 1 << 64))
+                     and (digest is None or (isinstance(digest, int) and 0 <= digest < 1 << 64)))
         except TypeError:
             sound = False
         if not sound:
