@@ -31,6 +31,7 @@ CODEC_NAME: Final = 1           # a tag: the name of a codec of the user's
 MUST_UNDERSTAND: Final = 128    # tags from here on
 
 SIGNATURE: Final = 32           # bytes
+_INF: Final = math.inf
 
 
 def _layout(flags: int) -> struct.Struct:
@@ -38,8 +39,20 @@ def _layout(flags: int) -> struct.Struct:
     return struct.Struct("<IBHd" + fields)
 
 
+def _places(flags: int) -> tuple[int, ...]:
+    """Where each optional field is among what was unpacked, or from the end of it what it is if it is not there (`_ABSENT`)."""
+    at = 4
+    places = []
+    for bit, absent in ((SOFT, -3), (HARD, -3), (COST, -2), (DIGEST, -3), (SCHEMA, -1)):
+        places.append(at if flags & bit else absent)
+        at += flags & bit > 0
+    return tuple(places)
+
+
+_ABSENT: Final = (None, 0.0, b"")
 _CRC: Final = struct.Struct("<I")
 _LAYOUTS: Final = tuple(map(_layout, range(_FIELDS + 1)))
+_PLACES: Final = tuple(map(_places, range(_FIELDS + 1)))
 _TAG: Final = struct.Struct("<BH")
 _STARTS: Final = tuple(MAGIC + bytes((VERSION, flags)) for flags in range(128))
 _SEEDS: Final = tuple(map(zlib.crc32, _STARTS))
@@ -124,20 +137,15 @@ def _read_1(data: bytes) -> Header:
     at = 8 + layout.size
     if len(data) < at:
         raise Refused("truncated")
-    length, codec, extras, birth, *fields = layout.unpack_from(data, 8)
+    fields = layout.unpack_from(data, 8) + _ABSENT
+    length, codec, extras, birth = fields[:4]
     if length != len(data):
         raise Refused("truncated" if length > len(data) else "damaged")
-    if zlib.crc32(memoryview(data)[8:], _SEEDS[flags]) != _CRC.unpack_from(data, 4)[0]:
+    if zlib.crc32(data[8:], _SEEDS[flags]) != _CRC.unpack_from(data, 4)[0]:
         raise Refused("damaged")
-
-    fields.reverse()
-    soft = fields.pop() if flags & SOFT else None
-    hard = fields.pop() if flags & HARD else None
-    cost = fields.pop() if flags & COST else 0.0
-    digest = fields.pop() if flags & DIGEST else None
-    schema = fields.pop() if flags & SCHEMA else b""
-    if not (sound_time(birth) and (soft is None or sound_deadline(soft)) and (hard is None or sound_deadline(hard))
-            and sound_cost(cost)):
+    at_soft, at_hard, at_cost, at_digest, at_schema = _PLACES[flags & _FIELDS]
+    soft, hard, cost = fields[at_soft], fields[at_hard], fields[at_cost]
+    if not sound(birth, soft, hard, cost):
         raise Refused("damaged")
 
     name = ""
@@ -151,7 +159,7 @@ def _read_1(data: bytes) -> Header:
         body += SIGNATURE
     if body > len(data):
         raise Refused("damaged")
-    return Header(1, flags, codec, name, birth, soft, hard, cost, digest, schema, signature, covered, body)
+    return Header(1, flags, codec, name, birth, soft, hard, cost, fields[at_digest], fields[at_schema], signature, covered, body)
 
 
 def _read_extras(data: bytes, length: int) -> str:
@@ -178,18 +186,10 @@ def _read_extras(data: bytes, length: int) -> str:
     return name
 
 
-def sound_time(seconds: float) -> bool:
-    """A moment in Unix seconds: any finite number."""
-    return -math.inf < seconds < math.inf
-
-
-def sound_deadline(seconds: float) -> bool:
-    """A moment, or never (math.inf)."""
-    return -math.inf < seconds <= math.inf
-
-
-def sound_cost(cost: float) -> bool:
-    return 0.0 <= cost < math.inf
+def sound(birth: float, soft: float | None, hard: float | None, cost: float) -> bool:
+    """A finite birth; deadlines that are moments, math.inf (never) or None; a finite cost that is not negative. No NaN."""
+    return (-_INF < birth < _INF and (soft is None or -_INF < soft <= _INF) and (hard is None or -_INF < hard <= _INF)
+            and 0.0 <= cost < _INF)
 
 
 READERS: Final[dict[int, Callable[[bytes], Header]]] = {1: _read_1}

@@ -64,7 +64,11 @@ class Kind:
     @cached_property
     def mark(self) -> bytes:
         """Worked out at the first use, when classes that annotations name have come to be."""
-        return schema.mark(self.type, self.name, self.version)
+        return schema.mark(self.type, self.version, self._named)
+
+    def _named(self, cls: type) -> str:
+        kind = self if cls is self.type else _everywhere.get(cls)
+        return schema.full_name(cls) if kind is None else kind.name
 
 
 class _HandledKind(Kind):

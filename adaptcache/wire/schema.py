@@ -1,7 +1,7 @@
 """What a class looked like when a value of it was written: eight bytes that change when its fields do.
 
-A description spells the class's kind, its fields in order and their annotations, and so on into every dataclass, NamedTuple,
-msgspec Struct and Enum that these name; it is the same text in every process and for every way to write one annotation
+A description spells the class's kind, name, fields in order and their annotations, then every dataclass, NamedTuple, msgspec
+Struct and Enum that these reach; it is the same text in every process and for every way to write one annotation
 (`Optional[int]`, `int | None`, or a string of it). Defaults, methods and comments are no part of it. This file knows no bytes
 of a value.
 """
@@ -11,6 +11,7 @@ import dataclasses
 import inspect
 import types
 import typing
+from collections.abc import Callable
 from enum import Enum, Flag
 from hashlib import blake2b
 from typing import Any, Final
@@ -20,17 +21,17 @@ import msgspec
 MARK: Final = 8     # bytes
 
 
-def mark(cls: type, name: str, version: int) -> bytes:
-    """The fingerprint of `cls`, registered under a name, in a version of the user's counting."""
-    return digest(f"{name}\n{version}\n{describe(cls, [])}")
+def full_name(cls: Any) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def mark(cls: type, version: int = 0, named: Callable[[type], str] = full_name) -> bytes:
+    """The fingerprint of `cls` in a version of the user's counting. `named(cls)` is what any class is called in it."""
+    return digest(f"{version}\n{_Speller(named).all(cls)}")
 
 
 def digest(text: str) -> bytes:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=MARK).digest()
-
-
-def full_name(cls: Any) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def kind(cls: Any) -> str:
@@ -58,14 +59,61 @@ def fields(cls: Any) -> tuple[str, ...]:
     return tuple(cls._fields)
 
 
-def describe(cls: Any, above: list[type]) -> str:
-    """A class, spelled; `above` are the classes whose description this one is part of."""
-    which = kind(cls)
-    if which in ("enum", "flag"):
-        return f"{which} {{{', '.join(f'{name}={_constant(member.value)}' for name, member in cls.__members__.items())}}}"
-    below = [*above, cls]
-    hints = _hints(cls)
-    return f"{which} {{{', '.join(f'{name}: {_spell(hints.get(name), below)}' for name in fields(cls))}}}"
+class _Speller:
+    """Spells classes; those that annotations name are queued, and each is spelled once, however often it is named."""
+
+    def __init__(self, named: Callable[[type], str]) -> None:
+        self._named = named
+        self._found: dict[type, None] = {}
+
+    def all(self, cls: type) -> str:
+        """The class first, then every one that it reaches, in the order of their text."""
+        self._found[cls] = None
+        spelled: list[str] = []
+        while len(spelled) < len(self._found):
+            spelled.append(self._describe(list(self._found)[len(spelled)]))
+        return "\n".join([spelled[0], *sorted(spelled[1:])])
+
+    def _describe(self, cls: Any) -> str:
+        which = kind(cls)
+        if which in ("enum", "flag"):
+            parts = [f"{name}={self._constant(member.value)}" for name, member in cls.__members__.items()]
+        else:
+            hints = _hints(cls)
+            parts = [f"{name}: {self._spell(hints.get(name))}" for name in fields(cls)]
+        return f"{which} {self._named(cls)} {{{', '.join(parts)}}}"
+
+    def _spell(self, hint: Any) -> str:
+        if isinstance(hint, str):
+            return hint
+        if isinstance(hint, (list, tuple)):         # of a Callable's arguments
+            return f"[{', '.join(self._spell(one) for one in hint)}]"
+        origin = typing.get_origin(hint)
+        if origin is typing.Annotated:
+            return self._spell(hint.__origin__)
+        if origin is typing.Literal:
+            return f"Literal[{', '.join(map(self._constant, typing.get_args(hint)))}]"
+        if origin is typing.Union or origin is types.UnionType:
+            return " | ".join(sorted(self._spell(one) for one in typing.get_args(hint)))
+        if origin is not None:
+            return f"{self._spell(origin)}[{', '.join(self._spell(one) for one in typing.get_args(hint))}]"
+        if hint is None or hint is types.NoneType:
+            return "None"
+        if isinstance(hint, type):
+            if kind(hint):
+                self._found[hint] = None
+            return hint.__qualname__ if hint.__module__ == "builtins" else self._named(hint)
+        # Any, a TypeVar, a ForwardRef ...: never their repr, which may hold an address.
+        return str(getattr(hint, "__forward_arg__", None) or getattr(hint, "__name__", None) or type(hint).__name__)
+
+    def _constant(self, value: Any) -> str:
+        if isinstance(value, Enum):
+            return f"{self._named(type(value))}.{value.name}"
+        if value is None or type(value) in (bool, int, float, str, bytes):
+            return repr(value)
+        if type(value) is tuple:
+            return f"({', '.join(map(self._constant, value))})"
+        return self._named(type(value))
 
 
 def _hints(cls: Any) -> dict[str, Any]:
@@ -74,37 +122,3 @@ def _hints(cls: Any) -> dict[str, Any]:
     except (NameError, AttributeError, TypeError, SyntaxError):
         # A name that only type checkers import: the text of the annotations must do.
         return {name: hint for base in reversed(cls.__mro__) for name, hint in inspect.get_annotations(base).items()}
-
-
-def _spell(hint: Any, above: list[type]) -> str:
-    if isinstance(hint, str):
-        return hint
-    if isinstance(hint, (list, tuple)):         # of a Callable's arguments
-        return f"[{', '.join(_spell(one, above) for one in hint)}]"
-    origin = typing.get_origin(hint)
-    if origin is typing.Annotated:
-        return _spell(hint.__origin__, above)
-    if origin is typing.Literal:
-        return f"Literal[{', '.join(map(_constant, typing.get_args(hint)))}]"
-    if origin is typing.Union or origin is types.UnionType:
-        return " | ".join(sorted(_spell(one, above) for one in typing.get_args(hint)))
-    if origin is not None:
-        return f"{_spell(origin, above)}[{', '.join(_spell(one, above) for one in typing.get_args(hint))}]"
-    if hint is None or hint is types.NoneType:
-        return "None"
-    if isinstance(hint, type):
-        if kind(hint):
-            return full_name(hint) if hint in above else f"{full_name(hint)} {describe(hint, above)}"
-        return hint.__qualname__ if hint.__module__ == "builtins" else full_name(hint)
-    # Any, a TypeVar, a ForwardRef ...: never their repr, which may hold an address.
-    return str(getattr(hint, "__forward_arg__", None) or getattr(hint, "__name__", None) or type(hint).__name__)
-
-
-def _constant(value: Any) -> str:
-    if isinstance(value, Enum):
-        return f"{full_name(type(value))}.{value.name}"
-    if value is None or type(value) in (bool, int, float, str, bytes):
-        return repr(value)
-    if type(value) is tuple:
-        return f"({', '.join(map(_constant, value))})"
-    return full_name(type(value))

@@ -14,7 +14,7 @@ import msgspec
 from adaptcache import checks
 from adaptcache.wire import compression, header, schema
 from adaptcache.wire.header import Header
-from adaptcache.wire.plain import Plain
+from adaptcache.wire.plain import NATIVE, Plain
 from adaptcache.wire.refusal import ANSWERS, Refused, Unreadable
 from adaptcache.wire.registry import Registry
 from adaptcache.wire.signing import Signed
@@ -79,7 +79,7 @@ class Serializer:
             self._name = _name(codec)
         else:
             raise TypeError(f'codec: expected "msgpack", Signed(key) or an object with dumps and loads, got {codec!r:.60}')
-        self._marks: dict[type, bytes] = {}
+        self._marks: dict[type, bytes] = dict.fromkeys((*NATIVE, list, dict, tuple, set, frozenset), b"")
 
     def __repr__(self) -> str:
         return f"Serializer({self._signed or self._name or 'msgpack'!r})"
@@ -97,9 +97,7 @@ class Serializer:
         out of range; "value too large"; nested too deeply. What a codec or Handler of the user's raises comes through.
         """
         try:
-            sound = (header.sound_time(birth) and (soft is None or header.sound_deadline(soft))
-                     and (hard is None or header.sound_deadline(hard)) and header.sound_cost(cost)
-                     and (digest is None or (isinstance(digest, int) and 0 <= digest < 1 << 64)))
+            sound = header.sound(birth, soft, hard, cost) and (digest is None or (isinstance(digest, int) and 0 <= digest < 1 << 64))
         except TypeError:
             sound = False
         if not sound:
@@ -168,7 +166,7 @@ class Serializer:
             if kind is not None:
                 mark = kind.mark
             elif self._codec != MSGPACK and schema.kind(cls):
-                mark = schema.mark(cls, schema.full_name(cls), 0)
+                mark = schema.mark(cls)
             else:
                 return b""
             self._marks[cls] = mark
