@@ -12,7 +12,7 @@ ROOT = Path(adaptcache.__file__).parent
 LAYERS = [
     {"errors", "checks", "keys", "removal", "expiry", "stats", "digests", "sizes"},
     {"learn"},
-    {"flights", "background"},
+    {"flights", "background", "wire"},
     {"mapping", "copying", "decisionlog", "recording", "tapefile", "explain", "refresh", "state", "decorators", "lru"},
     {"compat", "simulate", "demo", "doctor", "advise", "cli", "__main__", "__init__"},
 ]
@@ -21,6 +21,8 @@ ROOMS = {
     "river": {"learn/compiled.py", "learn/river_models.py"},
     "click": {"cli.py"},
     "redis": set(),
+    "msgspec": {f"wire/{name}.py" for name in ("arrays", "header", "plain", "schema", "serializer")},
+    "zstandard": {"wire/compression.py", "simulate/formats/source.py"},
 }
 
 
@@ -71,9 +73,9 @@ def test_a_library_is_known_only_in_its_room(library):
 
 def test_the_plain_import_needs_no_extra():
     """What `import adaptcache` reaches must be there with the runtime dependencies alone."""
-    extras = {"click", "rich", "matplotlib", "jinja2", "redis", "prometheus_client"}
+    extras = {"click", "rich", "matplotlib", "jinja2", "redis", "msgspec", "zstandard", "prometheus_client"}
     for path in modules():
-        if path.relative_to(ROOT).parts[0] in {"simulate", "demo", "doctor", "advise", "cli.py"}:
+        if path.relative_to(ROOT).parts[0] in {"simulate", "demo", "doctor", "advise", "cli.py", "wire"}:
             continue
         assert not {name.split(".")[0] for name in imports(path)} & extras, path
 

@@ -123,6 +123,6 @@ def make(say: Callable[[str], object] = print) -> None:
 
 
 if __name__ == "__main__":
-    import wire_golden      # under the name that the tests know it by
+    import wire_golden  # under the name that the tests know it by
 
     wire_golden.make()

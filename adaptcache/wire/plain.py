@@ -217,7 +217,7 @@ class Rung:
 
 
 def _read_object(rung: Rung, data: memoryview) -> Any:
-    kind = rung.registry.of_mark(bytes(data[:schema.MARK]))
+    kind = rung.registry.of_mark(data[:schema.MARK].tobytes())
     return kind.together(rung.below.list(data[schema.MARK:]))
 
 
@@ -240,17 +240,17 @@ def _read_time(rung: Rung, data: memoryview) -> Any:
 def _read_zone(rung: Rung, data: memoryview) -> Any:
     if not data:
         return None
-    return UTC if bytes(data) == _UTC else rung.below.any(data)
+    return UTC if data.tobytes() == _UTC else rung.below.any(data)
 
 
 def _read_timezone(rung: Rung, data: memoryview) -> Any:
     offset = timedelta(*_TIMEDELTA.unpack_from(data))
-    name = bytes(data[_TIMEDELTA.size:]).decode("utf-8", "surrogatepass")
+    name = data[_TIMEDELTA.size:].tobytes().decode("utf-8", "surrogatepass")
     return timezone(offset, name) if name else timezone(offset)
 
 
 def _read_zone_info(rung: Rung, data: memoryview) -> Any:
-    key = bytes(data).decode("ascii")
+    key = data.tobytes().decode("ascii")
     if not _ZONE_NAME.fullmatch(key):       # a name of the database, never a path to elsewhere
         raise Refused("value")
     return zoneinfo.ZoneInfo(key)
@@ -268,11 +268,11 @@ _READERS: Final[dict[int, Callable[[Rung, memoryview], Any]]] = {
     TIMEDELTA: lambda rung, data: timedelta(*_TIMEDELTA.unpack(data)),
     TIMEZONE: _read_timezone,
     ZONE: _read_zone_info,
-    DECIMAL: lambda rung, data: Decimal(bytes(data).decode("ascii")),
-    UUID_: lambda rung, data: UUID(bytes=bytes(data)),
+    DECIMAL: lambda rung, data: Decimal(data.tobytes().decode("ascii")),
+    UUID_: lambda rung, data: UUID(bytes=data.tobytes()),
     COMPLEX: lambda rung, data: complex(*_COMPLEX.unpack(data)),
     BYTEARRAY: lambda rung, data: bytearray(data),
-    TEXT: lambda rung, data: bytes(data).decode("utf-8", "surrogatepass"),
+    TEXT: lambda rung, data: data.tobytes().decode("utf-8", "surrogatepass"),
     ARRAY: lambda rung, data: arrays.read_array(data),
     SCALAR: lambda rung, data: arrays.read_scalar(data),
     OBJECT: _read_object,

@@ -7,6 +7,7 @@ constructor of a Struct. This file knows no bytes.
 """
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from operator import attrgetter
@@ -119,7 +120,14 @@ def _dataclass(cls: Any) -> Shape:
             object.__setattr__(made, name, part)
         return made
 
-    return _taker(names), together
+    def together_plainly(parts: list[Any]) -> Any:
+        made = cls.__new__(cls)
+        made.__dict__.update(zip(names, parts, strict=True))
+        return made
+
+    # Slots, properties and other descriptors want to be set; what lies in the instance's dict is put there at once.
+    described = any(hasattr(inspect.getattr_static(cls, name, None), "__set__") for name in names)
+    return _taker(names), together if described or not cls.__dictoffset__ else together_plainly
 
 
 def _struct(cls: type) -> Shape:
