@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,16 +18,13 @@ from redis.exceptions import RedisError, ResponseError
 
 from adaptcache.near.face import OPEN, Face
 from adaptcache.near.options import NearCache
-from adaptcache.near.source import PoolSource
+from adaptcache.near.source import Dialler, muster, source_of
 from adaptcache.near.tier import Tier
-from adaptcache.near.watch import Dial, Hang, Keeper, Lost, Pause, Receive, Send, Single, watch
+from adaptcache.near.watch import Dial, Hang, Keeper, Lost, Pause, Receive, Send, watch
 
 _log = logging.getLogger("adaptcache")
 
 CHUNK = 1 << 16
-
-Dialler = Callable[[Any, float], tuple[Any, Callable[[], object]]]
-
 
 class AsyncNear(Face):
     """An in-process tier of a redis.asyncio client's values, kept coherent by the server's invalidations (docs/near.md).
@@ -38,7 +36,7 @@ class AsyncNear(Face):
 
     def __init__(self, client: Any, options: NearCache, prefixes: Sequence[bytes] = ()) -> None:
         super().__init__(options, prefixes)
-        self._source = PoolSource(client)
+        self._source = source_of(client)
         self._crew: Crew | None = None
         OPEN.add(self)
 
@@ -52,7 +50,7 @@ class AsyncNear(Face):
         crew = self._crew = Crew(self._tier, loop)
         self._finalizer = weakref.finalize(self, crew.stop)
         self._finalizer.atexit = False
-        crew.listen(Single(self._tier, self._source.where), self._source.dial)
+        muster(crew, self._tier, self._source)
 
     async def aclose(self) -> None:
         """Listen no more, and serve nothing. Again: nothing."""
@@ -183,9 +181,7 @@ class Listener:
     def abandon(self) -> None:
         writer = None if self._connection is None else self._connection._writer
         if writer is not None:
-            sock = writer.get_extra_info("socket")
-            if sock is not None:
-                with suppress(OSError):
-                    # Of this process only; the loop, which is the parent's, is not asked.
-                    import os
-                    os.close(sock.fileno())
+            # The transport still holds the number and would close it again; so it stays, and names nothing.
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, writer.get_extra_info("socket").fileno())
+            os.close(nothing)

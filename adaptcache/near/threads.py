@@ -10,7 +10,7 @@ import logging
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,17 +19,14 @@ from redis.retry import Retry
 
 from adaptcache.near.face import OPEN, Face
 from adaptcache.near.options import NearCache
-from adaptcache.near.source import PoolSource
+from adaptcache.near.source import Dialler, muster, source_of
 from adaptcache.near.tier import Ticket, Tier
-from adaptcache.near.watch import Dial, Hang, Keeper, Lost, Pause, Receive, Send, Single, watch
+from adaptcache.near.watch import Dial, Hang, Keeper, Lost, Pause, Receive, Send, watch
 
 _log = logging.getLogger("adaptcache")
 
 CHUNK = 1 << 16
 LEAVE = 2.0         # seconds that closing waits for a thread
-
-Dialler = Callable[[Any, float], tuple[Any, Callable[[], object]]]
-
 
 class Near(Face):
     """An in-process tier of a redis-py client's values, kept coherent by the server's invalidations (docs/near.md).
@@ -45,7 +42,7 @@ class Near(Face):
 
     def __init__(self, client: Any, options: NearCache, prefixes: Sequence[bytes] = ()) -> None:
         super().__init__(options, prefixes)
-        self._source = PoolSource(client)
+        self._source = source_of(client)
         self._closed = False
         self._starting = threading.Lock()
         self._crew: Crew | None = None
@@ -79,11 +76,10 @@ class Near(Face):
         with self._starting:
             if self._crew is None and not self._closed:
                 crew = Crew(self._tier)
-                keeper = Single(self._tier, self._source.where)
                 self._finalizer = weakref.finalize(self, crew.stop)
                 self._finalizer.atexit = False
-                crew.listen(keeper, self._source.dial)
                 self._crew = crew
+                muster(crew, self._tier, self._source)
 
     def _forked(self) -> None:
         self._starting = threading.Lock()
