@@ -97,7 +97,7 @@ def server(request):
 @pytest.fixture
 def near(kind, server):
     with closing(opened(kind, server.port)) as made:
-        until(lambda: made.ready, "the server has answered")
+        ready(made)
         yield made
 
 
@@ -105,6 +105,10 @@ def near(kind, server):
 def writer(server):
     with server.client() as client:
         yield client
+
+
+def ready(near):
+    until(lambda: near.ready, "the server has answered")
 
 
 def fetch(near, client, key):
@@ -209,7 +213,7 @@ def test_a_deadline_is_kept_though_the_server_says_nothing(near, writer):
 
 def test_only_keys_with_the_prefixes_are_kept(kind, server, writer):
     with closing(opened(kind, server.port, (b"user:", b"user:1", b"x"))) as near:
-        until(lambda: near.ready, "ready")
+        ready(near)
         writer.mset({"user:1": 1, "xy": 1, "other": 1})
         hold(near, writer, b"user:1")
         hold(near, writer, b"xy")
@@ -237,7 +241,7 @@ def test_a_near_hit_sends_nothing(near, writer):
 ], ids=str)
 def test_any_client_will_do(kind, server, writer, options):
     with closing(opened(kind, server.port, **options)) as near:
-        until(lambda: near.ready, "ready")
+        ready(near)
         with server.client(db=options.get("db", 0)) as writer:
             writer.set("a", 1)
             hold(near, writer, b"a")
@@ -261,7 +265,7 @@ def test_users_passwords_and_sockets(kind, valkey_server):
             return make(connection_pool=pools[kind](connection_class=classes[kind], path=path, username="reader", password="pass"))
 
         with closing(wrap(client, NearCache(**OPTIONS))) as near:
-            until(lambda: near.ready, "ready")
+            ready(near)
             hold(near, admin, b"a")
             admin.set("a", 2)
             until(lambda: near.get(b"a") is None, "the invalidation has come")
@@ -298,7 +302,7 @@ def test_a_killed_tracking_connection_empties_the_tier_until_it_is_back(near, wr
 def test_a_killed_server_and_one_that_comes_back_empty(kind, valkey_server):
     server = valkey_server()
     with closing(opened(kind, server.port)) as near:
-        until(lambda: near.ready, "ready")
+        ready(near)
         with server.client() as client:
             client.set("a", 1)
             hold(near, client, b"a")
@@ -315,7 +319,7 @@ def test_a_killed_server_and_one_that_comes_back_empty(kind, valkey_server):
 def test_a_stopped_server_is_not_believed_for_longer_than_the_window(kind, valkey_server):
     server = valkey_server()
     with closing(opened(kind, server.port)) as near, server.client() as client:
-        until(lambda: near.ready, "ready")
+        ready(near)
         client.set("a", 1)
         hold(near, client, b"a")
         ticket = near.begin(b"b")
@@ -333,7 +337,7 @@ def test_a_stopped_server_is_not_believed_for_longer_than_the_window(kind, valke
 def test_a_wire_that_forwards_nothing_ends_within_the_window(kind, server, writer):
     """Half-open: the connection stands, and what was written elsewhere is never heard of."""
     with closing(Wire(server.port)) as wire, closing(opened(kind, wire.port)) as near:
-        until(lambda: near.ready, "ready")
+        ready(near)
         writer.set("a", 1)
         hold(near, writer, b"a")
         wire.cut()
@@ -349,7 +353,7 @@ def test_a_wire_that_forwards_nothing_ends_within_the_window(kind, server, write
 def test_a_stalled_listener_serves_nothing_for_longer_than_the_window(valkey):
     """The loop that listens stands still; other threads read on."""
     with closing(opened("tasks", valkey.port)) as near, valkey.client() as writer:
-        until(lambda: near.ready, "ready")
+        ready(near)
         writer.set("a", 1)
         hold(near, writer, b"a")
         stalled = threading.Event()
@@ -405,7 +409,7 @@ def test_a_process_that_was_stopped_serves_nothing_from_before(server, writer):
 def test_closing_serves_nothing_and_leaves_no_connection(kind, server, writer):
     before = writer.info("clients")["connected_clients"]
     near = opened(kind, server.port)
-    until(lambda: near.ready, "ready")
+    ready(near)
     writer.set("a", 1)
     hold(near, writer, b"a")
     near.close()
@@ -419,11 +423,10 @@ def test_closing_serves_nothing_and_leaves_no_connection(kind, server, writer):
 def test_one_that_is_dropped_is_collected_and_its_thread_ends(server, writer):
     client = server.client()
     near = client.near = Near(client, NearCache(**OPTIONS))         # as a client that owns its tier
-    get = near.stats
-    until(lambda: get().ready, "ready")
+    ready(near)
     gone = weakref.ref(client), weakref.ref(near)
     client.close()
-    del client, near, get
+    del client, near
     gc.collect()
     assert not any(ref() for ref in gone)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "adaptcache-near"], "the thread has ended")
@@ -484,7 +487,7 @@ def test_an_async_one_that_is_dropped_ends_its_task(server, writer):
 def test_the_child_of_a_fork_begins_anew(kind, server, writer):
     writer.set("a", 1)
     with closing(opened(kind, server.port)) as near:
-        until(lambda: near.ready, "ready")
+        ready(near)
         hold(near, writer, b"a")
         mine, yours = multiprocessing.Pipe()
         before = writer.info("clients")["connected_clients"]
@@ -552,7 +555,7 @@ def test_a_sentinels_new_primary_is_followed():
         with pytest.raises(ValueError, match="replicas of a Sentinel"):
             Near(sentinel.slave_for(Sentinels.NAME), NearCache(10))
         with Near(client, NearCache(**OPTIONS)) as near:
-            until(lambda: near.ready, "ready")
+            ready(near)
             client.set("a", 1)
             hold(near, client, b"a")
             old = group.primary()
