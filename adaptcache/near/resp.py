@@ -47,8 +47,8 @@ class _Frame:
 
 
 SIMPLE, ERROR, INTEGER, BIG, NULL, DOUBLE, BOOLEAN = b"+-:(_,#"
-BULK, VERBATIM, LONG_ERROR = b"$=!"
-ARRAY, SET, MAP, PUSH, ATTRIBUTE = b"*~%>|"
+BULK, VERBATIM, LONG_ERROR = BODIED = b"$=!"
+ARRAY, SET, MAP, PUSH, ATTRIBUTE = MANY = b"*~%>|"
 _INCOMPLETE: Any = object()
 
 
@@ -56,57 +56,40 @@ class Reader:
     """Iterating gives what is whole by now."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
         self._at = 0
         self._frames: list[_Frame] = []
 
     def feed(self, data: bytes) -> None:
-        del self._buffer[:self._at]
+        self._buffer = self._buffer[self._at:] + data
         self._at = 0
-        self._buffer += data
 
     def __iter__(self) -> Iterator[Any]:
-        while True:
-            item = self._next()
-            if item is _INCOMPLETE:
-                return
-            yield item
-
-    def _next(self) -> Any:
-        """The next whole message."""
-        while True:
-            item = self._scalar()
-            if item is _INCOMPLETE:
-                return item
-            if isinstance(item, _Frame):
-                if len(self._frames) >= DEEPEST:
-                    raise Garbled(f"nested more than {DEEPEST} deep")
-                self._frames.append(item)
+        frames = self._frames
+        while (item := self._scalar()) is not _INCOMPLETE:
+            if item.__class__ is _Frame:
+                frames.append(item)
                 if item.left:
+                    if len(frames) > DEEPEST:
+                        raise Garbled(f"nested more than {DEEPEST} deep")
                     continue
-                item = self._close()
+                item = frames.pop()
+                if item.kind == ATTRIBUTE:
+                    continue
+                item = item.whole()
+            # Into the frame that is open, and what becomes whole by that into the next.
+            while frames:
+                frame = frames[-1]
+                frame.items.append(item)
+                frame.left -= 1
+                if frame.left:
+                    break
+                frames.pop()
+                if frame.kind == ATTRIBUTE:
+                    break
+                item = frame.whole()
             else:
-                item = self._into(item)
-            if item is not _INCOMPLETE:
-                return item
-
-    def _into(self, item: Any) -> Any:
-        """Put an item where it belongs; what became whole at the top, if something did."""
-        while self._frames:
-            frame = self._frames[-1]
-            frame.items.append(item)
-            frame.left -= 1
-            if frame.left:
-                return _INCOMPLETE
-            self._frames.pop()
-            if frame.kind == ATTRIBUTE:
-                return _INCOMPLETE
-            item = frame.whole()
-        return item
-
-    def _close(self) -> Any:
-        frame = self._frames.pop()
-        return _INCOMPLETE if frame.kind == ATTRIBUTE else self._into(frame.whole())
+                yield item
 
     def _scalar(self) -> Any:
         """The next line, with its body: a value, or a frame that opens."""
@@ -118,25 +101,25 @@ class Reader:
             return _INCOMPLETE
         if end == at:
             raise Garbled("an empty line")
-        kind, rest = buffer[at], bytes(buffer[at + 1:end])
+        kind, rest = buffer[at], buffer[at + 1:end]
         after = end + 2
         try:
-            if kind in (BULK, VERBATIM, LONG_ERROR):
+            if kind in BODIED:
                 length = int(rest)
-                if length == -1:
+                if not 0 <= length <= LONGEST:
+                    if length != -1:
+                        raise Garbled(f"a length of {length}")
                     self._at = after
                     return None
-                if not 0 <= length <= LONGEST:
-                    raise Garbled(f"a length of {length}")
                 if len(buffer) < after + length + 2:
                     return _INCOMPLETE
-                body = bytes(buffer[after:after + length])
+                body = buffer[after:after + length]
                 self._at = after + length + 2
                 if kind == LONG_ERROR:
                     return Failure(body.decode(errors="replace"))
                 return body[4:] if kind == VERBATIM else body
             self._at = after
-            if kind in (ARRAY, SET, MAP, PUSH, ATTRIBUTE):
+            if kind in MANY:
                 count = int(rest)
                 if count == -1:
                     return None

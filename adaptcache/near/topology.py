@@ -7,7 +7,7 @@ its slot. Two things keep an entry from being without a watcher when slots move:
   watched primary executes drops it;
 - with every HELLO a node is asked for CLUSTER NODES. A lease covers a node's slots only while its own view and those of all other watched
   nodes agree on what it owns, while it sees a majority of the primaries, and, where it hands slots over (MIGRATING), while the node that
-  takes them is listened to. When what a node owns changes, its lease ends and a new one begins.
+  takes them is listened to. When what a node owns or hands over changes, its lease ends and a new one begins.
 
 A lease is one object, so all of this is O(1) in the number of entries. This file knows no socket and no redis-py.
 """
@@ -132,9 +132,11 @@ class Topology:
             owned = None if view is None else view.owned.get(view.me)
             if view is None or not view.quorum or any(each.owned.get(view.me) != owned for each in views):
                 owned = None
-            if owned != node.owned:
+            # Who takes slots over may have been unwatched for a moment before we heard of it: that, too, is a change.
+            takers: frozenset[str] = frozenset() if view is None else view.moving
+            if (owned, takers) != (node.owned, node.takers):
                 node.end()
-            node.owned = owned
+            node.owned, node.takers = owned, takers
             for first, last in owned or ():
                 slots[first:last + 1] = [node] * (last + 1 - first)
         self.slots = slots
@@ -146,9 +148,8 @@ class Topology:
         """Move a node's lease on to what has been proved."""
         if node.owned is None:
             return
-        assert node.view is not None
         proofs = [node.sent]
-        for name in node.view.moving:
+        for name in node.takers:
             taker = next((each for each in self.members.values() if each.view is not None and each.view.me == name), None)
             proofs.append(OVER if taker is None else taker.sent)
         until = min(proofs) + self.tier.options.window
@@ -199,6 +200,7 @@ class Node:
         self.lease = Lease()
         self.view: View | None = None       # None while it is not listened to
         self.owned: tuple[tuple[int, int], ...] | None = None       # None unless all views agree
+        self.takers: frozenset[str] = frozenset()       # the nodes that it hands slots to
         self.sent = OVER
         self.tried = False
 
@@ -228,7 +230,7 @@ class Node:
                 topology.settle()
             else:
                 for node in topology.members.values():
-                    if node is self or (node.view is not None and view.me in node.view.moving):
+                    if node is self or view.me in node.takers:
                         topology.extend(node)
 
     def flushed(self) -> None:
