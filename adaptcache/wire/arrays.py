@@ -56,20 +56,20 @@ def _allowed(name: str) -> bool:
     return name in _NUMBERS or _OTHERS.fullmatch(name) is not None
 
 
-def read_array(data: memoryview) -> Any:
+def read_array(data: bytes) -> Any:
     """An array of its own memory, writable. Refused or ValueError where the parts do not fit."""
     (length,) = _PREFIX.unpack_from(data)
     head = data[_PREFIX.size:_PREFIX.size + length]
     name, shape, fortran = _decode(head)
     if not _allowed(name) or len(shape) > _DIMENSIONS or any(side < 0 for side in shape):
         raise Refused("value")
-    content = data[_PREFIX.size + length:]
+    begin = _PREFIX.size + length
     dtype = np.dtype(name)
-    if math.prod(shape) * dtype.itemsize != len(content):
+    if math.prod(shape) * dtype.itemsize != len(data) - begin:
         raise Refused("value")
-    if not len(content):
+    if len(data) == begin:
         return np.empty(shape, dtype, order="F" if fortran else "C")
-    array = np.frombuffer(content, dtype)
+    array = np.frombuffer(data, dtype, offset=begin)
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
         raise Refused("value")
     if dtype.kind == "U" and array.view(dtype.str[0] + "u4").max() > 0x10FFFF:
@@ -77,7 +77,7 @@ def read_array(data: memoryview) -> Any:
     return array.reshape(shape, order="F" if fortran else "C").copy("K")
 
 
-def read_scalar(data: memoryview) -> Any:
+def read_scalar(data: bytes) -> Any:
     array = read_array(data)
     if array.shape != ():
         raise Refused("value")

@@ -22,7 +22,7 @@ from adaptcache.wire.signing import Signed
 # Codec numbers of version 1; each keeps its meaning for ever.
 CUSTOM, MSGPACK, PICKLE = range(3)
 
-LIMIT: Final = 32 << 20
+LIMIT: Final = 16 << 20
 LONGEST_NAME: Final = 100       # bytes
 
 
@@ -79,7 +79,7 @@ class Serializer:
             self._name = _name(codec)
         else:
             raise TypeError(f'codec: expected "msgpack", Signed(key) or an object with dumps and loads, got {codec!r:.60}')
-        self._marks: dict[type, bytes] = dict.fromkeys((*NATIVE, list, dict, tuple, set, frozenset), b"")
+        self._marks: dict[type, bytes] = dict.fromkeys((*NATIVE, bytes, list, dict, tuple, set, frozenset), b"")
 
     def __repr__(self) -> str:
         return f"Serializer({self._signed or self._name or 'msgpack'!r})"
