@@ -530,3 +530,14 @@ def test_reading_calls_no_import(monkeypatch):
 
 def test_a_date_is_no_datetime():
     assert type(again(date(2020, 1, 1))) is date and type(again(datetime(2020, 1, 1))) is datetime
+
+
+def test_the_examples_of_the_page_hold():
+    from pathlib import Path
+    page = (Path(__file__).parent.parent / "docs" / "wire.md").read_text()
+    blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    assert blocks
+    space: dict[str, Any] = {"__name__": "page"}
+    for block in blocks:
+        exec(block, space)
+    assert all(f"| `{reason}` |" in page for reason in Unreadable.REASONS)
