@@ -11,8 +11,10 @@ import pickle
 import subprocess
 import sys
 import threading
+import types
 from dataclasses import dataclass, make_dataclass
 from datetime import date, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypeVar, Union
 
 import msgspec
@@ -532,12 +534,12 @@ def test_a_date_is_no_datetime():
     assert type(again(date(2020, 1, 1))) is date and type(again(datetime(2020, 1, 1))) is datetime
 
 
-def test_the_examples_of_the_page_hold():
-    from pathlib import Path
+def test_the_examples_of_the_page_hold(monkeypatch):
     page = (Path(__file__).parent.parent / "docs" / "wire.md").read_text()
     blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
     assert blocks
-    space: dict[str, Any] = {"__name__": "page"}
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)
     for block in blocks:
-        exec(block, space)
+        exec(compile(block, "docs/wire.md", "exec", dont_inherit=True), vars(module))
     assert all(f"| `{reason}` |" in page for reason in Unreadable.REASONS)
