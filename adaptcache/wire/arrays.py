@@ -27,7 +27,7 @@ _encode: Final = Encoder().encode
 _decode: Final = Decoder(tuple[str, list[int], bool]).decode
 
 
-def ways(array_code: int, scalar_code: int) -> dict[type, Callable[[Any, int], Any]]:
+def ways(array_code: int, scalar_code: int, str_code: int, bytes_code: int) -> dict[type, Callable[[Any, int], Any]]:
     """How each of numpy's types is written."""
 
     def array(value: Any, left: int) -> Any:
@@ -36,8 +36,11 @@ def ways(array_code: int, scalar_code: int) -> dict[type, Callable[[Any, int], A
     def scalar(value: Any, left: int) -> Any:
         return Ext(scalar_code, _array(np.asarray(value)))
 
-    scalars: list[type] = [np.dtype(code).type for code in "?bBhHiIlLqQefdFDMmUS"]
-    return {np.ndarray: array, **dict.fromkeys(scalars, scalar)}
+    scalars: list[type] = [np.dtype(code).type for code in "?bBhHiIlLqQefdFDMm"]
+    # Texts by themselves are no arrays: numpy would take noughts at their end for filling.
+    return {np.ndarray: array, **dict.fromkeys(scalars, scalar),
+            np.str_: lambda value, left: Ext(str_code, value.encode("utf-8", "surrogatepass")),
+            np.bytes_: lambda value, left: Ext(bytes_code, bytes(value))}
 
 
 def _array(value: Any) -> bytes:
@@ -82,3 +85,11 @@ def read_scalar(data: bytes) -> Any:
     if array.shape != ():
         raise Refused("value")
     return array[()]
+
+
+def read_str(data: bytes) -> Any:
+    return np.str_(data.decode("utf-8", "surrogatepass"))
+
+
+def read_bytes(data: bytes) -> Any:
+    return np.bytes_(data)

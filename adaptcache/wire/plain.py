@@ -37,7 +37,7 @@ RUN: Final = 6          # of native ones within one document; the decoder's type
 
 # Extension codes of version 1. A number, once given out, keeps its meaning for ever.
 (NEST, TUPLE, SET, FROZENSET, DICT, INT, TEXT, BYTES, BYTEARRAY, COMPLEX, DATETIME, DATE, TIME, TIMEDELTA, TIMEZONE, ZONE, DECIMAL, UUID_,
- ARRAY, SCALAR) = range(1, 21)
+ ARRAY, SCALAR, NUMPY_STR, NUMPY_BYTES) = range(1, 23)
 OBJECT: Final = 32
 
 NATIVE: Final = frozenset({type(None), bool, int, float, str})
@@ -79,8 +79,11 @@ class Plain:
             tuple: lambda value, left: Ext(TUPLE, _document(self._parts(value, left))),
             set: lambda value, left: Ext(SET, _document(self._parts(list(value), left))),
             frozenset: lambda value, left: Ext(FROZENSET, _document(self._parts(list(value), left))),
-            datetime: self._datetime, time: self._time, **_LEAVES, **arrays.ways(ARRAY, SCALAR),
+            datetime: self._datetime, time: self._time, **_LEAVES, **arrays.ways(ARRAY, SCALAR, NUMPY_STR, NUMPY_BYTES),
         }
+        for cls in registry.own():
+            if cls in NATIVE or cls in self._ways:
+                raise ValueError(f"types: {schema.full_name(cls)} is written without a Handler, and takes none")
 
     def dumps(self, value: Any) -> bytes:
         """TypeError names a type that nobody registered; ValueError: nested too deeply, or a value that holds itself."""
@@ -338,5 +341,7 @@ _READERS: Final[dict[int, Callable[[Reading, bytes, int], Any]]] = {
     UUID_: lambda reading, data, left: UUID(bytes=data),
     ARRAY: lambda reading, data, left: arrays.read_array(data),
     SCALAR: lambda reading, data, left: arrays.read_scalar(data),
+    NUMPY_STR: lambda reading, data, left: arrays.read_str(data),
+    NUMPY_BYTES: lambda reading, data, left: arrays.read_bytes(data),
     OBJECT: Reading.read_object,
 }

@@ -70,7 +70,7 @@ class Serializer:
         self._encode: Callable[[Any], bytes]
         self._decode: Callable[[Any], Any]
         if codec == "msgpack":
-            plain = Plain(self._types)
+            plain = Plain(self._types)      # ValueError for types that it writes by itself
             self._codec, self._encode, self._decode = MSGPACK, plain.dumps, plain.loads
         elif self._signed is not None:
             self._codec, self._encode, self._decode = PICKLE, self._signed.dumps, self._signed.loads
@@ -96,6 +96,7 @@ class Serializer:
         TypeError: an object of a type that nobody registered, or an argument of a wrong type. ValueError: an argument
         out of range; "value too large"; nested too deeply. What a codec or Handler of the user's raises comes through.
         """
+        _vet_context(context)
         try:
             sound = header.sound(birth, soft, hard, cost) and (digest is None or (isinstance(digest, int) and 0 <= digest < 1 << 64))
         except TypeError:
@@ -123,7 +124,8 @@ class Serializer:
         return header.write(body, self._codec, self._name, birth, soft, hard, cost, digest, self._mark(type(value)), flags, sign)
 
     def loads(self, data: bytes, *, context: bytes = b"") -> Envelope | Unreadable:
-        """What was written, or why it cannot be read. Raises nothing but what is no Exception, such as KeyboardInterrupt."""
+        """What was written, or why it cannot be read. Whatever the bytes, it raises nothing but what is no Exception, such as KeyboardInterrupt."""
+        _vet_context(context)
         try:
             if type(data) is not bytes:
                 if not isinstance(data, (bytearray, memoryview)):
@@ -177,9 +179,14 @@ def _name(codec: Any) -> str:
     name = getattr(codec, "name", None) or getattr(codec, "__name__", None) or type(codec).__qualname__
     if not isinstance(name, str):
         raise TypeError(f"codec: its name is {type(name).__name__}, expected str")
-    if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+    if len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"codec: its name takes more than {LONGEST_NAME} bytes")
     return name
+
+
+def _vet_context(context: Any) -> None:
+    if type(context) is not bytes:
+        raise TypeError(f"context: expected bytes, got {type(context).__name__}")
 
 
 def _refuse(birth: Any, soft: Any, hard: Any, cost: Any, digest: Any) -> None:
