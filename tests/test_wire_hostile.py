@@ -302,6 +302,20 @@ def test_empty_arrays_of_any_claimed_shape_take_no_memory():
     assert_cheap(sealed(encode(Ext(19, an_array("<f8", [0, 2**62, 2**62], b"")))), most=1 << 20)
 
 
+@pytest.mark.parametrize("one", [b"\x90", b"\x80", b"\xd4\x03\x90"])
+def test_a_byte_grows_to_so_many_and_no_more(one):
+    """What the page says of memory: the smallest documents of the largest objects."""
+    number = (1 << 18) // len(one)
+    data = sealed(b"\xdd" + struct.pack(">I", number) + one * number)
+    tracemalloc.start()
+    try:
+        read = PLAIN.loads(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(read.value) == number and peak < 80 * len(data)
+
+
 # -- compression
 
 

@@ -96,7 +96,8 @@ class Serializer:
         TypeError: an object of a type that nobody registered, or an argument of a wrong type. ValueError: an argument
         out of range; "value too large"; nested too deeply. What a codec or Handler of the user's raises comes through.
         """
-        _vet_context(context)
+        if type(context) is not bytes:
+            raise TypeError(f"context: expected bytes, got {type(context).__name__}")
         try:
             sound = header.sound(birth, soft, hard, cost) and (digest is None or (isinstance(digest, int) and 0 <= digest < 1 << 64))
         except TypeError:
@@ -125,7 +126,8 @@ class Serializer:
 
     def loads(self, data: bytes, *, context: bytes = b"") -> Envelope | Unreadable:
         """What was written, or why it cannot be read. Whatever the bytes, it raises nothing but what is no Exception, such as KeyboardInterrupt."""
-        _vet_context(context)
+        if type(context) is not bytes:
+            raise TypeError(f"context: expected bytes, got {type(context).__name__}")
         try:
             if type(data) is not bytes:
                 if not isinstance(data, (bytearray, memoryview)):
@@ -182,11 +184,6 @@ def _name(codec: Any) -> str:
     if len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"codec: its name takes more than {LONGEST_NAME} bytes")
     return name
-
-
-def _vet_context(context: Any) -> None:
-    if type(context) is not bytes:
-        raise TypeError(f"context: expected bytes, got {type(context).__name__}")
 
 
 def _refuse(birth: Any, soft: Any, hard: Any, cost: Any, digest: Any) -> None:
