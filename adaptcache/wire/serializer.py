@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, final
 
 import msgspec
 
@@ -26,6 +26,7 @@ LIMIT: Final = 16 << 20
 LONGEST_NAME: Final = 100       # bytes
 
 
+@final
 class Envelope(msgspec.Struct, frozen=True):
     """What was read: a value, and what its writer said of it. True, whatever the value.
 
