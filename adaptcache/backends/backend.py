@@ -88,9 +88,9 @@ class RedisBackend:
         if breaker is not None and not isinstance(breaker, Breaker):
             raise TypeError(f"breaker: expected adaptcache.backends.backend.Breaker or None, got {type(breaker).__name__}")
         if serializer is None:
-            from adaptcache.wire import Serializer
+            from adaptcache.backends.standin import Standin as Serializer
 
-            serializer = Serializer()
+            serializer = Serializer()  # type: ignore
         for verb in ("dumps", "loads"):
             if not callable(getattr(serializer, verb, None)):
                 raise TypeError(f"serializer: expected dumps and loads, got {type(serializer).__name__} without {verb}")

@@ -54,6 +54,9 @@ class Debts:
 
     def blocks(self, name: Name, space: str) -> bool:
         """Must this key not be served from the server?"""
+        if self._thread is None:
+            with self._lock:
+                self._begin()       # in a forked child
         return name.value in self.keys or space in self.spaces
 
     def owe_key(self, key: Any, name: Name, space: Owing, error: BaseException | None) -> None:

@@ -55,7 +55,8 @@ class _Base:
     def _went_wrong(self, error: BaseException) -> Trouble:
         if isinstance(error, problems.DataError):
             raise error
-        self._counts.errors += 1
+        if not isinstance(error, problems.NoScriptError):
+            self._counts.errors += 1
         if isinstance(error, ILL):
             self._circuit.failed(error)
         else:
@@ -69,7 +70,8 @@ class _Base:
             if isinstance(answer, BaseException):
                 if isinstance(answer, problems.DataError):
                     raise answer
-                self._counts.errors += 1
+                if not isinstance(answer, problems.NoScriptError):
+                    self._counts.errors += 1
                 answers[at] = Trouble(answer)
                 ill = answer if isinstance(answer, ILL) else ill
         if ill is not None:

@@ -208,16 +208,15 @@ class Space:
             except Trouble as trouble:
                 self._failed("write-failed", key, trouble)
 
-    def get(self, key: Any, name: Name) -> Plan[Any]:
-        """The value or MISSING."""
+    def ask(self, key: Any, name: Name) -> Plan[Look]:
+        """`look` for a request: counted, and answered from the shelf where the server cannot be asked."""
         look = yield from self.look(key, name)
-        self._count(look.hit)
         if not look.well:
-            kept = self.shelf.get(name.value, MISSING)
-            if kept is not MISSING:
+            look.value = self.shelf.get(name.value, MISSING)
+            if look.value is not MISSING:
                 self.counted.sheltered += 1
-            return kept
-        return look.value
+        self._count(look.hit)
+        return look
 
     def look_many(self, keys: Sequence[tuple[Any, Name]]) -> Plan[list[Look]]:
         """`look` for many keys, in one round trip where the tags are known."""
@@ -502,12 +501,8 @@ class Space:
 
     # -- loading
 
-    def load(self, key: Any, name: Name, loader: Callable[[], Any], wanted: Wanted) -> Plan[Any]:
-        """The key's value, loaded here only if no other process is at it."""
-        look = yield from self.look(key, name)
-        self._count(look.hit)
-        if look.hit:
-            return look.value
+    def load(self, key: Any, name: Name, loader: Callable[[], Any], wanted: Wanted, look: Look) -> Plan[Any]:
+        """The value of a key that `ask` did not find, loaded here only if no other process is at it."""
         if not look.well:
             return (yield from self._alone(key, name, loader, wanted))
         kept = self.shelf.get(name.value, MISSING)

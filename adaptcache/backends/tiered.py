@@ -1,0 +1,386 @@
+"""`TieredCache`: what `Cache(maxsize, backend=...)` gives. A mapping whose entries lie on a server that other processes share.
+
+It is a dict with losses: what is there is what was last set, by whichever process; and an entry may be gone at any moment. Trouble
+with the server is a miss and an event, never an exception. What a server cannot tell is refused with a TypeError: the number
+of entries, iteration, the policy's victim. The flows are in `plans`; here each is given its two doors, one for threads
+and one for tasks (`a...`), and the mapping's manners.
+"""
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+from adaptcache import expiry as expiries
+from adaptcache.backends import names
+from adaptcache.backends.backend import RedisBackend
+from adaptcache.backends.deadlines import Deadlines
+from adaptcache.backends.header import LONGEST_TAG, TAGS
+from adaptcache.backends.names import Names
+from adaptcache.backends.plans import Space, Wanted
+from adaptcache.backends.steps import Plan
+from adaptcache.expiry import Learned
+from adaptcache.flights import MISSING
+from adaptcache.mapping import Cache, Features, _vet
+from adaptcache.stats import Stats
+
+V = TypeVar("V")
+
+SHELF = 1024        # results kept while the server cannot take them, at the least
+_RAISE: Any = object()
+
+
+class TieredCache(Cache[Any, Any]):
+    """A cache on a server (see `Cache` for the arguments that are not here).
+
+    maxsize     of the part in this process, which holds copies of what this process reads and is told of every change; 0:
+                none, every read goes to the server. The server's own `maxmemory` bounds the rest
+    backend     a RedisBackend
+    space       the name of this cache on the server: caches of one name, in whatever process, are one cache
+    expiry      of entries on the server. Times are Unix seconds there (PerEntry); the learner weighs entries in bytes on the server
+    """
+
+    def __init__(
+        self, maxsize: float | None, getsizeof: Callable[[Any], float] | None = None, *, backend: RedisBackend,
+        policy: str = "adaptive", expiry: Any = None, timer: Any = None, on_removal: Any = None, space: str = "cache",
+    ) -> None:
+        if not isinstance(backend, RedisBackend):
+            raise TypeError(f"backend: expected an adaptcache.RedisBackend, got {type(backend).__name__}")
+        if timer is not None:
+            raise TypeError("timer: a cache on a server goes by the server's clock; leave it out")
+        if on_removal is not None:
+            raise TypeError("on_removal: a cache on a server is not told of removals; leave it out")
+        spec = expiries.parse(expiry)
+        if isinstance(spec, Learned) and (spec.stale is not None or spec.fail_safe is not None):
+            raise ValueError("expiry: Learned(stale=...) and Learned(fail_safe=...) are for caches in one process; leave them out")
+        names.check("space", space)
+        super().__init__(maxsize, getsizeof, policy=policy)     # checks them too; it holds nothing itself
+        self._spec = spec
+        self.backend = backend
+        self.ledger: Any = None
+        if isinstance(spec, Learned):
+            from adaptcache.ledger import Ledger
+
+            self.ledger = Ledger(spec)
+        shelf = SHELF if maxsize is None or math.isinf(maxsize) else max(SHELF, int(maxsize))
+        self._space = Space(
+            Names(backend.prefix, space, backend.place.cluster), backend.serializer, Deadlines(spec, self.ledger), backend.debts,
+            backend.events, lease=backend.lease, outage=backend.outage, cluster=backend.place.cluster, shelf=shelf,
+        )
+        self._space.run = backend.driver.run
+        self._run = backend.driver.run
+
+    async def _arun(self, plan: Plan[V]) -> V:
+        return await self.backend.async_driver().run(plan)
+
+    @property
+    def space(self) -> str:
+        return self._space.names.space
+
+    # -- one key
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        space = self._space
+        value = self._run(space.ask(key, space.name(key))).value
+        return default if value is MISSING else value
+
+    async def aget(self, key: Any, default: Any = None) -> Any:
+        """`get` for tasks; likewise every method whose name begins with an a."""
+        space = self._space
+        value = (await self._arun(space.ask(key, space.name(key)))).value
+        return default if value is MISSING else value
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self.get(key, MISSING)
+        return self.__missing__(key) if value is MISSING else value
+
+    def __missing__(self, key: Any) -> Any:
+        raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        # Whether the bytes can be read must be known, so they are; it counts as no request.
+        space = self._space
+        return self._run(space.look(key, space.name(key))).hit
+
+    async def acontains(self, key: Any) -> bool:
+        space = self._space
+        return (await self._arun(space.look(key, space.name(key)))).hit
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._set(key, value, Wanted())
+
+    def set(
+        self, key: Any, value: Any, *, ttl: float | None = None, cost: float | None = None, size: float | None = None,
+        namespace: Hashable = None, features: Features | None = None, tags: Iterable[str] = (),
+    ) -> None:
+        """Store a value. `ttl` is a ceiling; `tags` are names by which many entries are invalidated at once.
+
+        TypeError for a value that the serializer refuses, before anything has changed. If the server cannot be told, the
+        entry is lost: the old value is not served by this process, and the server is told to drop it as soon as it can be.
+        """
+        self._set(key, value, _wanted(ttl, cost, size, namespace, features, tags))
+
+    def _set(self, key: Any, value: Any, wanted: Wanted) -> None:
+        space, name = self._space, self._space.name(key)
+        self._flights.forget(key)
+        self._run(space.set(key, name, value, wanted))
+
+    async def aset(
+        self, key: Any, value: Any, *, ttl: float | None = None, cost: float | None = None, size: float | None = None,
+        namespace: Hashable = None, features: Features | None = None, tags: Iterable[str] = (),
+    ) -> None:
+        wanted, space, name = _wanted(ttl, cost, size, namespace, features, tags), self._space, self._space.name(key)
+        self._flights.forget(key)
+        await self._arun(space.set(key, name, value, wanted))
+
+    def __delitem__(self, key: Any) -> None:
+        if self.delete(key) is False:
+            raise KeyError(key)
+
+    def delete(self, key: Any) -> bool | None:
+        """Remove a key, and keep whoever loads it now from storing; was there one? None: the server will be told later."""
+        space, name = self._space, self._space.name(key)
+        self._flights.forget(key)
+        return self._run(space.delete(key, name))
+
+    async def adelete(self, key: Any) -> bool | None:
+        space, name = self._space, self._space.name(key)
+        self._flights.forget(key)
+        return await self._arun(space.delete(key, name))
+
+    def pop(self, key: Any, default: Any = _RAISE) -> Any:
+        """Remove a key and return its value. Two processes that pop at once may both get it."""
+        space, name = self._space, self._space.name(key)
+        self._flights.forget(key)
+        return _popped(key, self._run(space.pop(key, name)), default)
+
+    async def apop(self, key: Any, default: Any = _RAISE) -> Any:
+        space, name = self._space, self._space.name(key)
+        self._flights.forget(key)
+        return _popped(key, await self._arun(space.pop(key, name)), default)
+
+    # -- many keys
+
+    def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+        """The values of those that are there, in one round trip."""
+        return self._run(self._space.get_many(self._named(keys)))
+
+    async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+        return await self._arun(self._space.get_many(self._named(keys)))
+
+    def set_many(self, values: Mapping[Any, Any], *, ttl: float | None = None, tags: Iterable[str] = ()) -> None:
+        """Store many values. TypeError if one cannot be serialized, before anything has changed."""
+        self._run(self._setting(values, _wanted(ttl, None, None, None, None, tags)))
+
+    async def aset_many(self, values: Mapping[Any, Any], *, ttl: float | None = None, tags: Iterable[str] = ()) -> None:
+        await self._arun(self._setting(values, _wanted(ttl, None, None, None, None, tags)))
+
+    def _setting(self, values: Mapping[Any, Any], wanted: Wanted) -> Plan[int]:
+        space = self._space
+        entries = [(key, name, *space.payload(key, name, value, wanted))
+                   for (key, value), (_, name) in zip(values.items(), self._named(values), strict=True)]
+        for key in values:
+            self._flights.forget(key)
+        return space.set_many(entries, wanted.tags)
+
+    def delete_many(self, keys: Iterable[Any]) -> int:
+        """Remove many keys; how many there were, as far as the server could be asked."""
+        return self._run(self._space.delete_many(self._forgotten(keys))).count(True)
+
+    async def adelete_many(self, keys: Iterable[Any]) -> int:
+        return (await self._arun(self._space.delete_many(self._forgotten(keys)))).count(True)
+
+    def _named(self, keys: Iterable[Any]) -> list[tuple[Any, names.Name]]:
+        return [(key, self._space.name(key)) for key in dict.fromkeys(keys)]
+
+    def _forgotten(self, keys: Iterable[Any]) -> list[tuple[Any, names.Name]]:
+        named = self._named(keys)
+        for key, _ in named:
+            self._flights.forget(key)
+        return named
+
+    # -- loading
+
+    def get_or_load(  # type: ignore[override]
+        self, key: Any, loader: Callable[[Any], V], *, ttl: float | None = None, cost: float | None = None,
+        size: float | None = None, namespace: Hashable = None, features: Features | None = None, tags: Iterable[str] = (),
+    ) -> V:
+        """The value of `key`, from `loader(key)` if it is not there: one load a key at a time over all processes.
+
+        An exception of the loader reaches the callers of this process, and nothing is stored; other processes then try themselves,
+        one after another. A load that takes longer than the backend's `lease` does not keep others from loading, nor is it
+        stored. Without the server every process loads for itself.
+        """
+        _vet(loader, ttl, cost, size)
+        return self._load(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags))  # type: ignore[no-any-return]
+
+    async def aget_or_load(  # type: ignore[override]
+        self, key: Any, loader: Callable[[Any], Awaitable[V]], *, ttl: float | None = None, cost: float | None = None,
+        size: float | None = None, namespace: Hashable = None, features: Features | None = None, tags: Iterable[str] = (),
+    ) -> V:
+        _vet(loader, ttl, cost, size)
+        return await self._aload(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags))  # type: ignore[no-any-return]
+
+    def _load(self, key: Any, loader: Callable[[], Any], wanted: Wanted) -> Any:
+        space, name = self._space, self._space.name(key)
+        look = self._run(space.ask(key, name))
+        if look.value is not MISSING:
+            return look.value
+        return self._flights.load(key, lambda: self._run(space.load(key, name, loader, wanted, look)), _stored)
+
+    async def _aload(self, key: Any, loader: Callable[[], Awaitable[Any]], wanted: Wanted) -> Any:
+        space, name = self._space, self._space.name(key)
+        look = await self._arun(space.ask(key, name))
+        if look.value is not MISSING:
+            return look.value
+        return await self._flights.aload(key, lambda: self._arun(space.load(key, name, loader, wanted, look)), _stored)
+
+    def get_or_load_many(
+        self, keys: Iterable[Any], loader: Callable[[list[Any]], Mapping[Any, Any]], *, ttl: float | None = None,
+        tags: Iterable[str] = (),
+    ) -> dict[Any, Any]:
+        """The values of many keys. `loader(missing)` is called once with the list of those that nobody has, and that no other process
+        is loading, and gives a mapping; keys that it leaves out are left out. Those that others load are waited for."""
+        _vet(loader, ttl, None, None)
+        return self._run(self._space.load_many(self._named(keys), loader, _wanted(ttl, None, None, None, None, tags)))
+
+    async def aget_or_load_many(
+        self, keys: Iterable[Any], loader: Callable[[list[Any]], Awaitable[Mapping[Any, Any]]], *, ttl: float | None = None,
+        tags: Iterable[str] = (),
+    ) -> dict[Any, Any]:
+        _vet(loader, ttl, None, None)
+        return await self._arun(self._space.load_many(self._named(keys), loader, _wanted(ttl, None, None, None, None, tags)))
+
+    # -- many at once, in constant time
+
+    def clear(self) -> None:
+        """Empty this cache for every process: its generation on the server is replaced. The memory comes back as keys reach their
+        deadlines or are written anew."""
+        self._flights.forget_all()
+        self._run(self._space.clear())
+
+    async def aclear(self) -> None:
+        self._flights.forget_all()
+        await self._arun(self._space.clear())
+
+    def invalidate_tag(self, tag: str) -> bool:
+        """Invalidate everything stored with this tag, in every cache of the backend's prefix; False: the server will be told later."""
+        (tag,) = _tags((tag,))
+        self._flights.forget_all()
+        return self._run(self._space.invalidate_tag(tag))
+
+    async def ainvalidate_tag(self, tag: str) -> bool:
+        (tag,) = _tags((tag,))
+        self._flights.forget_all()
+        return await self._arun(self._space.invalidate_tag(tag))
+
+    # -- what only the server could say
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _untold(self, what: str) -> NoReturn:
+        raise TypeError(f"{what}: a cache on a server does not know its entries; ask for keys by name")
+
+    def __len__(self) -> int:
+        self._untold("len()")
+
+    def __iter__(self) -> Any:
+        self._untold("iteration")
+
+    def keys(self) -> Any:
+        self._untold("keys()")
+
+    def values(self) -> Any:
+        self._untold("values()")
+
+    def items(self) -> Any:
+        self._untold("items()")
+
+    def popitem(self) -> Any:
+        self._untold("popitem()")
+
+    def expire(self, time: float | None = None) -> Any:
+        self._untold("expire()")
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.backend!r}, space={self.space!r}, maxsize={self.maxsize!r})"
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("a cache on a server is not copied or pickled; make another one with the same backend and space")
+
+    __copy__ = __deepcopy__ = None  # type: ignore[assignment]
+
+    # -- looking at it
+
+    def stats(self) -> Stats:
+        """The counters of this process. What concerns the learner is of the keys that this process knows of on the server."""
+        counted = self._space.counted
+        books = None if self.ledger is None else self.ledger.stats()
+        own = {"hits": counted.hits, "misses": counted.misses, "loads": counted.loads, "load_failures": counted.load_failures,
+               "load_seconds": counted.load_seconds, "inserts": counted.inserts, "evictions": 0, "currsize": self.currsize,
+               "maxsize": self.maxsize}
+        if books is None:
+            return Stats(**own, expirations=0, premature=0, protected=0, premature_budget=1.0, in_flight=0, stale_served=0)
+        return Stats(**{**{name: getattr(books, name) for name in Stats.__dataclass_fields__}, **own})
+
+    def explain(self, key: Any) -> Any:
+        """Why this key's deadline on the server is what it is; KeyError when this process does not follow it."""
+        if self.ledger is None:
+            raise ValueError("explain: this cache does not learn; its expiry is not Learned")
+        return self.ledger.cache.explain(self.ledger.number(self._space.name(key).value))
+
+    def learn(self) -> int:
+        """One step of learning by hand, for `learner="manual"`."""
+        return 0 if self.ledger is None else self.ledger.step() or 0
+
+    def save(self, path: str | os.PathLike[str], *, entries: bool = False) -> None:
+        """Write what was learned to a file. There are no entries to write."""
+        if entries:
+            self._untold("entries")
+        (super() if self.ledger is None else self.ledger.cache).save(path)
+
+    def close(self) -> None:
+        """Let go of what belongs to this cache alone; the backend stays open."""
+        if self.ledger is not None:
+            self.ledger.close()
+
+
+def _stored(value: object, seconds: float) -> None:
+    """The plan has stored it."""
+
+
+def _popped(key: Any, value: Any, default: Any) -> Any:
+    if value is not MISSING:
+        return value
+    if default is _RAISE:
+        raise KeyError(key)
+    return default
+
+
+def _wanted(ttl: Any, cost: Any, size: Any, namespace: Any, features: Any, tags: Iterable[str]) -> Wanted:
+    _vet(_stored, ttl, cost, size)
+    return Wanted(ttl, cost, size, namespace, features, _tags(tags))
+
+
+def _tags(tags: Iterable[str]) -> tuple[str, ...]:
+    if tags == ():
+        return ()
+    if isinstance(tags, (str, bytes)):
+        raise TypeError(f"tags: expected a sequence of strings, got one {type(tags).__name__}")
+    given = tuple(dict.fromkeys(tags))
+    for tag in given:
+        if not isinstance(tag, str):
+            raise TypeError(f"tags: expected strings, got {type(tag).__name__}")
+        if not 0 < len(tag.encode()) <= LONGEST_TAG:
+            raise ValueError(f"tags: {tag!r:.80} is not accepted; the accepted range is 1 to {LONGEST_TAG} bytes of UTF-8")
+    if len(given) > TAGS:
+        raise ValueError(f"tags: {len(given)} given; the accepted range is 0 to {TAGS}")
+    return given
