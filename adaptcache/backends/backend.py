@@ -174,15 +174,15 @@ class RedisBackend:
         self.inbox.close()
         with self._lock:
             client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        for each in () if client is None else clients.clients_of(client):
+            each.close()
 
     async def aclose(self) -> None:
         """`close`, and the connections of the running loop."""
         loop = asyncio.get_running_loop()
         pair = self._drivers.pop(loop, None)
-        if pair is not None:
-            await pair[1].aclose()
+        for each in () if pair is None else clients.clients_of(pair[1]):
+            await each.aclose()
         await loop.run_in_executor(None, self.close)
 
     def __enter__(self) -> RedisBackend:

@@ -80,6 +80,12 @@ class Place:
         return f"{self.kind} {where if not self.nodes else ', '.join(f'{host}:{port}' for host, port in self.nodes)}"
 
 
+def clients_of(client: Any) -> list[Any]:
+    """A client that was made here, and those that it asks where its server is: all that must be closed."""
+    manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
+    return [client, *getattr(manager, "sentinels", ())]
+
+
 def place_of(client_or_url: Any) -> Place:
     """Where a client, or a URL, leads. TypeError and ValueError name the argument."""
     if isinstance(client_or_url, str):

@@ -52,7 +52,7 @@ class Wanted:
 
     __slots__ = ("cost", "features", "namespace", "size", "tags", "ttl")
 
-    def __init__(self, ttl: float | None = None, cost: float | None = None, size: float | None = None, namespace: Any = None,
+    def __init__(self, ttl: float | None = None, cost: float | Callable[[], float] | None = None, size: float | None = None, namespace: Any = None,
                  features: Any = None, tags: tuple[str, ...] = ()) -> None:
         self.ttl = ttl
         self.cost = cost
@@ -137,13 +137,13 @@ class Space:
 
     def _fetch(self, name: Name, tags: Sequence[str]) -> Plan[tuple[bytes | None, bytes | None, dict[str, bytes | None]]]:
         if not tags:
-            generation, data = yield Call((b"MGET", name.generation, name.value))
+            generation, data = yield Call(("MGET", name.generation, name.value))
             return generation, data, {}
         places = [self.names.tag(tag) for tag in tags]
         if not self._cluster:
-            generation, data, *versions = yield Call((b"MGET", name.generation, name.value, *places))
+            generation, data, *versions = yield Call(("MGET", name.generation, name.value, *places))
             return generation, data, dict(zip(tags, versions, strict=True))
-        pair, *versions = yield Batch([(b"MGET", name.generation, name.value), *((b"GET", place) for place in places)])
+        pair, *versions = yield Batch([("MGET", name.generation, name.value), *(("GET", place) for place in places)])
         for answer in (pair, *versions):
             if isinstance(answer, Trouble):
                 raise answer
@@ -154,12 +154,12 @@ class Space:
             return {}
         places = [self.names.tag(tag) for tag in tags]
         if self._cluster:
-            versions = yield Batch([(b"GET", place) for place in places])
+            versions = yield Batch([("GET", place) for place in places])
             for answer in versions:
                 if isinstance(answer, Trouble):
                     raise answer
         else:
-            versions = yield Call((b"MGET", *places))
+            versions = yield Call(("MGET", *places))
         return dict(zip(tags, versions, strict=True))
 
     def _judge(self, key: Any, name: Name, generation: bytes | None, data: bytes, versions: Mapping[str, bytes | None],
@@ -204,7 +204,7 @@ class Space:
         push = self.deadlines.read(name.value, look.envelope.hard)
         if push is not None:
             try:
-                yield Call((b"PEXPIRE", name.value, b"%d" % push, b"GT"))
+                yield Call(("PEXPIRE", name.value, b"%d" % push, b"GT"))
             except Trouble as trouble:
                 self._failed("write-failed", key, trouble)
 
@@ -233,13 +233,13 @@ class Space:
             for first in range(0, len(group), CHUNK):
                 part = group[first:first + CHUNK]
                 parts.append(part)
-                commands.append((b"MGET", generation, *(keys[at][1].value for at in part)))
+                commands.append(("MGET", generation, *(keys[at][1].value for at in part)))
         try:
             versions = {}
             if tags and not self._cluster:
-                commands.append((b"MGET", *map(self.names.tag, tags)))
+                commands.append(("MGET", *map(self.names.tag, tags)))
             elif tags:
-                commands += [(b"GET", self.names.tag(tag)) for tag in tags]
+                commands += [("GET", self.names.tag(tag)) for tag in tags]
             answers = yield Batch(commands)
             if tags:
                 told = answers[len(parts):] if self._cluster else answers[-1]
@@ -270,7 +270,7 @@ class Space:
         pushes: list[Command] = []
         for (_, name), look in zip(keys, looks, strict=True):
             if look.hit and (push := self.deadlines.read(name.value, look.envelope.hard)) is not None:
-                pushes.append((b"PEXPIRE", name.value, b"%d" % push, b"GT"))
+                pushes.append(("PEXPIRE", name.value, b"%d" % push, b"GT"))
         if pushes:
             try:
                 yield Batch(pushes)
@@ -290,7 +290,7 @@ class Space:
         """The serializer's bytes and the seconds until the deadline; raises for what cannot be serialized."""
         now = time.time()
         hard = self.deadlines.hard(key, value, wanted.ttl, now)
-        cost = seconds if wanted.cost is None else wanted.cost
+        cost = seconds if wanted.cost is None else wanted.cost() if callable(wanted.cost) else wanted.cost
         data = self._codec.dumps(value, birth=now, hard=hard, cost=cost or 0.0)
         if hard is not None and hard <= now:
             return data, 0.0
@@ -324,15 +324,15 @@ class Space:
             yield from self._know_generations({name.generation for _, name, _, _ in waiting})
             commands: list[Command] = []
             for _, name, data, left in waiting:
-                commands.append((b"UNLINK", name.lease))
+                commands.append(("UNLINK", name.lease))
                 if left <= 0:
-                    commands.append((b"UNLINK", name.value))
+                    commands.append(("UNLINK", name.value))
                 else:
                     whole = header.pack(self._generations[name.generation], versions) + data
                     ms = milliseconds(left)
-                    commands.append((b"SET", name.value, whole, b"PX", ms) if ms else (b"SET", name.value, whole))
+                    commands.append(("SET", name.value, whole, b"PX", ms) if ms else ("SET", name.value, whole))
             places = list(dict.fromkeys(name.generation for _, name, _, _ in waiting))
-            commands += [(b"GET", place) for place in places]
+            commands += [("GET", place) for place in places]
             answers = yield Batch(commands, again=False)
             now = dict(zip(places, answers[2 * len(waiting):], strict=True))
             again, failed = [], []
@@ -371,26 +371,30 @@ class Space:
         unknown = [place for place in places if place not in self._generations]
         if not unknown:
             return
-        made = {place: header.token() for place in unknown}
-        answers = yield Batch([(b"SET", place, made[place], b"NX", b"GET") for place in unknown])
-        for place, answer in zip(unknown, answers, strict=True):
-            if isinstance(answer, Trouble):
-                raise answer
-            self._generations[place] = answer if isinstance(answer, bytes) else made[place]
+        answers = yield from self._make({place: () for place in unknown})
+        self._generations.update(zip(unknown, answers, strict=True))
 
     def _tag_versions(self, tags: Sequence[str]) -> Plan[list[tuple[str, bytes]]]:
         """The versions to write with a value; those that are not there are made."""
         if not tags:
             return []
-        made = {tag: header.token() for tag in tags}
-        answers = yield Batch([command for tag in tags for command in (
-            (b"SET", self.names.tag(tag), made[tag], b"NX", b"GET", b"PX", TAG_MS), (b"PEXPIRE", self.names.tag(tag), TAG_MS))])
-        versions = []
-        for tag, answer in zip(tags, answers[::2], strict=True):
+        answers = yield from self._make({self.names.tag(tag): (b"PX", TAG_MS) for tag in tags})
+        return list(zip(tags, answers, strict=True))
+
+    def _make(self, places: Mapping[bytes, tuple[bytes, ...]]) -> Plan[list[bytes]]:
+        """The tokens at these places, made where there are none; `places` has what a SET is given besides."""
+        commands: list[Command] = []
+        for place, how in places.items():
+            commands += (("SET", place, header.token(), b"NX", *how), ("GET", place))
+            if how:
+                commands[-1:-1] = [("PEXPIRE", place, how[-1])]
+        answers = [answer for command, answer in zip(commands, (yield Batch(commands)), strict=True) if command[0] == "GET"]
+        for answer in answers:
             if isinstance(answer, Trouble):
                 raise answer
-            versions.append((tag, answer if isinstance(answer, bytes) else made[tag]))
-        return versions
+            if answer is None:
+                raise Trouble(None)     # it did not stay there: a server without memory, or that was emptied just now
+        return answers
 
     # -- invalidating
 
@@ -411,8 +415,8 @@ class Space:
             commands: list[Command] = []
             for _, name in part:
                 # The lease first: an owner must not store between the two.
-                commands += ((b"UNLINK", name.lease), (b"GET", name.generation), (b"GETRANGE", name.value, b"2", b"9"),
-                             (b"UNLINK", name.value))
+                commands += (("UNLINK", name.lease), ("GET", name.generation), ("GETRANGE", name.value, b"2", b"9"),
+                             ("UNLINK", name.value))
             try:
                 answers = yield Batch(commands)
             except Trouble as trouble:
@@ -439,7 +443,7 @@ class Space:
 
     def _remove(self, key: Any, name: Name, why: Trouble) -> Plan[None]:
         try:
-            yield Call((b"UNLINK", name.lease, name.value))
+            yield Call(("UNLINK", name.lease, name.value))
         except Trouble as trouble:
             self._owe_key(key, name, trouble if trouble.error is not None else why)
         else:
@@ -461,7 +465,7 @@ class Space:
     def clear_now(self) -> Plan[None]:
         fresh = {place: header.token() for place in self.names.generations}
         self._generations.clear()
-        for answer in (yield Batch([(b"SET", place, generation) for place, generation in fresh.items()])):
+        for answer in (yield Batch([("SET", place, generation) for place, generation in fresh.items()])):
             if isinstance(answer, Trouble):
                 raise answer
         self._generations.update(fresh)
@@ -480,10 +484,10 @@ class Space:
         return True
 
     def invalidate_tag_now(self, tag: str) -> Plan[None]:
-        yield Call((b"SET", self.names.tag(tag), header.token(), b"PX", TAG_MS))
+        yield Call(("SET", self.names.tag(tag), header.token(), b"PX", TAG_MS))
 
     def remove_now(self, names: Sequence[Name]) -> Plan[None]:
-        for answer in (yield Batch([(b"UNLINK", name.lease, name.value) for name in names])):
+        for answer in (yield Batch([("UNLINK", name.lease, name.value) for name in names])):
             if isinstance(answer, Trouble):
                 raise answer
 
@@ -704,7 +708,7 @@ class Space:
                 self.counted.inserts += 1
             elif answer == 0 and time.monotonic() - began < self._lease:
                 late.append((by_value[name.value], name))      # invalidated while it was loaded
-        for key, name in ((key, name) for key, name, *_ in (*mine, *alone)):
+        for key, name in ([(key, name) for key, name, _ in mine] + alone):
             if key in loaded:
                 values[key] = loaded[key]
                 if name.value in lost and epoch == self._epoch:
@@ -737,9 +741,9 @@ class Space:
     def _scripts(self, script: Script, calls: Sequence[tuple[Name, tuple[bytes, ...]]]) -> Plan[list[Any]]:
         """A script on the keys of each name. Each may be sent twice: a token that is there already is ours, one that is gone
         stays gone."""
-        def command(how: bytes, what: bytes, call: tuple[Name, tuple[bytes, ...]]) -> Command:
+        def command(how: str, what: bytes, call: tuple[Name, tuple[bytes, ...]]) -> Command:
             name, arguments = call
-            return (how, what, b"4", name.value, name.generation, name.lease, name.waiters, *arguments)
+            return (how, what, 4, name.value, name.generation, name.lease, name.waiters, *arguments)
 
         if not calls:
             return []
@@ -749,14 +753,14 @@ class Space:
             got: list[Any]
             if len(part) == 1:
                 try:
-                    got = [(yield Call(command(b"EVALSHA", script.digest, part[0]), again=script is not STORE))]
+                    got = [(yield Call(command("EVALSHA", script.digest, part[0]), again=script is not STORE))]
                 except Trouble as trouble:
                     got = [trouble]
             else:
-                got = yield Batch([command(b"EVALSHA", script.digest, call) for call in part], again=script is not STORE)
+                got = yield Batch([command("EVALSHA", script.digest, call) for call in part], again=script is not STORE)
             unknown = [at for at, answer in enumerate(got) if isinstance(answer, Trouble) and _unknown_script(answer)]
             if unknown:
-                more = yield Batch([command(b"EVAL", script.text, part[at]) for at in unknown], again=False)
+                more = yield Batch([command("EVAL", script.text, part[at]) for at in unknown], again=False)
                 for at, answer in zip(unknown, more, strict=True):
                     got[at] = answer
             answers += got

@@ -92,6 +92,15 @@ class TieredCache(Cache[Any, Any]):
         value = (await self._arun(space.ask(key, space.name(key)))).value
         return default if value is MISSING else value
 
+    def _held(self, key: Any, default: Any) -> Any:
+        """What the part in this process has, without a socket."""
+        return default
+
+    def _decorated(self, *options: Any) -> Any:
+        from adaptcache.backends.decorated import TieredStore
+
+        return TieredStore(self, *options)
+
     def __getitem__(self, key: Any) -> Any:
         value = self.get(key, MISSING)
         return self.__missing__(key) if value is MISSING else value
@@ -267,12 +276,12 @@ class TieredCache(Cache[Any, Any]):
 
     def invalidate_tag(self, tag: str) -> bool:
         """Invalidate everything stored with this tag, in every cache of the backend's prefix; False: the server will be told later."""
-        (tag,) = _tags((tag,))
+        (tag,) = checked_tags((tag,))
         self._flights.forget_all()
         return self._run(self._space.invalidate_tag(tag))
 
     async def ainvalidate_tag(self, tag: str) -> bool:
-        (tag,) = _tags((tag,))
+        (tag,) = checked_tags((tag,))
         self._flights.forget_all()
         return await self._arun(self._space.invalidate_tag(tag))
 
@@ -367,10 +376,10 @@ def _popped(key: Any, value: Any, default: Any) -> Any:
 
 def _wanted(ttl: Any, cost: Any, size: Any, namespace: Any, features: Any, tags: Iterable[str]) -> Wanted:
     _vet(_stored, ttl, cost, size)
-    return Wanted(ttl, cost, size, namespace, features, _tags(tags))
+    return Wanted(ttl, cost, size, namespace, features, checked_tags(tags))
 
 
-def _tags(tags: Iterable[str]) -> tuple[str, ...]:
+def checked_tags(tags: Iterable[str]) -> tuple[str, ...]:
     if tags == ():
         return ()
     if isinstance(tags, (str, bytes)):
