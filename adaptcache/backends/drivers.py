@@ -20,11 +20,11 @@ from adaptcache.backends.steps import Batch, Call, Listen, Plan, Run, Step, Trou
 
 T = TypeVar("T")
 
-TROUBLES = (problems.RedisError, OSError, TimeoutError, asyncio.TimeoutError, asyncio.IncompleteReadError)
+TROUBLES = (problems.RedisError, problems.RedisClusterException, OSError, asyncio.IncompleteReadError)
 # The server, or the way to it, is ill: the breaker counts these. Other answers ("out of memory", "read only") are for this
 # command alone: reads may well go on.
 ILL = (problems.ConnectionError, problems.TimeoutError, problems.ClusterDownError, problems.ClusterError, problems.MasterDownError,
-       problems.RedisClusterException, problems.TryAgainError, OSError, TimeoutError, asyncio.TimeoutError, asyncio.IncompleteReadError)
+       problems.RedisClusterException, problems.TryAgainError, OSError, asyncio.IncompleteReadError)
 PAUSE = 0.02            # seconds before a command is sent again, jittered
 
 
@@ -263,7 +263,7 @@ class _AsyncTicket:
     async def wait(self, seconds: float) -> bool:
         try:
             await asyncio.wait_for(self._called.wait(), seconds)
-        except (TimeoutError, asyncio.TimeoutError):
+        except TimeoutError:
             return False
         self._called.clear()
         return True
