@@ -277,7 +277,7 @@ def _wrap(
     def invalidate(*args: Any, **kwargs: Any) -> bool:
         key = make_key(*args, **kwargs)
         flights.forget(key)  # first, so that a load under way does not bring the old result back
-        return store.remove(key)
+        return store.remove(key)  # type: ignore[no-any-return]
 
     vars(wrapper).update(
         cache=store.cache,

@@ -492,3 +492,74 @@ def test_the_plain_import_knows_no_redis():
 
     program = "import sys, adaptcache; assert 'redis' not in sys.modules; assert adaptcache.RedisBackend; assert 'redis' in sys.modules"
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+
+
+# -- learned deadlines
+
+
+LEARNED = dict(memory_price=1e-4, predictors=("table",), learner="manual", seed=1)
+
+
+def test_a_learned_deadline_is_written_and_pushed_by_reads_when_half_of_it_is_gone(quick, valkey):
+    backend = quick.backend()
+    cache = quick.cache(backend=backend, expiry=adaptcache.Learned(ceiling=3600, **LEARNED))
+    try:
+        cache.set("k", 1, cost=1.0)     # about 70 bytes: it breaks even in two minutes
+        first = _pttl(valkey, cache, "k")
+        assert 10 < first < 3600
+        trips = backend.stats().trips
+        for _ in range(20):
+            assert cache.get("k") == 1
+        assert backend.stats().trips - trips == 20          # nothing to push yet
+        with valkey.client() as client:
+            client.pexpire(cache.cache._space.name("k").value, 5000)
+        cache.cache._space.deadlines._known.clear()         # as a process that has never seen the key
+        assert cache.get("k") == 1
+        assert _pttl(valkey, cache, "k") > 8
+        assert backend.stats().trips - trips == 22
+        cache.set("k", 1, cost=1.0, ttl=3)
+        cache.cache._space.deadlines._known.clear()
+        assert cache.get("k") == 1 and _pttl(valkey, cache, "k") <= 3
+    finally:
+        cache.cache.close()
+
+
+def test_a_worker_never_shortens_the_deadline_of_another(quick, valkey):
+    one, other = (quick.cache(expiry=adaptcache.Learned(**LEARNED)) for _ in range(2))
+    try:
+        one.set("k", 1, cost=1.0)
+        with valkey.client() as client:
+            client.pexpire(one.cache._space.name("k").value, 1_000_000)
+        assert other.get("k") == 1 and one.get("k") == 1
+        assert _pttl(valkey, one, "k") > 990
+    finally:
+        one.cache.close()
+        other.cache.close()
+
+
+def test_a_learned_cache_without_a_price_never_expires_and_tells_what_it_knows(quick, valkey):
+    cache = quick.cache(expiry=adaptcache.Learned(learner="manual", predictors=("table",)))
+    try:
+        cache.set("k", 1)
+        assert cache.get("k") == 1 and _pttl(valkey, cache, "k") == -0.001
+        assert cache.get("none") is None
+        stats = cache.cache.stats()
+        assert (stats.hits, stats.misses, stats.inserts) == (1, 1, 1) and stats.weights
+        assert "Idle for" in str(cache.cache.explain("k"))
+        cache.delete("k")
+        with pytest.raises(KeyError):
+            cache.cache.explain("k")
+        assert cache.cache.learn() == 0
+    finally:
+        cache.cache.close()
+
+
+def test_a_learned_cache_lets_go_on_the_server(valkey):
+    """What nobody asks for any more leaves before its ceiling, and a value asked for in time stays."""
+    with RedisBackend(valkey.url) as backend:
+        cache = Cache(0, backend=backend, expiry=adaptcache.Learned(memory_price=1e-2, ceiling=3600, predictors=("table",), learner="manual"))
+        cache.set("k", 1, cost=0.3)
+        name = cache._space.name("k").value
+        with valkey.client() as client:
+            assert 0 < client.pttl(name) < 60_000
+        cache.close()

@@ -90,7 +90,7 @@ class RedisBackend:
         if serializer is None:
             from adaptcache.backends.standin import Standin as Serializer
 
-            serializer = Serializer()  # type: ignore
+            serializer = Serializer()
         for verb in ("dumps", "loads"):
             if not callable(getattr(serializer, verb, None)):
                 raise TypeError(f"serializer: expected dumps and loads, got {type(serializer).__name__} without {verb}")
@@ -123,6 +123,10 @@ class RedisBackend:
                     self._client = self.place.client(self.timeout)
                 client = self._client
         return client
+
+    def lazy_client(self) -> Any:
+        """What stands for `client()` and connects when it is first used: a Cluster's client asks for the nodes when it is made."""
+        return _Lazy(self)
 
     def async_client(self) -> Any:
         """The redis.asyncio client of the running loop."""
@@ -206,6 +210,16 @@ class RedisBackend:
         self.debts.forked()
         self.events.forked()
         self._circuit.forked()
+
+
+class _Lazy:
+    def __init__(self, backend: RedisBackend) -> None:
+        self._backend = backend
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "nodes_manager" and not self._backend.place.cluster:
+            raise AttributeError(name)
+        return None if name == "nodes_manager" else getattr(self._backend.client(), name)
 
 
 _everyone: weakref.WeakSet[RedisBackend] = weakref.WeakSet()

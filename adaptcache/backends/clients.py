@@ -11,15 +11,25 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import redis
-from redis import asyncio as aio
+import redis.asyncio as aio
+import redis.asyncio.sentinel as async_sentinels
+import redis.cluster as clusters
+import redis.connection as connections
+import redis.sentinel as sentinels
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelPool
 from redis.backoff import NoBackoff
-from redis.cluster import ClusterNode
-from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+
+# redis-py annotates these in part only, and differently from version to version.
+_Cluster: Any = redis.RedisCluster
+_AsyncCluster: Any = aio.RedisCluster
+_Node: Any = clusters.ClusterNode
+_AsyncNode: Any = aio.cluster.ClusterNode
+_Sentinel: Any = sentinels.Sentinel
+_AsyncSentinel: Any = async_sentinels.Sentinel
+_SentinelPool: Any = sentinels.SentinelConnectionPool
+_AsyncSentinelPool: Any = async_sentinels.SentinelConnectionPool
+_parse: Any = connections.parse_url
 
 _SHARED = ("username", "password", "credential_provider", "client_name")
 _TLS = ("ssl_keyfile", "ssl_certfile", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data", "ssl_check_hostname", "ssl_min_version",
@@ -47,13 +57,13 @@ class Place:
         """A client for threads."""
         options = {**self.options, "socket_timeout": timeout, "socket_connect_timeout": timeout}
         if self.kind == "cluster":
-            return redis.RedisCluster(startup_nodes=[ClusterNode(*node) for node in self.nodes], **options, **self._tls_switch(),
+            return _Cluster(startup_nodes=[_Node(*node) for node in self.nodes], **options, **self._tls_switch(),
                                       retry=Retry(NoBackoff(), _CLUSTER_ATTEMPTS), require_full_coverage=False)
         options["retry"] = Retry(NoBackoff(), 0)
         if self.kind == "sentinel":
             limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": Retry(NoBackoff(), 0)}
-            sentinel = Sentinel(self.nodes, sentinel_kwargs={**self.sentinel_options, **limits})
-            return redis.Redis.from_pool(SentinelConnectionPool(self.service, sentinel, ssl=self.tls, **options))
+            sentinel = _Sentinel(self.nodes, sentinel_kwargs={**self.sentinel_options, **limits})
+            return redis.Redis.from_pool(_SentinelPool(self.service, sentinel, ssl=self.tls, **options))
         kind = redis.SSLConnection if self.tls else redis.UnixDomainSocketConnection if "path" in options else redis.Connection
         return redis.Redis.from_pool(redis.ConnectionPool(connection_class=kind, **options))
 
@@ -61,14 +71,14 @@ class Place:
         """A client for the tasks of one event loop."""
         options = {**self.options, "socket_timeout": timeout, "socket_connect_timeout": timeout}
         if self.kind == "cluster":
-            return aio.RedisCluster(startup_nodes=[aio.cluster.ClusterNode(*node) for node in self.nodes], **options,
+            return _AsyncCluster(startup_nodes=[_AsyncNode(*node) for node in self.nodes], **options,
                                     **self._tls_switch(), retry=AsyncRetry(NoBackoff(), _CLUSTER_ATTEMPTS),
                                     require_full_coverage=False)
         options["retry"] = AsyncRetry(NoBackoff(), 0)
         if self.kind == "sentinel":
             limits = {"socket_timeout": timeout, "socket_connect_timeout": timeout, "retry": AsyncRetry(NoBackoff(), 0)}
-            sentinel = AsyncSentinel(self.nodes, sentinel_kwargs={**self.sentinel_options, **limits})
-            return aio.Redis.from_pool(AsyncSentinelPool(self.service, sentinel, ssl=self.tls, **options))
+            sentinel = _AsyncSentinel(self.nodes, sentinel_kwargs={**self.sentinel_options, **limits})
+            return aio.Redis.from_pool(_AsyncSentinelPool(self.service, sentinel, ssl=self.tls, **options))
         kind = aio.SSLConnection if self.tls else aio.UnixDomainSocketConnection if "path" in options else aio.Connection
         return aio.Redis.from_pool(aio.ConnectionPool(connection_class=kind, **options))
 
@@ -97,7 +107,7 @@ def place_of(client_or_url: Any) -> Place:
         raise TypeError("client_or_url: expected a redis.Redis, redis.RedisCluster, one of redis.asyncio, or a URL, got "
                         f"{type(client_or_url).__name__}")
     tls = issubclass(pool.connection_class, (redis.SSLConnection, aio.SSLConnection))
-    if isinstance(pool, (SentinelConnectionPool, AsyncSentinelPool)):
+    if isinstance(pool, (_SentinelPool, _AsyncSentinelPool)):
         sentinels = [each.connection_pool.connection_kwargs for each in pool.sentinel_manager.sentinels]
         return Place("sentinel", _options(pool.connection_kwargs, tls), service=pool.service_name, tls=tls,
                      nodes=[(each["host"], int(each["port"])) for each in sentinels],
@@ -110,13 +120,13 @@ def _of_url(url: str) -> Place:
     if scheme == "redis+sentinel":
         return _of_sentinel_url(url)
     if scheme in ("redis+cluster", "rediss+cluster"):
-        parsed = dict(parse_url(url.replace("+cluster", "", 1)))
+        parsed = dict(_parse(url.replace("+cluster", "", 1)))
         return Place("cluster", _options(parsed, True), tls=scheme == "rediss+cluster",
                      nodes=[(parsed.get("host", "localhost"), int(parsed.get("port", 6379)))])
     if scheme not in ("redis", "rediss", "unix"):
         raise ValueError(f"client_or_url: {url!r} is not accepted; the accepted schemes are redis, rediss, unix, redis+cluster, "
                          "rediss+cluster and redis+sentinel")
-    parsed = dict(parse_url(url))
+    parsed = dict(_parse(url))
     tls = parsed.pop("connection_class", None) is redis.SSLConnection
     if "path" not in parsed:
         parsed.setdefault("host", "localhost")
@@ -138,7 +148,7 @@ def _of_sentinel_url(url: str) -> Place:
         nodes.append((host.strip("[]"), int(port)))
     if not service or parse_qs(parts.query):
         raise ValueError("client_or_url: a redis+sentinel URL names the service in its path and has no query; give a client for more")
-    options = _options(dict(parse_url(urlunsplit(("redis", f"{people}@localhost" if people else "localhost", "", "", "")))), False)
+    options = _options(dict(_parse(urlunsplit(("redis", f"{people}@localhost" if people else "localhost", "", "", "")))), False)
     return Place("sentinel", {**options, "db": int(db or 0)}, nodes=nodes, service=service)
 
 

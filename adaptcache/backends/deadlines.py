@@ -8,36 +8,30 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from adaptcache.expiry import Expiry, Fixed, Idle, Learned, PerEntry
 from adaptcache.mapping import Cache
+
+if TYPE_CHECKING:
+    from adaptcache.ledger import Ledger
 
 KNOWN = 65_536                      # keys whose deadline this process remembers
 LONG = 10 * 365 * 86_400.0          # seconds that stand for "no reason to expire" where a deadline must be pushed
 
 
-class Books(Protocol):
-    """A ledger (adaptcache.ledger)."""
-
-    def put(self, key: bytes, *, size: float = ..., cost: float | None = ..., ttl: float | None = ..., namespace: Any = ...,
-            features: Any = ...) -> None: ...
-    def got(self, key: bytes, hit: bool) -> bool: ...
-    def gone(self, key: bytes) -> None: ...
-    def hold(self, key: bytes) -> float: ...
-    def stats(self) -> Any: ...
-    def close(self) -> None: ...
-
-
 class Deadlines:
     """The expiry of one cache on the server."""
 
-    def __init__(self, spec: Expiry | None, books: Books | None) -> None:
+    def __init__(self, spec: Expiry | None, books: Ledger | None, missed: Callable[[bytes], object] | None = None) -> None:
         self._spec = spec
         self._books = books
+        self._missed = missed       # who looks whether a key that is not there was released too early
         self._ceiling = spec.ceiling if isinstance(spec, Learned) else None
         self._floor = spec.floor if isinstance(spec, Learned) else 0.0
-        self._until: Cache[bytes, float] = Cache(KNOWN, policy="sieve")
+        # Name -> the deadline on the server as far as is known here, and when to push it further.
+        self._known: Cache[bytes, tuple[float, float]] = Cache(KNOWN, policy="sieve")
         self._extends = isinstance(spec, (Idle, Learned))
 
     def hard(self, key: Any, value: Any, ttl: float | None, now: float) -> float | None:
@@ -60,47 +54,59 @@ class Deadlines:
         left = math.inf if hard is None else hard - now
         if isinstance(self._spec, Idle):
             left = min(left, self._spec.ttl)
-        elif self._books is not None:
-            self._books.put(name, size=size, cost=cost, ttl=None if hard is None else max(hard - now, 0.0), namespace=namespace,
+        elif self._books is not None and left > 0:
+            self._books.put(name, size=size, cost=cost, ttl=None if hard is None else left, namespace=namespace,
                             features=features)
             left = min(left, max(self._books.hold(name), self._floor))
-        if self._extends and left < math.inf:
-            self._until[name] = now + left
+        if self._books is not None:
+            self._known[name] = now + left, now + left / 2
         return left
 
-    def read(self, name: bytes, hard: float | None) -> int | None:
+    def read(self, name: bytes, hard: float | None, *, birth: float, size: float, cost: float) -> int | None:
         """Note a hit; milliseconds by which to push the deadline, or None."""
         if not self._extends:
             return None
         now = time.time()
         left = math.inf if hard is None else hard - now
         if isinstance(self._spec, Idle):
-            until = now + min(self._spec.ttl, left)
-            return _ms(until - now) if until > now else None
-        assert self._books is not None
-        self._books.got(name, True)
-        hold = min(self._books.hold(name), left, LONG)
-        # What nobody here has read or written before may go at any moment.
-        known = self._until.get(name, 0.0)
-        if hold <= 0 or known - now > hold / 2 or known >= now + left:
+            return _ms(min(self._spec.ttl, left)) if left > 0 else None
+        books = self._books
+        assert books is not None
+        if not books.got(name, True) and left > 0:
+            # Written by another process: it is followed from now on.
+            books.put(name, size=size, cost=cost or None, ttl=None if hard is None else left,
+                      nominal=None if hard is None else max(hard - birth, left))
+        return self._push(name, now, left)
+
+    def read_near(self, name: bytes, hard: float | None) -> int | None:
+        """Note a hit in this process's own part, which the server did not see."""
+        if self._books is None:
             return None
-        self._until[name] = now + hold
+        self._books.got(name, True, near=True)
+        now = time.time()
+        return self._push(name, now, math.inf if hard is None else hard - now)
+
+    def _push(self, name: bytes, now: float, left: float) -> int | None:
+        # What nobody here has read or written before may go at any moment.
+        until, due = self._known.get(name, (0.0, 0.0))
+        if now < due or until >= now + left or left <= 0:
+            return None
+        assert self._books is not None
+        hold = min(max(self._books.hold(name), self._floor), left, LONG)
+        self._known[name] = now + hold, now + hold / 2
         return _ms(hold)
 
     def missed(self, name: bytes) -> None:
         if self._books is not None:
             self._books.got(name, False)
-            self._until.pop(name, None)
+            self._known.pop(name, None)
+            if self._missed is not None:
+                self._missed(name)
 
     def gone(self, name: bytes) -> None:
         if self._books is not None:
             self._books.gone(name)
-            self._until.pop(name, None)
-
-    @property
-    def touches(self) -> bool:
-        """Does a read of a value in process memory matter for how long it stays on the server?"""
-        return self._extends
+            self._known.pop(name, None)
 
 
 def _ms(seconds: float) -> int:

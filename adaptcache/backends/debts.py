@@ -102,12 +102,12 @@ class Debts:
     def _try(self) -> bool:
         """Tell the server what is owed; False when it could not be told all."""
         try:
-            for at, space in list(self.spaces.items()):
+            for named, space in list(self.spaces.items()):
                 space.deliver_clear()
-                self._settle(self.spaces, at, space, None)
-                for name, (_, _, whose) in list(self.keys.items()):
+                self._settle(self.spaces, named, space, None)
+                for value, (_, _, whose) in list(self.keys.items()):
                     if whose is space:
-                        self.keys.pop(name, None)
+                        self.keys.pop(value, None)
             for tag, space in list(self.tags.items()):
                 space.deliver_tag(tag)
                 self._settle(self.tags, tag, space, tag)

@@ -7,7 +7,7 @@ depend on which parts happen to be one object. Text keys stay legible, for peopl
 from __future__ import annotations
 
 import math
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
@@ -18,7 +18,7 @@ from uuid import UUID
 from adaptcache.keys import MARK
 
 LONGEST = 128       # bytes; what is longer is known by its hash
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
 

@@ -55,7 +55,7 @@ def check(argument: str, text: str) -> str:
     """A prefix or a space's name: it must not hold what gives names their shape."""
     if not isinstance(text, str):
         raise TypeError(f"{argument}: expected a string, got {type(text).__name__}")
-    if not text or any(sign in text for sign in ":{}") and argument == "prefix" or any(sign in text for sign in "{}") or \
+    if not text or (any(sign in text for sign in ":{}") and argument == "prefix") or any(sign in text for sign in "{}") or \
             (argument != "prefix" and text.startswith(":")):
         raise ValueError(f"{argument}: {text!r} is not accepted; the accepted range is one or more characters, none of them a brace"
                          + (" or a colon" if argument == "prefix" else ", the first no colon"))

@@ -65,13 +65,14 @@ class Wanted:
 class Look:
     """What a read came to."""
 
-    __slots__ = ("envelope", "generation", "header", "hit", "seen", "value", "well")
+    __slots__ = ("envelope", "header", "hit", "seen", "size", "value", "well")
 
     def __init__(self, *, seen: bytes = b"", well: bool = True) -> None:
         self.hit = False
         self.value: Any = MISSING
         self.envelope: Any = None
         self.header: header.Header | None = None
+        self.size = 0.0             # bytes on the server
         self.seen = seen            # id of what lay there and could not be used
         self.well = well            # False: the server was not asked, or could not answer
 
@@ -191,6 +192,7 @@ class Space:
         look.value = envelope.value
         look.envelope = envelope
         look.header = head
+        look.size = float(len(name.value) + len(data))
         return look, []
 
     def _absent(self, name: Name) -> Look:
@@ -201,12 +203,16 @@ class Space:
         return look
 
     def _extend(self, key: Any, name: Name, look: Look) -> Plan[None]:
-        push = self.deadlines.read(name.value, look.envelope.hard)
+        push = self._read(name, look)
         if push is not None:
             try:
                 yield Call(("PEXPIRE", name.value, b"%d" % push, b"GT"))
             except Trouble as trouble:
                 self._failed("write-failed", key, trouble)
+
+    def _read(self, name: Name, look: Look) -> int | None:
+        envelope = look.envelope
+        return self.deadlines.read(name.value, envelope.hard, birth=envelope.birth, size=look.size, cost=envelope.cost)
 
     def ask(self, key: Any, name: Name) -> Plan[Look]:
         """`look` for a request: counted, and answered from the shelf where the server cannot be asked."""
@@ -269,7 +275,7 @@ class Space:
             return [look if look.hit else Look(well=False) for look in looks]
         pushes: list[Command] = []
         for (_, name), look in zip(keys, looks, strict=True):
-            if look.hit and (push := self.deadlines.read(name.value, look.envelope.hard)) is not None:
+            if look.hit and (push := self._read(name, look)) is not None:
                 pushes.append(("PEXPIRE", name.value, b"%d" % push, b"GT"))
         if pushes:
             try:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 from adaptcache import expiry as expiries
 from adaptcache.backends import names
@@ -23,7 +24,9 @@ from adaptcache.backends.plans import Space, Wanted
 from adaptcache.backends.steps import Plan
 from adaptcache.expiry import Learned
 from adaptcache.flights import MISSING
+from adaptcache.ledger import Ledger
 from adaptcache.mapping import Cache, Features, _vet
+from adaptcache.release import Releaser
 from adaptcache.stats import Stats
 
 V = TypeVar("V")
@@ -59,15 +62,18 @@ class TieredCache(Cache[Any, Any]):
         super().__init__(maxsize, getsizeof, policy=policy)     # checks them too; it holds nothing itself
         self._spec = spec
         self.backend = backend
-        self.ledger: Any = None
+        self.ledger: Ledger | None = None
+        self.releaser: Releaser | None = None
         if isinstance(spec, Learned):
-            from adaptcache.ledger import Ledger
-
-            self.ledger = Ledger(spec)
+            # Of the same salt in every process, so that what one has learned of a key serves the others too.
+            self.releaser = Releaser(backend.lazy_client(), name=f"{backend.prefix}:{space}", expiring=False)
+            self.ledger = Ledger(spec, salt=backend.prefix.encode()[:64], on_release=self.releaser.release, on_touch=self.releaser.touch)
+            self.releaser.attach(self.ledger)
         shelf = SHELF if maxsize is None or math.isinf(maxsize) else max(SHELF, int(maxsize))
         self._space = Space(
-            Names(backend.prefix, space, backend.place.cluster), backend.serializer, Deadlines(spec, self.ledger), backend.debts,
-            backend.events, lease=backend.lease, outage=backend.outage, cluster=backend.place.cluster, shelf=shelf,
+            Names(backend.prefix, space, backend.place.cluster), backend.serializer,
+            Deadlines(spec, self.ledger, None if self.releaser is None else self.releaser.missed), backend.debts, backend.events,
+            lease=backend.lease, outage=backend.outage, cluster=backend.place.cluster, shelf=shelf,
         )
         self._space.run = backend.driver.run
         self._run = backend.driver.run
@@ -212,7 +218,7 @@ class TieredCache(Cache[Any, Any]):
 
     # -- loading
 
-    def get_or_load(  # type: ignore[override]
+    def get_or_load(
         self, key: Any, loader: Callable[[Any], V], *, ttl: float | None = None, cost: float | None = None,
         size: float | None = None, namespace: Hashable = None, features: Features | None = None, tags: Iterable[str] = (),
     ) -> V:
@@ -223,14 +229,14 @@ class TieredCache(Cache[Any, Any]):
         stored. Without the server every process loads for itself.
         """
         _vet(loader, ttl, cost, size)
-        return self._load(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags))  # type: ignore[no-any-return]
+        return cast(V, self._load(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags)))
 
-    async def aget_or_load(  # type: ignore[override]
+    async def aget_or_load(
         self, key: Any, loader: Callable[[Any], Awaitable[V]], *, ttl: float | None = None, cost: float | None = None,
         size: float | None = None, namespace: Hashable = None, features: Features | None = None, tags: Iterable[str] = (),
     ) -> V:
         _vet(loader, ttl, cost, size)
-        return await self._aload(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags))  # type: ignore[no-any-return]
+        return cast(V, await self._aload(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags)))
 
     def _load(self, key: Any, loader: Callable[[], Any], wanted: Wanted) -> Any:
         space, name = self._space, self._space.name(key)
@@ -333,12 +339,11 @@ class TieredCache(Cache[Any, Any]):
         """The counters of this process. What concerns the learner is of the keys that this process knows of on the server."""
         counted = self._space.counted
         books = None if self.ledger is None else self.ledger.stats()
-        own = {"hits": counted.hits, "misses": counted.misses, "loads": counted.loads, "load_failures": counted.load_failures,
-               "load_seconds": counted.load_seconds, "inserts": counted.inserts, "evictions": 0, "currsize": self.currsize,
-               "maxsize": self.maxsize}
+        own: dict[str, Any] = {name: getattr(counted, name) for name in ("hits", "misses", "loads", "load_failures", "load_seconds", "inserts")}
+        own.update(evictions=0, currsize=self.currsize, maxsize=self.maxsize)
         if books is None:
-            return Stats(**own, expirations=0, premature=0, protected=0, premature_budget=1.0, in_flight=0, stale_served=0)
-        return Stats(**{**{name: getattr(books, name) for name in Stats.__dataclass_fields__}, **own})
+            return Stats(expirations=0, premature=0, protected=0, premature_budget=1.0, in_flight=0, stale_served=0, **own)
+        return replace(books, **own)
 
     def explain(self, key: Any) -> Any:
         """Why this key's deadline on the server is what it is; KeyError when this process does not follow it."""
@@ -348,18 +353,22 @@ class TieredCache(Cache[Any, Any]):
 
     def learn(self) -> int:
         """One step of learning by hand, for `learner="manual"`."""
-        return 0 if self.ledger is None else self.ledger.step() or 0
+        return 0 if self.ledger is None else self.ledger.step()
 
     def save(self, path: str | os.PathLike[str], *, entries: bool = False) -> None:
         """Write what was learned to a file. There are no entries to write."""
         if entries:
             self._untold("entries")
-        (super() if self.ledger is None else self.ledger.cache).save(path)
+        if self.ledger is None:
+            super().save(path)
+        else:
+            self.ledger.cache.save(path)
 
     def close(self) -> None:
         """Let go of what belongs to this cache alone; the backend stays open."""
-        if self.ledger is not None:
+        if self.ledger is not None and self.releaser is not None:
             self.ledger.close()
+            self.releaser.close()
 
 
 def _stored(value: object, seconds: float) -> None:
