@@ -107,6 +107,7 @@ class RedisBackend:
         self._drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncDriver, Any]] = WeakKeyDictionary()
         self._driver = Driver(self.client, self.place.cluster, self._circuit, self._counts, self.inbox)
         self._closed = False
+        self.caches: weakref.WeakSet[Any] = weakref.WeakSet()
         _everyone.add(self)
 
     def __repr__(self) -> str:
@@ -174,6 +175,8 @@ class RedisBackend:
         if self._closed:
             return
         self._closed = True
+        for cache in list(self.caches):
+            cache.close()
         self.debts.close()
         self.inbox.close()
         with self._lock:
@@ -184,6 +187,8 @@ class RedisBackend:
     async def aclose(self) -> None:
         """`close`, and the connections of the running loop."""
         loop = asyncio.get_running_loop()
+        for cache in list(self.caches):
+            await cache.aclose()
         pair = self._drivers.pop(loop, None)
         for each in () if pair is None else clients.clients_of(pair[1]):
             await each.aclose()

@@ -18,19 +18,22 @@ if TYPE_CHECKING:
     from adaptcache.ledger import Ledger
 
 KNOWN = 65_536                      # keys whose deadline this process remembers
+UNSEEN = 0.25                       # of an idle time: for so long, hits in a process may not be told to the server
 LONG = 10 * 365 * 86_400.0          # seconds that stand for "no reason to expire" where a deadline must be pushed
 
 
 class Deadlines:
     """The expiry of one cache on the server."""
 
-    def __init__(self, spec: Expiry | None, books: Ledger | None, missed: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, spec: Expiry | None, books: Ledger | None, missed: Callable[[bytes], object] | None = None, *,
+                 near: bool = False) -> None:
         self._spec = spec
         self._books = books
+        self._near = near           # are there copies in processes? To the server, a deadline that is pushed is a key that changed
         self._missed = missed       # who looks whether a key that is not there was released too early
         self._ceiling = spec.ceiling if isinstance(spec, Learned) else None
         self._floor = spec.floor if isinstance(spec, Learned) else 0.0
-        # Name -> the deadline on the server as far as is known here, and when to push it further.
+        # Name -> the deadline on the server as far as is known here, and from when on a read pushes it further.
         self._known: Cache[bytes, tuple[float, float]] = Cache(KNOWN, policy="sieve")
         self._extends = isinstance(spec, (Idle, Learned))
 
@@ -54,6 +57,7 @@ class Deadlines:
         left = math.inf if hard is None else hard - now
         if isinstance(self._spec, Idle):
             left = min(left, self._spec.ttl)
+            self._known[name] = now + left, now + self._spec.ttl * UNSEEN
         elif self._books is not None and left > 0:
             self._books.put(name, size=size, cost=cost, ttl=None if hard is None else left, namespace=namespace,
                             features=features)
@@ -69,7 +73,11 @@ class Deadlines:
         now = time.time()
         left = math.inf if hard is None else hard - now
         if isinstance(self._spec, Idle):
-            return _ms(min(self._spec.ttl, left)) if left > 0 else None
+            if left <= 0 or (self._near and now < self._known.get(name, (0.0, 0.0))[1]):
+                return None
+            if self._near:
+                self._known[name] = now + self._spec.ttl, now + self._spec.ttl * UNSEEN
+            return _ms(min(self._spec.ttl, left))
         books = self._books
         assert books is not None
         if not books.got(name, True) and left > 0:
@@ -78,13 +86,14 @@ class Deadlines:
                       nominal=None if hard is None else max(hard - birth, left))
         return self._push(name, now, left)
 
-    def read_near(self, name: bytes, hard: float | None) -> int | None:
-        """Note a hit in this process's own part, which the server did not see."""
-        if self._books is None:
-            return None
-        self._books.got(name, True, near=True)
-        now = time.time()
-        return self._push(name, now, math.inf if hard is None else hard - now)
+    def read_near(self, name: bytes) -> None:
+        """Note hits in this process's own part, which the server did not see."""
+        if self._books is not None:
+            self._books.got(name, True, near=True)
+
+    def near_until(self, name: bytes) -> float:
+        """Until when hits in this process may go unseen by the server."""
+        return self._known.get(name, (0.0, 0.0))[1] if self._extends else math.inf
 
     def _push(self, name: bytes, now: float, left: float) -> int | None:
         # What nobody here has read or written before may go at any moment.
@@ -97,9 +106,10 @@ class Deadlines:
         return _ms(hold)
 
     def missed(self, name: bytes) -> None:
+        if self._extends:
+            self._known.pop(name, None)
         if self._books is not None:
             self._books.got(name, False)
-            self._known.pop(name, None)
             if self._missed is not None:
                 self._missed(name)
 

@@ -18,16 +18,23 @@ BUCKETS = 256
 
 
 class Name:
-    """The names of one key."""
+    """The names of one key. A hit in this process needs two of them only."""
 
-    __slots__ = ("bucket", "generation", "lease", "value", "waiters")
+    __slots__ = ("_code", "_head", "generation", "value")
 
-    def __init__(self, value: bytes, lease: bytes, waiters: bytes, generation: bytes, bucket: int) -> None:
-        self.value = value
-        self.lease = lease
-        self.waiters = waiters
-        self.generation = generation
-        self.bucket = bucket
+    def __init__(self, head: bytes, code: bytes) -> None:
+        self._head = head
+        self._code = code
+        self.generation = head + b"g"
+        self.value = head + b"v:" + code
+
+    @property
+    def lease(self) -> bytes:
+        return self._head + b"l:" + self._code
+
+    @property
+    def waiters(self) -> bytes:
+        return self._head + b"w:" + self._code
 
 
 class Names:
@@ -40,12 +47,15 @@ class Names:
         count = BUCKETS if cluster else 1
         self._heads = [b"%s{%x}:" % (self.root, bucket) for bucket in range(count)]
         self.generations = [head + b"g" for head in self._heads]
-        self._values = [head + b"v:" for head in self._heads]
+        self._count = count
 
     def of(self, code: bytes) -> Name:
-        bucket = crc32(code) % len(self._heads)
-        head = self._heads[bucket]
-        return Name(head + b"v:" + code, head + b"l:" + code, head + b"w:" + code, self.generations[bucket], bucket)
+        return Name(self._heads[crc32(code) % self._count if self._count > 1 else 0], code)
+
+    @property
+    def beginnings(self) -> tuple[bytes, bytes]:
+        """What the names of this space, and those of tags, begin with."""
+        return self.root, self.prefix + b"::"
 
     def tag(self, tag: str) -> bytes:
         return b"%s::%s" % (self.prefix, tag.encode())

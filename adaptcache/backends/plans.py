@@ -43,8 +43,8 @@ class Codec(Protocol):
     """Values as bytes and back (adaptcache.wire)."""
 
     def dumps(self, value: Any, *, birth: float, soft: float | None = ..., hard: float | None = ..., cost: float = ...,
-              digest: int | None = ...) -> bytes: ...
-    def loads(self, data: bytes) -> Any: ...
+              digest: int | None = ..., context: bytes = ...) -> bytes: ...
+    def loads(self, data: bytes, *, context: bytes = ...) -> Any: ...
 
 
 class Wanted:
@@ -75,6 +75,35 @@ class Look:
         self.size = 0.0             # bytes on the server
         self.seen = seen            # id of what lay there and could not be used
         self.well = well            # False: the server was not asked, or could not answer
+
+
+class Near(Protocol):
+    """The part in this process (adaptcache.near), kept coherent by the server."""
+
+    get: Callable[..., Any]
+
+    def begin(self, key: bytes) -> Any: ...
+    def put(self, ticket: Any, value: Any, *, ttl: float | None = ...) -> bool: ...
+    def forget(self, key: bytes) -> None: ...
+    def clear(self) -> None: ...
+
+
+class Held:
+    """A value in this process, and what it depends on: its generation, and the versions of its tags, are entries there too."""
+
+    __slots__ = ("due", "generation", "key", "tags", "told", "value")
+
+    def __init__(self, key: Any, value: Any, generation: bytes, tags: tuple[tuple[bytes, bytes], ...], due: float) -> None:
+        self.key = key
+        self.value = value
+        self.generation = generation
+        self.tags = tags
+        self.due = due              # Unix seconds from which a hit must go to the server, to keep it there
+        self.told = 0.0             # when the learner last heard of a hit here
+
+
+class Generation(bytes):
+    """A generation in this process: told apart from a tag's version, since it weighs nothing there."""
 
 
 class Counted:
@@ -109,18 +138,40 @@ class Space:
         # Results of loads that the server could not take.
         self.shelf: Cache[bytes, Any] = Cache(shelf, policy="lru", expiry=outage)
         self._epoch = 0     # of invalidations by this process: what was loaded before one is not sheltered after it
-        self.forgets: list[Callable[[bytes | None], object]] = []   # in-process tiers: forget a name, or everything
+        self.nears: list[Near] = []     # the parts in this process: one for threads, one for each event loop
 
     def name(self, key: Any) -> Name:
         return self.names.of(encode(key))
 
     # -- reading
 
-    def look(self, key: Any, name: Name) -> Plan[Look]:
-        """Read one key; never raises Trouble."""
+    def held(self, name: Name, near: Near) -> Any:
+        """What this process has of a key, without a socket, or MISSING."""
+        held = near.get(name.value, MISSING)
+        if type(held) is not Held or near.get(name.generation, MISSING) != held.generation:
+            return MISSING
+        debts = self._debts
+        if debts and (debts.blocks(name, self.names.space) or (held.tags and debts.tags)):
+            return MISSING
+        for place, version in held.tags:
+            if near.get(place, MISSING) != version:
+                return MISSING
+        if held.due < math.inf:
+            now = time.time()
+            if now >= held.due:
+                return MISSING
+            if now - held.told >= 1.0:
+                held.told = now
+                self.deadlines.read_near(name.value)
+        self.counted.hits += 1
+        return held.value
+
+    def look(self, key: Any, name: Name, near: Near | None = None) -> Plan[Look]:
+        """Read one key; never raises Trouble. `near` is given what was read, unless it changed meanwhile."""
         if self._debts and self._debts.blocks(name, self.names.space):
             return Look(well=False)
         tags = self._tags.get(name.value, ())
+        tickets = [] if near is None else [near.begin(place) for place in (name.value, name.generation, *map(self.names.tag, tags))]
         try:
             generation, data, versions = yield from self._fetch(name, tags)
             if data is None:
@@ -134,7 +185,23 @@ class Space:
             return Look(well=False)
         if look.hit:
             yield from self._extend(key, name, look)
+            if near is not None:
+                self._keep(key, name, look, near, dict(zip(tags, tickets[2:], strict=True)), tickets[0], tickets[1])
         return look
+
+    def _keep(self, key: Any, name: Name, look: Look, near: Near, tags: Mapping[str, Any], ticket: Any, of_generation: Any) -> None:
+        """Keep a copy in this process, if every part of it was asked for under a ticket."""
+        head, hard = look.header, look.envelope.hard
+        if ticket is None or head is None or any(tags.get(tag) is None for tag, _ in head.tags):
+            return
+        ttl = None if hard is None else max(hard - time.time(), 0.0)
+        places = tuple((self.names.tag(tag), version) for tag, version in head.tags)
+        if near.put(ticket, Held(key, look.value, head.generation, places, self.deadlines.near_until(name.value)), ttl=ttl):
+            for (place, version), (tag, _) in zip(places, head.tags, strict=True):
+                if near.get(place) != version:
+                    near.put(tags[tag], version)
+            if near.get(name.generation) != head.generation:
+                near.put(of_generation, Generation(head.generation))
 
     def _fetch(self, name: Name, tags: Sequence[str]) -> Plan[tuple[bytes | None, bytes | None, dict[str, bytes | None]]]:
         if not tags:
@@ -182,8 +249,8 @@ class Space:
                 return look, missing
             if any(versions[tag] != version or tag in self._debts.tags for tag, version in head.tags):
                 return self._miss(name, look), []
-        envelope = self._codec.loads(data[head.size:])
-        if not envelope and hasattr(envelope, "reason"):
+        envelope = self._codec.loads(data[head.size:], context=name.value)
+        if not envelope:
             self._events.tell("unreadable", key, ValueError(envelope.reason))
             return self._miss(name, look), []
         if envelope.hard is not None and time.time() >= envelope.hard:
@@ -214,9 +281,9 @@ class Space:
         envelope = look.envelope
         return self.deadlines.read(name.value, envelope.hard, birth=envelope.birth, size=look.size, cost=envelope.cost)
 
-    def ask(self, key: Any, name: Name) -> Plan[Look]:
+    def ask(self, key: Any, name: Name, near: Near | None = None) -> Plan[Look]:
         """`look` for a request: counted, and answered from the shelf where the server cannot be asked."""
-        look = yield from self.look(key, name)
+        look = yield from self.look(key, name, near)
         if not look.well:
             look.value = self.shelf.get(name.value, MISSING)
             if look.value is not MISSING:
@@ -224,7 +291,7 @@ class Space:
         self._count(look.hit)
         return look
 
-    def look_many(self, keys: Sequence[tuple[Any, Name]]) -> Plan[list[Look]]:
+    def look_many(self, keys: Sequence[tuple[Any, Name]], near: Near | None = None) -> Plan[list[Look]]:
         """`look` for many keys, in one round trip where the tags are known."""
         looks: list[Look] = [Look(well=False) for _ in keys]
         asked = [at for at, (_, name) in enumerate(keys) if not (self._debts and self._debts.blocks(name, self.names.space))]
@@ -233,6 +300,9 @@ class Space:
             group = groups.setdefault(keys[at][1].generation, [])
             group.append(at)
         tags = sorted({tag for at in asked for tag in self._tags.get(keys[at][1].value, ())})
+        tickets: dict[bytes, Any] = {}
+        if near is not None:
+            tickets = {place: near.begin(place) for place in (*groups, *(keys[at][1].value for at in asked), *map(self.names.tag, tags))}
         commands: list[Command] = []
         parts: list[list[int]] = []
         for generation, group in groups.items():
@@ -277,6 +347,11 @@ class Space:
         for (_, name), look in zip(keys, looks, strict=True):
             if look.hit and (push := self._read(name, look)) is not None:
                 pushes.append(("PEXPIRE", name.value, b"%d" % push, b"GT"))
+        if near is not None:
+            known = {tag: tickets[self.names.tag(tag)] for tag in tags}
+            for (key, name), look in zip(keys, looks, strict=True):
+                if look.hit:
+                    self._keep(key, name, look, near, known, tickets[name.value], tickets[name.generation])
         if pushes:
             try:
                 yield Batch(pushes)
@@ -284,11 +359,20 @@ class Space:
                 self._failed("write-failed", None, trouble)
         return looks
 
-    def get_many(self, keys: Sequence[tuple[Any, Name]]) -> Plan[dict[Any, Any]]:
-        looks = yield from self.look_many(keys)
-        for look in looks:
-            self._count(look.hit)
-        return {key: look.value for (key, _), look in zip(keys, looks, strict=True) if look.hit}
+    def get_many(self, keys: Sequence[tuple[Any, Name]], near: Near | None = None) -> Plan[dict[Any, Any]]:
+        values: dict[Any, Any] = {}
+        if near is not None:
+            for key, name in keys:
+                value = self.held(name, near)
+                if value is not MISSING:
+                    values[key] = value
+        asked = [(key, name) for key, name in keys if key not in values] if values else keys
+        if asked:
+            for (key, _), look in zip(asked, (yield from self.look_many(asked, near)), strict=True):
+                self._count(look.hit)
+                if look.hit:
+                    values[key] = look.value
+        return values
 
     # -- writing
 
@@ -297,7 +381,7 @@ class Space:
         now = time.time()
         hard = self.deadlines.hard(key, value, wanted.ttl, now)
         cost = seconds if wanted.cost is None else wanted.cost() if callable(wanted.cost) else wanted.cost
-        data = self._codec.dumps(value, birth=now, hard=hard, cost=cost or 0.0)
+        data = self._codec.dumps(value, birth=now, hard=None if hard is None else max(hard, now), cost=cost or 0.0, context=name.value)
         if hard is not None and hard <= now:
             return data, 0.0
         left = self.deadlines.written(name.value, hard, now, size=float(len(name.value) + len(data)), cost=cost,
@@ -779,13 +863,13 @@ class Space:
         self._epoch += 1
         if names is None:
             self.shelf.clear()
-            for forget in self.forgets:
-                forget(None)
+            for near in self.nears:
+                near.clear()
             return
         for name in names:
             self.shelf.pop(name.value, None)
-            for forget in self.forgets:
-                forget(name.value)
+            for near in self.nears:
+                near.forget(name.value)
 
     def _owe_key(self, key: Any, name: Name, why: Trouble) -> None:
         self._debts.owe_key(key, name, self, why.error)

@@ -21,13 +21,13 @@ class Bad:
 
 
 class Standin:
-    def dumps(self, value: Any, *, birth: float, soft: Any = None, hard: Any = None, cost: float = 0.0, digest: Any = None) -> bytes:
+    def dumps(self, value: Any, *, birth: float, soft: Any = None, hard: Any = None, cost: float = 0.0, digest: Any = None, context: bytes = b'') -> bytes:
         try:
             return b"P" + pickle.dumps((value, birth, soft, hard, cost, digest))
         except Exception as e:
             raise TypeError(str(e)) from e
 
-    def loads(self, data: bytes) -> Any:
+    def loads(self, data: bytes, *, context: bytes = b'') -> Any:
         if data[:1] != b"P":
             return Bad("foreign")
         try:

@@ -7,8 +7,11 @@ and one for tasks (`a...`), and the mapping's manners.
 """
 from __future__ import annotations
 
+import asyncio
 import math
 import os
+import threading
+import time
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -18,15 +21,18 @@ from adaptcache import expiry as expiries
 from adaptcache.backends import names
 from adaptcache.backends.backend import RedisBackend
 from adaptcache.backends.deadlines import Deadlines
+from adaptcache.backends.drivers import TROUBLES
 from adaptcache.backends.header import LONGEST_TAG, TAGS
 from adaptcache.backends.names import Names
-from adaptcache.backends.plans import Space, Wanted
+from adaptcache.backends.plans import Generation, Held, Space, Wanted
 from adaptcache.backends.steps import Plan
 from adaptcache.expiry import Learned
 from adaptcache.flights import MISSING
 from adaptcache.ledger import Ledger
 from adaptcache.mapping import Cache, Features, _vet
+from adaptcache.near import AsyncNear, Near, NearCache
 from adaptcache.release import Releaser
+from adaptcache.sizes import sizeof
 from adaptcache.stats import Stats
 
 V = TypeVar("V")
@@ -69,14 +75,66 @@ class TieredCache(Cache[Any, Any]):
             self.releaser = Releaser(backend.lazy_client(), name=f"{backend.prefix}:{space}", expiring=False)
             self.ledger = Ledger(spec, salt=backend.prefix.encode()[:64], on_release=self.releaser.release, on_touch=self.releaser.touch)
             self.releaser.attach(self.ledger)
+        near = self.maxsize > 0 and backend.near is not False
         shelf = SHELF if maxsize is None or math.isinf(maxsize) else max(SHELF, int(maxsize))
         self._space = Space(
             Names(backend.prefix, space, backend.place.cluster), backend.serializer,
-            Deadlines(spec, self.ledger, None if self.releaser is None else self.releaser.missed), backend.debts, backend.events,
+            Deadlines(spec, self.ledger, None if self.releaser is None else self.releaser.missed, near=near), backend.debts, backend.events,
             lease=backend.lease, outage=backend.outage, cluster=backend.place.cluster, shelf=shelf,
         )
         self._space.run = backend.driver.run
         self._run = backend.driver.run
+        self._lock = threading.Lock()
+        self._near: Near | None = None
+        self._nears: dict[asyncio.AbstractEventLoop, AsyncNear] = {}
+        self._options: NearCache | None = None
+        self._next_try = 0.0
+        if near:
+            given = backend.near
+            self._options = NearCache(self.maxsize, getsizeof=partial(_weigh, getsizeof), policy=policy,
+                                      **({} if given is None else {"heartbeat": given.heartbeat, "window": given.window}))
+        backend.caches.add(self)
+
+    # -- the part in this process
+
+    def _part(self) -> Near | None:
+        """For threads; it begins to listen with the first read."""
+        near = self._near
+        if near is None and self._options is not None and time.monotonic() >= self._next_try:
+            with self._lock:
+                if self._near is None:
+                    try:
+                        self._near = Near(self.backend.client(), self._options, self._space.names.beginnings)
+                    except TROUBLES:
+                        # A Cluster's client asks for the nodes when it is made.
+                        self._next_try = time.monotonic() + 1.0
+                        return None
+                    self._space.nears.append(self._near)
+                near = self._near
+        return near
+
+    async def _apart(self) -> AsyncNear | None:
+        """For the tasks of the running loop."""
+        if self._options is None:
+            return None
+        loop = asyncio.get_running_loop()
+        near = self._nears.get(loop)
+        if near is None:
+            for closed in [each for each in self._nears if each.is_closed()]:
+                self._space.nears.remove(self._nears.pop(closed))
+            near = self._nears[loop] = AsyncNear(self.backend.async_client(), self._options, self._space.names.beginnings)
+            self._space.nears.append(near)
+            await near.start()
+        return near
+
+    def _held(self, key: Any, default: Any) -> Any:
+        """What the part in this process has, without a socket."""
+        loop = asyncio._get_running_loop()
+        near = self._near if loop is None else self._nears.get(loop, self._near)
+        if near is None:
+            return default
+        value = self._space.held(self._space.name(key), near)
+        return default if value is MISSING else value
 
     async def _arun(self, plan: Plan[V]) -> V:
         return await self.backend.async_driver().run(plan)
@@ -88,19 +146,21 @@ class TieredCache(Cache[Any, Any]):
     # -- one key
 
     def get(self, key: Any, default: Any = None) -> Any:
-        space = self._space
-        value = self._run(space.ask(key, space.name(key))).value
+        space, near = self._space, self._near or self._part()
+        name = space.name(key)
+        value = MISSING if near is None else space.held(name, near)
+        if value is MISSING:
+            value = self._run(space.ask(key, name, near)).value
         return default if value is MISSING else value
 
     async def aget(self, key: Any, default: Any = None) -> Any:
         """`get` for tasks; likewise every method whose name begins with an a."""
-        space = self._space
-        value = (await self._arun(space.ask(key, space.name(key)))).value
+        space, near = self._space, await self._apart()
+        name = space.name(key)
+        value = MISSING if near is None else space.held(name, near)
+        if value is MISSING:
+            value = (await self._arun(space.ask(key, name, near))).value
         return default if value is MISSING else value
-
-    def _held(self, key: Any, default: Any) -> Any:
-        """What the part in this process has, without a socket."""
-        return default
 
     def _decorated(self, *options: Any) -> Any:
         from adaptcache.backends.decorated import TieredStore
@@ -180,10 +240,10 @@ class TieredCache(Cache[Any, Any]):
 
     def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
         """The values of those that are there, in one round trip."""
-        return self._run(self._space.get_many(self._named(keys)))
+        return self._run(self._space.get_many(self._named(keys), self._part()))
 
     async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
-        return await self._arun(self._space.get_many(self._named(keys)))
+        return await self._arun(self._space.get_many(self._named(keys), await self._apart()))
 
     def set_many(self, values: Mapping[Any, Any], *, ttl: float | None = None, tags: Iterable[str] = ()) -> None:
         """Store many values. TypeError if one cannot be serialized, before anything has changed."""
@@ -239,15 +299,25 @@ class TieredCache(Cache[Any, Any]):
         return cast(V, await self._aload(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags)))
 
     def _load(self, key: Any, loader: Callable[[], Any], wanted: Wanted) -> Any:
-        space, name = self._space, self._space.name(key)
-        look = self._run(space.ask(key, name))
+        space, near = self._space, self._part()
+        name = space.name(key)
+        if near is not None:
+            value = space.held(name, near)
+            if value is not MISSING:
+                return value
+        look = self._run(space.ask(key, name, near))
         if look.value is not MISSING:
             return look.value
         return self._flights.load(key, lambda: self._run(space.load(key, name, loader, wanted, look)), _stored)
 
     async def _aload(self, key: Any, loader: Callable[[], Awaitable[Any]], wanted: Wanted) -> Any:
-        space, name = self._space, self._space.name(key)
-        look = await self._arun(space.ask(key, name))
+        space, near = self._space, await self._apart()
+        name = space.name(key)
+        if near is not None:
+            value = space.held(name, near)
+            if value is not MISSING:
+                return value
+        look = await self._arun(space.ask(key, name, near))
         if look.value is not MISSING:
             return look.value
         return await self._flights.aload(key, lambda: self._arun(space.load(key, name, loader, wanted, look)), _stored)
@@ -364,11 +434,37 @@ class TieredCache(Cache[Any, Any]):
         else:
             self.ledger.cache.save(path)
 
+    @property
+    def currsize(self) -> float:
+        """Of the parts in this process."""
+        return sum(near.stats().currsize for near in (self._near, *self._nears.values()) if near is not None)
+
     def close(self) -> None:
-        """Let go of what belongs to this cache alone; the backend stays open."""
+        """Let go of what belongs to this cache alone; the backend stays open. Backends do this to their caches when they are closed."""
+        near, self._near, self._options = self._near, None, None
+        if near is not None:
+            near.close()
         if self.ledger is not None and self.releaser is not None:
             self.ledger.close()
             self.releaser.close()
+
+    async def aclose(self) -> None:
+        """`close`, and what belongs to the running loop."""
+        near = self._nears.pop(asyncio.get_running_loop(), None)
+        if near is not None:
+            await near.aclose()
+        self.close()
+
+
+def _weigh(getsizeof: Callable[..., float] | None, held: Any) -> float:
+    """The size of an entry of the part in this process. Generations are few, and weigh nothing; a tag's version counts as an entry."""
+    if type(held) is Generation:
+        return 0.0
+    if type(held) is not Held:
+        return 1.0 if getsizeof is None else float(sizeof(held))
+    if getsizeof is None:
+        return 1.0
+    return getsizeof(held.key, held.value) if getattr(getsizeof, "with_key", False) is True else getsizeof(held.value)
 
 
 def _stored(value: object, seconds: float) -> None:
