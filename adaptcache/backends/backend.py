@@ -88,7 +88,7 @@ class RedisBackend:
         if breaker is not None and not isinstance(breaker, Breaker):
             raise TypeError(f"breaker: expected adaptcache.backends.backend.Breaker or None, got {type(breaker).__name__}")
         if serializer is None:
-            from adaptcache.backends.standin import Standin as Serializer
+            from adaptcache.wire import Serializer
 
             serializer = Serializer()
         for verb in ("dumps", "loads"):
