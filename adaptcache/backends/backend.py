@@ -16,12 +16,13 @@ from weakref import WeakKeyDictionary
 
 from adaptcache import checks
 from adaptcache.backends import clients, names
-from adaptcache.backends.breaker import Breaker, Circuit
+from adaptcache.backends.breaker import Breaker
 from adaptcache.backends.debts import Debts
-from adaptcache.backends.drivers import TROUBLES, AsyncDriver, Counts, Driver
+from adaptcache.backends.drivers import AsyncDriver, Driver
 from adaptcache.backends.events import Event, Events
 from adaptcache.backends.inbox import Inbox
 from adaptcache.backends.plans import Codec
+from adaptcache.backends.roads import TROUBLES, AsyncClusterRoad, AsyncRoad, ClusterRoad, Road, Traffic
 from adaptcache.backends.steps import Trouble
 
 __all__ = ("BackendStats", "Breaker", "Event", "RedisBackend")
@@ -33,7 +34,7 @@ class BackendStats:
 
     commands, trips     sent, and in how many round trips
     errors, retries     of commands; of those, how often one was sent again
-    breaker             "closed", "open" or "half-open"
+    breaker             "closed", "open" or "half-open"; in a cluster that of the node that is worst off
     opened, refused     how often it opened, and how many trips it spared
     undelivered         invalidations that the server has not heard of yet: keys, tags and spaces
     delivered           those that it heard of late
@@ -98,14 +99,13 @@ class RedisBackend:
         self.near = near
         self.place = clients.place_of(client_or_url)
         self.events = Events(on_event)
-        self._counts = Counts()
-        self._circuit = Circuit(breaker or Breaker(), self.events.tell)
+        self._traffic = Traffic(breaker or Breaker(), self.events.tell)
         self.debts = Debts(self.events.tell, Trouble)
         self.inbox = Inbox(prefix, self._subscribe, TROUBLES)
         self._lock = threading.Lock()
         self._client: Any = None
         self._drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncDriver, Any]] = WeakKeyDictionary()
-        self._driver = Driver(self.client, self.place.cluster, self._circuit, self._counts, self.inbox)
+        self._driver = Driver((ClusterRoad if self.place.cluster else Road)(self.client, self._traffic), self.inbox)
         self._closed = False
         self.caches: weakref.WeakSet[Any] = weakref.WeakSet()
         _everyone.add(self)
@@ -146,7 +146,8 @@ class RedisBackend:
         pair = self._drivers.get(loop)
         if pair is None:
             client = self.place.async_client(self.timeout)
-            pair = AsyncDriver(client, self.place.cluster, self._circuit, self._counts, self.inbox, self.connections), client
+            road = (AsyncClusterRoad if self.place.cluster else AsyncRoad)(client, self._traffic, asyncio.Semaphore(self.connections))
+            pair = AsyncDriver(road, self.inbox), client
             self._drivers[loop] = pair
         return pair
 
@@ -163,10 +164,10 @@ class RedisBackend:
 
     def stats(self) -> BackendStats:
         """The counters at this moment."""
-        counts, circuit = self._counts, self._circuit
+        traffic = self._traffic
         return BackendStats(
-            commands=counts.commands, trips=counts.trips, errors=counts.errors, retries=counts.retries, breaker=circuit.state,
-            opened=circuit.opened, refused=circuit.refused, undelivered=len(self.debts), delivered=self.debts.delivered,
+            commands=traffic.commands, trips=traffic.trips, errors=traffic.errors, retries=traffic.retries, breaker=traffic.state,
+            opened=traffic.opened, refused=traffic.refused, undelivered=len(self.debts), delivered=self.debts.delivered,
             events=dict(self.events.counts),
         )
 
@@ -214,7 +215,7 @@ class RedisBackend:
         self.inbox.forked()
         self.debts.forked()
         self.events.forked()
-        self._circuit.forked()
+        self._traffic.forked()
 
 
 class _Lazy:

@@ -21,10 +21,10 @@ from adaptcache import expiry as expiries
 from adaptcache.backends import names
 from adaptcache.backends.backend import RedisBackend
 from adaptcache.backends.deadlines import Deadlines
-from adaptcache.backends.drivers import TROUBLES
 from adaptcache.backends.header import LONGEST_TAG, TAGS
 from adaptcache.backends.names import Names
 from adaptcache.backends.plans import Generation, Held, Space, Wanted
+from adaptcache.backends.roads import TROUBLES
 from adaptcache.backends.steps import Plan
 from adaptcache.expiry import Learned
 from adaptcache.flights import MISSING
