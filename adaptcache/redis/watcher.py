@@ -1,0 +1,432 @@
+"""A watcher: who sees the commands of the clients of one server, and the thread that thinks about them.
+
+Beside each command of the application a watcher leaves a note on a bounded queue, and that is all that the application's
+own thread does (`saw`). One daemon for all watchers of the process takes the notes off, a few at a time, and sleeps fifty
+times as long as it worked: it never takes more than a fiftieth of a core, and never holds the interpreter for long. When
+notes come faster than that, fewer keys are followed, one in two, in four and so on by their hash; what is over even then is
+dropped and counted.
+
+Clients of one pool have one watcher, and so have clients with pools of their own to one address, so that a client made for
+one request costs next to nothing. Nobody but clients and, for some seconds, the daemon hold a watcher: it goes with them.
+
+This file does not know what a note means (`follow`), nor how a command is sent.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from time import monotonic, sleep, thread_time
+from typing import Any
+from weakref import WeakSet
+
+import redis
+
+from adaptcache.redis.address import Address
+from adaptcache.redis.books import Report
+from adaptcache.redis.commands import BLIND, PLANS, UNKNOWN, Args, plan_of
+from adaptcache.redis.follow import Follower
+from adaptcache.redis.options import DEFAULT, Adapt, Scope, check_mode
+
+_log = logging.getLogger("adaptcache")
+
+LIMIT = 1 << 14         # notes that wait, at most
+SHARE = 50              # seconds slept per second worked
+SLICE = 0.0003          # seconds of work at a time, about
+CROWD = 1024            # notes waiting from which fewer keys are followed
+SPARSEST = 10           # one key in 1024 at least
+LEISURE = 5.0           # seconds without a crowd until more keys are followed
+LINGER = 5.0            # seconds for which the daemon holds a watcher without notes
+ASK = 64                # keys whose expiry is asked for at a time
+ASK_EVERY = 0.25        # seconds between two such times
+
+
+class Watcher:
+    """Sees commands and their answers; `adapt` says what for."""
+
+    def __init__(self, address: Address, adapt: Adapt, encode: Any) -> None:
+        self.address = address
+        self.adapt = adapt
+        self.encode = encode
+        self.scope = Scope(adapt.keys)
+        self._fresh()
+        self.watching = False
+        self._mode = "off"
+        self.mode = adapt.mode
+        _watchers.add(self)
+
+    def _fresh(self) -> None:
+        self.queue: deque[tuple[int, Any, float]] = deque()
+        self.mask = 0
+        self.dropped = 0
+        self.trouble = ""
+        self._lock = threading.RLock()
+        self._began = monotonic()
+        self._counted = 0
+        self._crowded = self._began
+        self._asked = 0.0
+        self._pause = 0.0
+        self._own: Any = None
+        self._released: deque[tuple[float, list[Any]]] = deque()
+        self._unlinked = 0
+        self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys)
+
+    # -- beside the application's commands
+
+    def saw(self, args: Args, reply: Any, at: float) -> None:
+        """A command that was answered. It was sent at `at`, on the monotonic clock."""
+        try:
+            plan = PLANS.get(args[0])
+            if plan is None:
+                plan, args = plan_of(args)
+            self.tick()
+            verb = plan.verb
+            if verb == 0:
+                return
+            if self.mask and plan.single and _plain(args[1]) and hash(args[1]) & self.mask:
+                return
+            if len(self.queue) >= LIMIT:
+                self.dropped += 1
+                return
+            self.queue.append((verb, plan.pack(args, reply), at))
+            if not _patrol.awake:
+                _patrol.wake()
+        except Exception:
+            self._failed()
+
+    def saw_all(self, commands: Iterable[Args], replies: Sequence[Any], at: float) -> None:
+        """The commands of a pipeline or transaction; an answer may be an exception."""
+        try:
+            mask = self.mask
+            put = self.queue.append
+            room = LIMIT - len(self.queue)
+            number = 0
+            for args, reply in zip(commands, replies, strict=False):
+                number += 1
+                plan = PLANS.get(args[0])
+                if plan is None:
+                    plan, args = plan_of(args)
+                if plan.verb == 0 or (mask and plan.single and _plain(args[1]) and hash(args[1]) & mask):
+                    continue
+                if room <= 0:
+                    self.dropped += 1
+                    continue
+                room -= 1
+                if isinstance(reply, Exception):
+                    if plan.writes:
+                        put((UNKNOWN, plan.keys(args), at))
+                else:
+                    put((plan.verb, plan.pack(args, reply), at))
+            self.tick(number)
+            if not _patrol.awake:
+                _patrol.wake()
+        except Exception:
+            self._failed()
+
+    def failed(self, commands: Iterable[Args], at: float) -> None:
+        """Commands of which nobody knows whether they were done."""
+        try:
+            for args in commands:
+                if not args:
+                    continue
+                plan = PLANS.get(args[0])
+                if plan is None:
+                    plan, args = plan_of(args)
+                self.tick()
+                if plan.writes and len(self.queue) < LIMIT:
+                    self.queue.append((UNKNOWN, plan.keys(args), at))
+            if not _patrol.awake:
+                _patrol.wake()
+        except Exception:
+            self._failed()
+
+    def tick(self, number: int = 1) -> None:
+        self._counted += number     # a lost count now and then, of threads that meet, is no harm
+
+    def _failed(self) -> None:
+        """A watcher that raises is taken away, and the application goes on."""
+        _log.exception("adaptcache.redis: watching %s raised and is off", self.address.label)
+        self.watching = False
+        self.trouble = "watching raised an exception and is off; see the log"
+
+    # -- what people ask
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        check_mode(mode)
+        if mode == "release" and not self.address.writes:
+            raise ValueError("mode: 'release' is not accepted for a replica; the accepted values are 'off' and 'observe'")
+        with self._lock:
+            if mode == self._mode:
+                return
+            self._mode = mode
+            self._stop()
+            if mode != "off":
+                self.trouble = ""
+            self.watching = mode != "off"
+
+    def _stop(self) -> None:
+        """Forget what is known of keys: nobody sees what becomes of them meanwhile."""
+        self.watching = False
+        self.queue.clear()
+        self._follower.clear(monotonic())
+        self._follower.close()
+        self._released.clear()
+        self._hang_up()
+
+    def flush(self) -> None:
+        """Look at every command seen so far, now, in this thread, and ask what is to be asked."""
+        with self._lock:
+            while self.work(float("inf"), asks=True):
+                pass
+
+    def close(self) -> None:
+        self.mode = "off"
+
+    def report(self) -> Report:
+        with self._lock:
+            self._heard()
+            now = monotonic()
+            follower = self._follower
+            follower.totals(now)
+            lines = follower.books.lines()
+            ledger = follower.ledger
+            stats = ledger.stats() if ledger is not None else None
+            return Report(
+                self._mode, self.address.label, now - self._began, self._counted, self.dropped, len(follower.entries) << follower.shift,
+                1 << follower.shift, sum(one.hits for one in lines.values()), sum(one.misses for one in lines.values()),
+                sum(one.held for one in lines.values()), sum(one.released for one in lines.values()),
+                sum(one.saved for one in lines.values()), sum(one.extra_misses for one in lines.values()), self._unlinked,
+                stats.protected if stats else 0, stats.premature if stats else 0, stats.premature_budget if stats else 1.0,
+                stats.in_flight if stats else 0, lines, self.trouble)
+
+    # -- in the background
+
+    def work(self, seconds: float, asks: bool = False) -> bool:
+        """Look at notes for about so long; whether there were any."""
+        with self._lock:
+            follower = self._follower
+            queue = self.queue
+            now = monotonic()
+            waiting = len(queue)
+            if waiting > CROWD and now - self._crowded > 0.1 and follower.shift < SPARSEST:
+                self._sample(follower.shift + 1, now)
+            elif waiting < CROWD // 4 and follower.shift and now - self._crowded > LEISURE:
+                self._sample(follower.shift - 1, now)
+            self._heard()
+            began = thread_time()
+            did = waiting > 0
+            try:
+                while queue:
+                    for verb, matter, at in [queue.popleft() for _ in range(min(16, len(queue)))]:
+                        if verb == BLIND:
+                            self._blind()
+                            return False
+                        follower.note(verb, matter, at)
+                    if thread_time() - began > seconds:
+                        break
+                follower.settle(now)
+                if follower.wanted and self.watching and (asks or now - self._asked > ASK_EVERY):
+                    did |= self._ask(now, forced=asks)
+            except Exception:
+                self._failed()
+                return False
+            return did
+
+    def _sample(self, shift: int, now: float) -> None:
+        self._crowded = now
+        self._follower.sample(shift)
+        self.mask = (1 << shift) - 1
+
+    def _blind(self) -> None:
+        """A client changed its database under us."""
+        self._stop()
+        self._mode = "off"
+        self.trouble = "a client selected another database (SELECT or RESET), so its keys can no longer be told apart"
+
+    def _ask(self, now: float, forced: bool) -> bool:
+        """Ask the server for the expiry of some keys, which leaves their age alone."""
+        if now < self._pause and not forced:
+            return False
+        self._asked = now
+        follower = self._follower
+        keys = list(islice(follower.wanted, ASK))
+        try:
+            with self._connection().pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.pttl(key)
+                answers = pipe.execute(raise_on_error=False)
+        except (redis.RedisError, OSError) as error:
+            # The application's own commands will tell; we try again later, with what is then wanted.
+            self.trouble = f"cannot ask {self.address.label} for expiries: {error!r:.200}"
+            self._pause = now + 5.0
+            follower.wanted.clear()
+            self._hang_up()
+            return False
+        if self.trouble.startswith("cannot ask"):
+            self.trouble = ""
+        at = monotonic()
+        for key, answer in zip(keys, answers, strict=True):
+            follower.lives(key, answer if isinstance(answer, int) else -2, at)
+        return True
+
+    def _connection(self) -> Any:
+        if self._own is None:
+            self._own = self.address.connect()
+        return self._own
+
+    def rest(self) -> None:
+        """Nobody has said anything for a while: let go of our own connection."""
+        with self._lock:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
+
+    # -- the learned side
+
+    def _ledger(self) -> Any:
+        from adaptcache.ledger import Ledger
+
+        released = self._released
+        return Ledger(self.adapt.expiry, maxsize=self.adapt.max_keys, break_even_ttl=self.adapt.expiry.memory_price is None,
+                      on_release=lambda keys: released.append((monotonic(), keys)))
+
+    def _heard(self) -> None:
+        while self._released:
+            at, releases = self._released.popleft()
+            self._follower.released([one.key for one in releases], at)
+
+
+def _plain(key: Any) -> bool:
+    """A key whose hash is that of its bytes, so that the sample is the same however it is spelled."""
+    return type(key) is bytes or (type(key) is str and key.isascii())
+
+
+class Handle:
+    """`client.adapt`: what a client's watcher saw, and the switch. Clients of one pool share it."""
+
+    __slots__ = ("_watcher",)
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    @property
+    def mode(self) -> str:
+        """"off", "observe" or "release"; may be set at any time, also from another thread. What was known of keys is forgotten then."""
+        return self._watcher.mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._watcher.mode = mode
+
+    def report(self) -> Report:
+        """What was seen, saved and lost so far; `str()` of it is for people."""
+        return self._watcher.report()
+
+    def stats(self) -> Any:
+        """The learned side's own counters (`adaptcache.Stats`), or None before the first key in scope."""
+        ledger = self._watcher._follower.ledger
+        return None if ledger is None else ledger.stats()
+
+    def flush(self) -> None:
+        """Take account of every command answered so far before returning. May ask the server, so not for an event loop."""
+        self._watcher.flush()
+
+    def close(self) -> None:
+        """Stop watching, for all clients of the pool, and close the watcher's own connection; the clients go on without it."""
+        self._watcher.close()
+
+    def __repr__(self) -> str:
+        return f"<adapt {self.mode} of {self._watcher.address.label}>"
+
+
+class Patrol:
+    """The daemon: goes round the watchers that have notes, and away when none has had any for a while."""
+
+    def __init__(self) -> None:
+        self._after_fork()
+
+    def _after_fork(self) -> None:
+        self.awake = False
+        self._lock = threading.Lock()
+
+    def wake(self) -> None:
+        with self._lock:
+            if not self.awake:
+                self.awake = True
+                threading.Thread(target=self._run, name="adaptcache-redis", daemon=True).start()
+
+    def _run(self) -> None:
+        seen: dict[Watcher, float] = {}     # these live until they have been quiet for a while
+        rest = 0.01
+        while True:
+            spent = thread_time()
+            now = monotonic()
+            for watcher in list(_watchers):
+                if watcher.queue or watcher in seen:
+                    if watcher.watching and watcher.work(SLICE):
+                        seen[watcher] = now
+                    elif now - seen.setdefault(watcher, now) > LINGER:
+                        watcher.rest()
+                        del seen[watcher]
+            watcher = None  # type: ignore[assignment]
+            if not seen:
+                with self._lock:
+                    if not any(one.queue and one.watching for one in _watchers):
+                        self.awake = False
+                        return
+            worked = thread_time() - spent
+            rest = min(0.05, rest * 1.5) if worked < 0.0001 else 0.002
+            sleep(max(rest, SHARE * worked))
+
+
+_watchers: WeakSet[Watcher] = WeakSet()
+_registry = threading.Lock()
+_patrol = Patrol()
+
+
+def _after_fork() -> None:
+    """The child starts anew: no thread, no connection, no notes, nothing known."""
+    global _registry
+    _registry = threading.Lock()
+    _patrol._after_fork()
+    for watcher in list(_watchers):
+        watcher._fresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def watcher_of(place: Any, address: Any, adapt: Adapt | None, encode: Any) -> Watcher:
+    """The watcher of a pool or nodes manager; made by its first client.
+
+    It hangs on the pool itself, so that it goes with it. Without `adapt` a client joins what is there.
+    """
+    with _registry:
+        there: Watcher | None = place.__dict__.get("_adaptcache_watcher")
+        if there is not None:
+            if adapt is not None and adapt != there.adapt:
+                raise ValueError(f"adapt: the connection pool's clients are watched with {there.adapt!r} already; "
+                                 "give the same, or none, or a pool of its own")
+            return there
+        where: Address = address(place)
+        wanted = adapt or DEFAULT
+        for watcher in list(_watchers):
+            if watcher.address == where and watcher.adapt == wanted and watcher.mode == wanted.mode:
+                there = watcher
+                break
+        else:
+            there = Watcher(where, wanted, encode)
+        place._adaptcache_watcher = there
+        return there
