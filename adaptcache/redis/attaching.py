@@ -33,7 +33,7 @@ def to_pool(pool: Any, adapt: Adapt | None) -> Watcher:
 
 
 def to_cluster(client: Any, adapt: Adapt | None) -> Watcher:
-    return watcher_of(client.nodes_manager, address.of_cluster, adapt, _encode(client.get_encoder()))
+    return watcher_of(client, lambda its: address.of_cluster(its.nodes_manager), adapt, _encode(client.get_encoder()))
 
 
 def _encode(encoder: Any) -> Callable[[Any], bytes]:

@@ -30,7 +30,7 @@ AGAIN = 60.0            # seconds until a key without expiry is asked about agai
 class Entry:
     """A key in scope."""
 
-    __slots__ = ("born", "ends", "namespace", "released", "size", "tally", "weight")
+    __slots__ = ("born", "ends", "namespace", "released", "saved", "size", "tally", "weight")
 
     def __init__(self, born: float, ends: float, size: float, namespace: str, tally: Tally, weight: int) -> None:
         self.born = born                # since when its memory is counted
@@ -39,6 +39,7 @@ class Entry:
         self.namespace = namespace
         self.tally = tally
         self.released: float | None = None
+        self.saved = 0.0                # counted as saved since then
         self.weight = weight            # keys that it stands for
 
 
@@ -64,6 +65,7 @@ class Follower:
         self.shift = 0                                              # one key in 2 ** shift is followed
         self.max_keys = max_keys
         self.real = False                   # what is released is unlinked on the server
+        self.on_miss: Callable[[bytes], object] | None = None
         self._ask = ask
         self._make = ledger
         self._ledger: Any = None
@@ -96,8 +98,23 @@ class Follower:
         for key in keys:
             entry = self.entries.get(key)
             if entry is not None and entry.released is None and at < entry.ends:
-                entry.released = max(at, entry.born)
+                self._count(entry, at)
+                entry.released = at
+                entry.saved = 0.0
                 entry.tally.released += entry.weight
+
+    def kept(self, keys: Iterable[bytes], at: float) -> None:
+        """The server did not let these go, since somebody else had asked for them."""
+        for key in keys:
+            entry = self.entries.get(key)
+            if entry is not None and entry.released is not None:
+                self._take_back(entry, at)
+
+    def _take_back(self, entry: Entry, at: float) -> None:
+        self._count(entry, at)
+        entry.tally.released -= entry.weight
+        entry.tally.saved -= entry.saved
+        entry.released = None
 
     def lives(self, key: bytes, milliseconds: int, at: float) -> None:
         """The server's answer to PTTL."""
@@ -194,8 +211,9 @@ class Follower:
             worth = entry.size * entry.weight
             entry.tally.held += worth * (end - entry.born)
             if entry.released is not None and end > entry.released:
-                entry.tally.saved += worth * (end - entry.released)
-                entry.released = end
+                saved = worth * (end - max(entry.released, entry.born))
+                entry.tally.saved += saved
+                entry.saved += saved
             entry.born = end
 
     def _leave(self, key: bytes, entry: Entry, at: float) -> None:
@@ -232,6 +250,8 @@ class Follower:
         if size == c.MISS:
             tally.misses += weight
             self._missed.put(key, at)
+            if self.on_miss is not None:
+                self.on_miss(key)
             if entry is not None:
                 # Pushed out by the server, deleted by somebody else, or unlinked by us.
                 if entry.released is not None and self.real:
@@ -240,17 +260,16 @@ class Follower:
                 self._leave(key, entry, at)
             return
         tally.hits += weight
-        if entry is not None and entry.released is not None and self.real:
-            # Unlinked, and there again: somebody else wrote it, with an expiry that we do not know.
-            self._forget(key, entry, at)
-            entry = None
         if entry is not None:
             self._ledger.got(key, True)
             if entry.released is not None:
-                # Let go in the books alone, and asked for again.
-                self._count(entry, at)
-                tally.extra += entry.weight
-                entry.released = None
+                if self.real:
+                    self._take_back(entry, at)      # it was still there, or is again
+                else:
+                    # Let go in the books alone, and asked for again.
+                    self._count(entry, at)
+                    tally.extra += entry.weight
+                    entry.released = None
                 self._tell(key, entry, at)
             if size and size != entry.size:
                 self._count(entry, at)

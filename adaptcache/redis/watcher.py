@@ -25,11 +25,13 @@ from weakref import WeakSet
 
 import redis
 
+from adaptcache.ledger import Ledger, Release
 from adaptcache.redis.address import Address
 from adaptcache.redis.books import Report
 from adaptcache.redis.commands import BLIND, PLANS, UNKNOWN, Args, plan_of
 from adaptcache.redis.follow import Follower
 from adaptcache.redis.options import DEFAULT, Adapt, Scope, check_mode
+from adaptcache.release import Releaser
 
 _log = logging.getLogger("adaptcache")
 
@@ -39,6 +41,7 @@ SLICE = 0.0003          # seconds of work at a time, about
 CROWD = 1024            # notes waiting from which fewer keys are followed
 SPARSEST = 10           # one key in 1024 at least
 LEISURE = 5.0           # seconds without a crowd until more keys are followed
+LONGEST = 0.5           # seconds slept at once: the first key's learner is loaded in a second or two
 LINGER = 5.0            # seconds for which the daemon holds a watcher without notes
 ASK = 64                # keys whose expiry is asked for at a time
 ASK_EVERY = 0.25        # seconds between two such times
@@ -70,7 +73,9 @@ class Watcher:
         self._asked = 0.0
         self._pause = 0.0
         self._own: Any = None
-        self._released: deque[tuple[float, list[Any]]] = deque()
+        self._released: deque[tuple[float, list[Release]]] = deque()
+        self._kept: deque[bytes] = deque()
+        self._releaser: Any = None
         self._unlinked = 0
         self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys)
 
@@ -166,8 +171,9 @@ class Watcher:
         with self._lock:
             if mode == self._mode:
                 return
-            self._mode = mode
             self._stop()
+            self._mode = mode
+            self._follower.real = mode == "release"
             if mode != "off":
                 self.trouble = ""
             self.watching = mode != "off"
@@ -179,6 +185,11 @@ class Watcher:
         self._follower.clear(monotonic())
         self._follower.close()
         self._released.clear()
+        self._kept.clear()
+        if self._releaser is not None:
+            self._unlinked += self._releaser.stats().released
+            self._releaser.close()
+            self._releaser = self._follower.on_miss = None
         self._hang_up()
 
     def flush(self) -> None:
@@ -186,12 +197,17 @@ class Watcher:
         with self._lock:
             while self.work(float("inf"), asks=True):
                 pass
+            ledger = self._follower.ledger
+            if ledger is not None and self.adapt.expiry.learner == "manual":
+                ledger.step()
+                self._heard()
 
     def close(self) -> None:
         self.mode = "off"
 
     def report(self) -> Report:
         with self._lock:
+            self._look(float("inf"))
             self._heard()
             now = monotonic()
             follower = self._follower
@@ -199,46 +215,54 @@ class Watcher:
             lines = follower.books.lines()
             ledger = follower.ledger
             stats = ledger.stats() if ledger is not None else None
+            done = self._releaser.stats() if self._releaser is not None else None
+            trouble = self.trouble
+            if done is not None and not trouble:
+                trouble = done.refusal or (f"{done.failed:,} keys could not be unlinked and stay until their own expiry" if done.failed else "")
             return Report(
                 self._mode, self.address.label, now - self._began, self._counted, self.dropped, len(follower.entries) << follower.shift,
                 1 << follower.shift, sum(one.hits for one in lines.values()), sum(one.misses for one in lines.values()),
                 sum(one.held for one in lines.values()), sum(one.released for one in lines.values()),
-                sum(one.saved for one in lines.values()), sum(one.extra_misses for one in lines.values()), self._unlinked,
+                sum(one.saved for one in lines.values()), sum(one.extra_misses for one in lines.values()),
+                self._unlinked + (done.released if done else 0),
                 stats.protected if stats else 0, stats.premature if stats else 0, stats.premature_budget if stats else 1.0,
-                stats.in_flight if stats else 0, lines, self.trouble)
+                stats.in_flight if stats else 0, lines, trouble)
 
     # -- in the background
 
     def work(self, seconds: float, asks: bool = False) -> bool:
-        """Look at notes for about so long; whether there were any."""
+        """Look at notes for about so long; whether there was anything to do."""
         with self._lock:
             follower = self._follower
-            queue = self.queue
             now = monotonic()
-            waiting = len(queue)
+            waiting = len(self.queue)
             if waiting > CROWD and now - self._crowded > 0.1 and follower.shift < SPARSEST:
                 self._sample(follower.shift + 1, now)
             elif waiting < CROWD // 4 and follower.shift and now - self._crowded > LEISURE:
                 self._sample(follower.shift - 1, now)
             self._heard()
-            began = thread_time()
-            did = waiting > 0
+            self._look(seconds)
             try:
-                while queue:
-                    for verb, matter, at in [queue.popleft() for _ in range(min(16, len(queue)))]:
-                        if verb == BLIND:
-                            self._blind()
-                            return False
-                        follower.note(verb, matter, at)
-                    if thread_time() - began > seconds:
-                        break
                 follower.settle(now)
                 if follower.wanted and self.watching and (asks or now - self._asked > ASK_EVERY):
-                    did |= self._ask(now, forced=asks)
+                    waiting += self._ask(now, forced=asks)
             except Exception:
                 self._failed()
-                return False
-            return did
+            return waiting > 0
+
+    def _look(self, seconds: float) -> None:
+        queue, follower = self.queue, self._follower
+        began = thread_time()
+        try:
+            while queue and thread_time() - began <= seconds:
+                for _ in range(min(16, len(queue))):
+                    verb, matter, at = queue.popleft()
+                    if verb == BLIND:
+                        self._blind()
+                        return
+                    follower.note(verb, matter, at)
+        except Exception:
+            self._failed()
 
     def _sample(self, shift: int, now: float) -> None:
         self._crowded = now
@@ -285,7 +309,8 @@ class Watcher:
     def rest(self) -> None:
         """Nobody has said anything for a while: let go of our own connection."""
         with self._lock:
-            self._hang_up()
+            if self._releaser is None:
+                self._hang_up()
 
     def _hang_up(self) -> None:
         own, self._own = self._own, None
@@ -295,16 +320,48 @@ class Watcher:
     # -- the learned side
 
     def _ledger(self) -> Any:
-        from adaptcache.ledger import Ledger
+        """The learned side. It holds queues, not this watcher, so that both go when their clients do."""
+        released, kept = self._released, self._kept
+        releaser = None
+        if self._mode == "release":
+            # Keys that were never given an expiry may go where the user named them.
+            releaser = Releaser(self._connection(), expiring=all(_taken_out(one) for one in self.adapt.keys or ()))
 
-        released = self._released
-        return Ledger(self.adapt.expiry, maxsize=self.adapt.max_keys, break_even_ttl=self.adapt.expiry.memory_price is None,
-                      on_release=lambda keys: released.append((monotonic(), keys)))
+        def release(some: list[Release]) -> None:
+            released.append((monotonic(), some))
+            if releaser is not None:
+                releaser.release(some)
+
+        ledger = _Ledger(self.adapt.expiry, maxsize=self.adapt.max_keys, break_even_ttl=self.adapt.expiry.memory_price is None,
+                         on_release=release)
+        ledger.stayed = kept
+        if releaser is not None:
+            releaser.attach(ledger)
+            self._releaser = releaser
+            self._follower.on_miss = releaser.missed
+        return ledger
 
     def _heard(self) -> None:
+        follower = self._follower
         while self._released:
             at, releases = self._released.popleft()
-            self._follower.released([one.key for one in releases], at)
+            follower.released([one.key for one in releases], at)
+        while self._kept:
+            follower.kept([self._kept.popleft()], monotonic())
+
+
+class _Ledger(Ledger):
+    """A ledger that remembers what the server did not let go of."""
+
+    stayed: deque[bytes]
+
+    def kept(self, release: Release) -> None:
+        super().kept(release)
+        self.stayed.append(release.key)
+
+
+def _taken_out(pattern: str | bytes) -> bool:
+    return pattern[:1] in ("!", b"!")
 
 
 def _plain(key: Any) -> bool:
@@ -387,7 +444,7 @@ class Patrol:
                         return
             worked = thread_time() - spent
             rest = min(0.05, rest * 1.5) if worked < 0.0001 else 0.002
-            sleep(max(rest, SHARE * worked))
+            sleep(min(max(rest, SHARE * worked), LONGEST))
 
 
 _watchers: WeakSet[Watcher] = WeakSet()
@@ -409,7 +466,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def watcher_of(place: Any, address: Any, adapt: Adapt | None, encode: Any) -> Watcher:
-    """The watcher of a pool or nodes manager; made by its first client.
+    """The watcher of a pool or of a cluster's client; made by its first client.
 
     It hangs on the pool itself, so that it goes with it. Without `adapt` a client joins what is there.
     """
