@@ -41,8 +41,6 @@ markers =
 # -- the plugin
 
 def _swap(mode: str) -> None:
-    from functools import partialmethod
-
     import redis.asyncio.client
     import redis.asyncio.cluster
     import redis.client
@@ -53,7 +51,7 @@ def _swap(mode: str) -> None:
 
     adapt = ours.Adapt(mode)
     for kind in (ours.Redis, ours.RedisCluster, ours_async.Redis, ours_async.RedisCluster):
-        made = type(kind.__name__, (kind,), {"__module__": kind.__mro__[1].__module__, "__init__": partialmethod(kind.__init__)})
+        made = type(kind.__name__, (kind,), {"__module__": kind.__mro__[1].__module__})
 
         def init(self, *args, _kind=kind, **kwargs):
             pool = kwargs.get("connection_pool")
@@ -114,7 +112,7 @@ def run(folder: Path, mode: str, server: str, cluster: bool, rest: list[str]) ->
         try:
             outcomes = Path(scratch, "outcomes.json")
             only = "not onlynoncluster" if cluster else "not onlycluster"
-            command = [sys.executable, "-m", "pytest", "-q", "-x" if "-x" in rest else "-q", "-p", "redis_suite", "-p", "no:cacheprovider", "-c", "pytest.ini",
+            command = [sys.executable, "-m", "pytest", "-q", "-p", "redis_suite", "-p", "no:cacheprovider", "-c", "pytest.ini",
                        "--rootdir", scratch, "--import-mode=prepend", "--tb=short", "-m", f"{only} and {LEFT_OUT}",
                        "--redis-url", started.url, *(f"--ignore={one}" for one in IGNORED), *(rest or ["tests"])]
             path = os.pathsep.join([str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])

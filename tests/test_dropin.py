@@ -202,7 +202,7 @@ def test_copies_and_pickles_do_what_they_do_in_redis_py(server: Server) -> None:
     {"adapt": 3}, {"adapt": "on"}, {"adapt": "release ", },
 ])
 def test_a_wrong_adapt_is_named(wrong: dict[str, Any]) -> None:
-    with pytest.raises((TypeError, ValueError), match="adapt|mode"):
+    with pytest.raises((TypeError, ValueError), match=r"adapt|mode"):
         ours.Redis(**wrong)
 
 

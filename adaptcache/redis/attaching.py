@@ -29,20 +29,11 @@ def carried(arguments: Iterable[Any], options: Mapping[str, Any], adapt: Adapt |
 
 
 def to_pool(pool: Any, adapt: Adapt | None) -> Watcher:
-    return watcher_of(pool, address.of_pool, adapt, _encode(pool.get_encoder()))
+    return watcher_of(pool, address.of_pool, adapt, pool.get_encoder)
 
 
 def to_cluster(client: Any, adapt: Adapt | None) -> Watcher:
-    return watcher_of(client, lambda its: address.of_cluster(its.nodes_manager), adapt, _encode(client.get_encoder()))
-
-
-def _encode(encoder: Any) -> Callable[[Any], bytes]:
-    """Keys as the server knows them."""
-
-    def encode(key: Any) -> bytes:
-        return key if type(key) is bytes else bytes(encoder.encode(key))
-
-    return encode
+    return watcher_of(client, lambda its: address.of_cluster(its.nodes_manager), adapt, client.get_encoder)
 
 
 def keyword(init: Callable[..., Any], parent: Callable[..., Any]) -> None:

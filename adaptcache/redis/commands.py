@@ -127,10 +127,6 @@ def _msetnx(args: Args, reply: Any) -> Any:
     return ([(key, size(value)) for key, value in zip(args[1::2], args[2::2], strict=False)], (), True) if reply else None
 
 
-def _msetex_keys(args: Args) -> Args:
-    return args[2:2 + 2 * int(args[1]):2]
-
-
 def _msetex(args: Args, reply: Any) -> Any:
     end = 2 + 2 * int(args[1])
     pairs = [(key, size(value)) for key, value in zip(args[2:end:2], args[3:end:2], strict=False)]
@@ -220,7 +216,7 @@ PLANS: dict[Any, Plan] = {
     "SETNX": Plan(WROTE, _setnx),
     "MSET": Plan(WROTES, _mset, keys=_alternate, single=False),
     "MSETNX": Plan(WROTES, _msetnx, keys=_alternate, single=False),
-    "MSETEX": Plan(WROTES, _msetex, keys=_msetex_keys, single=False),
+    "MSETEX": Plan(WROTES, _msetex, keys=short, single=False),
     "SETEX": Plan(SETEX, _setex(1000)),
     "PSETEX": Plan(SETEX, _setex(1)),
     "GETSET": Plan(GETSET, _getset),
@@ -242,6 +238,7 @@ PLANS: dict[Any, Plan] = {
     "SELECT": Plan(BLIND, lambda args, reply: (), keys=_none, single=False),
     "RESET": Plan(BLIND, lambda args, reply: (), keys=_none, single=False),
 }
+SINGLE = frozenset(name for name, plan in PLANS.items() if plan.single and plan.verb)   # about one key, and that is args[1]
 _SPELLINGS = 1024   # unusual spellings remembered, at most
 _spelled: dict[Any, Plan] = {}
 

@@ -1,8 +1,8 @@
 """A watcher: who sees the commands of the clients of one server, and the thread that thinks about them.
 
 Beside each command of the application a watcher leaves a note on a bounded queue, and that is all that the application's
-own thread does (`saw`). One daemon for all watchers of the process takes the notes off, a few at a time, and sleeps fifty
-times as long as it worked: it never takes more than a fiftieth of a core, and never holds the interpreter for long. When
+own thread does (`saw`). One daemon for all watchers of the process takes the notes off, a few at a time, and sleeps SHARE
+times as long as it worked: it never takes more than that share of a core, and never holds the interpreter for long. When
 notes come faster than that, fewer keys are followed, one in two, in four and so on by their hash; what is over even then is
 dropped and counted.
 
@@ -17,7 +17,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from time import monotonic, sleep, thread_time
 from typing import Any
@@ -28,7 +28,7 @@ import redis
 from adaptcache.ledger import Ledger, Release
 from adaptcache.redis.address import Address
 from adaptcache.redis.books import Report
-from adaptcache.redis.commands import BLIND, PLANS, UNKNOWN, Args, plan_of
+from adaptcache.redis.commands import BLIND, PLANS, SINGLE, UNKNOWN, Args, plan_of
 from adaptcache.redis.follow import Follower
 from adaptcache.redis.options import DEFAULT, Adapt, Scope, check_mode
 from adaptcache.release import Releaser
@@ -36,7 +36,7 @@ from adaptcache.release import Releaser
 _log = logging.getLogger("adaptcache")
 
 LIMIT = 1 << 14         # notes that wait, at most
-SHARE = 50              # seconds slept per second worked
+SHARE = 150             # seconds slept per second worked; the learner's own thread takes twice as much at most
 SLICE = 0.0003          # seconds of work at a time, about
 CROWD = 1024            # notes waiting from which fewer keys are followed
 SPARSEST = 10           # one key in 1024 at least
@@ -84,19 +84,20 @@ class Watcher:
     def saw(self, args: Args, reply: Any, at: float) -> None:
         """A command that was answered. It was sent at `at`, on the monotonic clock."""
         try:
+            self._counted += 1      # a count lost now and then, by threads that meet, is no harm
             plan = PLANS.get(args[0])
             if plan is None:
                 plan, args = plan_of(args)
-            self.tick()
-            verb = plan.verb
-            if verb == 0:
+            if plan.verb == 0:
                 return
-            if self.mask and plan.single and _plain(args[1]) and hash(args[1]) & self.mask:
+            mask = self.mask
+            if mask and plan.single and _plain(args[1]) and hash(args[1]) & mask:
                 return
-            if len(self.queue) >= LIMIT:
+            queue = self.queue
+            if len(queue) >= LIMIT:
                 self.dropped += 1
                 return
-            self.queue.append((verb, plan.pack(args, reply), at))
+            queue.append((plan.verb, plan.pack(args, reply), at))
             if not _patrol.awake:
                 _patrol.wake()
         except Exception:
@@ -108,13 +109,20 @@ class Watcher:
             mask = self.mask
             put = self.queue.append
             room = LIMIT - len(self.queue)
-            number = 0
+            self._counted += len(replies)
             for args, reply in zip(commands, replies, strict=False):
-                number += 1
+                if mask and args[0] in SINGLE:
+                    # Most commands of a pipeline end here when keys are sampled, so nothing is called (compare _plain).
+                    try:
+                        key = args[1]
+                    except IndexError:
+                        continue        # the server refused it
+                    if (key.__class__ is bytes or (key.__class__ is str and key.isascii())) and hash(key) & mask:
+                        continue
                 plan = PLANS.get(args[0])
                 if plan is None:
                     plan, args = plan_of(args)
-                if plan.verb == 0 or (mask and plan.single and _plain(args[1]) and hash(args[1]) & mask):
+                if plan.verb == 0:
                     continue
                 if room <= 0:
                     self.dropped += 1
@@ -125,7 +133,6 @@ class Watcher:
                         put((UNKNOWN, plan.keys(args), at))
                 else:
                     put((plan.verb, plan.pack(args, reply), at))
-            self.tick(number)
             if not _patrol.awake:
                 _patrol.wake()
         except Exception:
@@ -140,16 +147,13 @@ class Watcher:
                 plan = PLANS.get(args[0])
                 if plan is None:
                     plan, args = plan_of(args)
-                self.tick()
+                self._counted += 1
                 if plan.writes and len(self.queue) < LIMIT:
                     self.queue.append((UNKNOWN, plan.keys(args), at))
             if not _patrol.awake:
                 _patrol.wake()
         except Exception:
             self._failed()
-
-    def tick(self, number: int = 1) -> None:
-        self._counted += number     # a lost count now and then, of threads that meet, is no harm
 
     def _failed(self) -> None:
         """A watcher that raises is taken away, and the application goes on."""
@@ -364,6 +368,15 @@ def _taken_out(pattern: str | bytes) -> bool:
     return pattern[:1] in ("!", b"!")
 
 
+def _encode(encoder: Any) -> Callable[[Any], bytes]:
+    """Keys as the server knows them."""
+
+    def encode(key: Any) -> bytes:
+        return key if type(key) is bytes else bytes(encoder.encode(key))
+
+    return encode
+
+
 def _plain(key: Any) -> bool:
     """A key whose hash is that of its bytes, so that the sample is the same however it is spelled."""
     return type(key) is bytes or (type(key) is str and key.isascii())
@@ -465,25 +478,25 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def watcher_of(place: Any, address: Any, adapt: Adapt | None, encode: Any) -> Watcher:
+def watcher_of(place: Any, address: Callable[[Any], Address], adapt: Adapt | None, encoder: Callable[[], Any]) -> Watcher:
     """The watcher of a pool or of a cluster's client; made by its first client.
 
     It hangs on the pool itself, so that it goes with it. Without `adapt` a client joins what is there.
     """
     with _registry:
-        there: Watcher | None = place.__dict__.get("_adaptcache_watcher")
+        there: Watcher | None = getattr(place, "_adaptcache_watcher", None)
         if there is not None:
             if adapt is not None and adapt != there.adapt:
                 raise ValueError(f"adapt: the connection pool's clients are watched with {there.adapt!r} already; "
                                  "give the same, or none, or a pool of its own")
             return there
-        where: Address = address(place)
+        where = address(place)
         wanted = adapt or DEFAULT
         for watcher in list(_watchers):
             if watcher.address == where and watcher.adapt == wanted and watcher.mode == wanted.mode:
                 there = watcher
                 break
         else:
-            there = Watcher(where, wanted, encode)
+            there = Watcher(where, wanted, _encode(encoder()))
         place._adaptcache_watcher = there
         return there
