@@ -163,6 +163,29 @@ def test_a_loss_that_another_process_noticed_is_charged_to_the_bank_or_noted_whe
     assert ledger.stats().premature == before + 2
 
 
+def test_what_the_bank_was_told_too_late_is_held_to_its_windows_end() -> None:
+    time, released = Time(), []
+    ledger = manual(time, memory_price=1.0, window=10.0, premature=0.0, on_release=released.extend)
+    ledger.lost(ledger.number(b"somebody's"))       # a loss of a window that is over: nothing is left of a budget of one
+    assert ledger.stats().premature == 1
+    for at in range(5):
+        ledger.put(b"%d" % at, cost=0.2)
+    for _ in range(300):
+        time.now += 0.05
+        ledger.step()
+    assert len(released) == 5
+    assert all(one.wait == max(0.0, one.window_left) for one in released)
+    assert all(one.age + one.wait >= 10.0 - 1e-6 for one in released)
+
+
+def test_a_key_that_is_seen_late_keeps_its_nominal_expiry_for_a_break_even_time() -> None:
+    time, released = Time(), []
+    ledger = manual(time, break_even_ttl=True, on_release=released.extend)
+    ledger.put(b"a", ttl=5.0, nominal=100.0)
+    told = ledger.cache.explain(ledger.number(b"a"))
+    assert told.breakeven == pytest.approx(100.0) and told.expires_in == pytest.approx(5.0)
+
+
 def test_no_more_keys_are_followed_than_stated() -> None:
     time, released = Time(), []
     ledger = manual(time, memory_price=1e-6, maxsize=10, on_release=released.extend)
