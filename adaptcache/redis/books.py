@@ -15,7 +15,7 @@ OTHERS = "(others)"
 class Tally:
     """The counters of one namespace."""
 
-    __slots__ = ("extra", "held", "hits", "misses", "released", "saved")
+    __slots__ = ("extra", "held", "hits", "longest", "misses", "released", "saved")
 
     def __init__(self) -> None:
         self.hits = 0.0         # reads that found their key
@@ -24,6 +24,7 @@ class Tally:
         self.extra = 0.0        # of these, asked for again before their own expiry: a miss more
         self.held = 0.0         # byte-seconds that keys in scope took, or would have without us
         self.saved = 0.0        # byte-seconds of these after their release
+        self.longest = 0.0      # seconds: the longest expiry that a key was given
 
 
 class Books:

@@ -30,11 +30,12 @@ AGAIN = 60.0            # seconds until a key without expiry is asked about agai
 class Entry:
     """A key in scope."""
 
-    __slots__ = ("born", "ends", "namespace", "released", "saved", "size", "tally", "weight")
+    __slots__ = ("born", "ends", "namespace", "nominal", "released", "saved", "size", "tally", "weight")
 
-    def __init__(self, born: float, ends: float, size: float, namespace: str, tally: Tally, weight: int) -> None:
+    def __init__(self, born: float, ends: float, nominal: float, size: float, namespace: str, tally: Tally, weight: int) -> None:
         self.born = born                # since when its memory is counted
         self.ends = ends                # its own expiry: nothing of ours goes beyond it
+        self.nominal = nominal          # seconds that it was given when it was written
         self.size = size
         self.namespace = namespace
         self.tally = tally
@@ -123,7 +124,9 @@ class Follower:
             return
         named, namespace = self.scope.of(key)
         if milliseconds >= 0 or named:
-            self._enter(key, size, at + milliseconds / 1000 if milliseconds >= 0 else math.inf, at, namespace)
+            # Nobody knows how long it was given when it was written: as long as the longest of its kind, to be on the safe side.
+            left = milliseconds / 1000 if milliseconds >= 0 else math.inf
+            self._enter(key, size, at + left, at, namespace, nominal=max(left, self.books.of(namespace).longest))
         else:
             self._asked.put(key, at)
 
@@ -183,9 +186,15 @@ class Follower:
     def _outside(self, key: bytes) -> bool:
         return bool(self.shift and hash(key) & ((1 << self.shift) - 1))
 
-    def _enter(self, key: bytes, size: float, ends: float, at: float, namespace: str, cost: float | None = None) -> None:
+    def _enter(self, key: bytes, size: float, ends: float, at: float, namespace: str, cost: float | None = None,
+               nominal: float | None = None) -> None:
         """Follow `key` from its write, or from when it was found."""
         left = ends - at
+        tally = self.books.of(namespace)
+        if nominal is None:
+            nominal = left
+            if left < math.inf:
+                tally.longest = max(tally.longest, left)
         if left <= 0 or self._outside(key):
             return
         if len(self.entries) >= self.max_keys:
@@ -194,15 +203,16 @@ class Follower:
                 return
         if self._ledger is None:
             self._ledger = self._make()
-        self.entries[key] = Entry(at, ends, max(size, 1.0), namespace, self.books.of(namespace), 1 << self.shift)
+        entry = self.entries[key] = Entry(at, ends, nominal, max(size, 1.0), namespace, tally, 1 << self.shift)
         self._strange.pop(key, None)
-        self._tell(key, self.entries[key], at, cost)
+        self._tell(key, entry, at, cost)
         if ends < math.inf:
             heappush(self._ends, (ends, key))
 
     def _tell(self, key: bytes, entry: Entry, at: float, cost: float | None = None) -> None:
-        self._ledger.put(key, size=entry.size, cost=cost, ttl=entry.ends - at if entry.ends < math.inf else None,
-                         namespace=entry.namespace)
+        forever = entry.ends == math.inf
+        self._ledger.put(key, size=entry.size, cost=cost, ttl=None if forever else max(0.0, entry.ends - monotonic()),
+                         nominal=None if forever else entry.nominal, namespace=entry.namespace)
 
     def _count(self, entry: Entry, now: float) -> None:
         """Charge an entry's memory up to `now`."""
