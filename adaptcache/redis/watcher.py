@@ -69,7 +69,9 @@ class Watcher:
         self._lock = threading.RLock()
         self._began = monotonic()
         self._counted = 0
-        self._crowded = self._began
+        self._crowded = self._looked = self._began
+        self._left = 0              # notes that were left waiting
+        self._each = 5e-6           # seconds that a note takes
         self._asked = 0.0
         self._pause = 0.0
         self._own: Any = None
@@ -240,12 +242,15 @@ class Watcher:
             follower = self._follower
             now = monotonic()
             waiting = len(self.queue)
-            if waiting > CROWD and now - self._crowded > 0.1 and follower.shift < SPARSEST:
-                self._sample(follower.shift + 1, now)
-            elif waiting < CROWD // 4 and follower.shift and now - self._crowded > LEISURE:
-                self._sample(follower.shift - 1, now)
+            self._pace(waiting, now)
             self._heard()
+            began, looked = thread_time(), monotonic()
             self._look(seconds)
+            self._left = len(self.queue)
+            if waiting > self._left and follower.ledger is not None:
+                each = (thread_time() - began) / (waiting - self._left)
+                # What loads the learner, or stands in line behind it, says nothing of a note.
+                self._each += 0.1 * (min(each, 1e-4) - self._each) if monotonic() - looked < 0.1 else 0.0
             try:
                 follower.settle(now)
                 if follower.wanted and self.watching and (asks or now - self._asked > ASK_EVERY):
@@ -253,6 +258,17 @@ class Watcher:
             except Exception:
                 self._failed()
             return waiting > 0
+
+    def _pace(self, waiting: int, now: float) -> None:
+        """Follow fewer keys when notes come faster than they can be looked at, and more when there is leisure."""
+        shift = self._follower.shift
+        came = max(0, waiting - self._left) / max(now - self._looked, 1e-3)
+        self._looked = now
+        possible = 1 / (SHARE * self._each)
+        if waiting > CROWD and came > possible and now - self._crowded > 0.1 and shift < SPARSEST:
+            self._sample(shift + 1, now)
+        elif waiting < CROWD // 4 and shift and now - self._crowded > LEISURE:
+            self._sample(shift - 1, now)
 
     def _look(self, seconds: float) -> None:
         queue, follower = self.queue, self._follower
