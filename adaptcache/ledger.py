@@ -101,8 +101,8 @@ class Ledger:
     maxsize         keys followed at once; of those beyond it nothing is released, and their own deadlines hold
     salt            of the hashes of keys; the same in processes that learn together
     timer           as of `Cache`
-    break_even_ttl  a key's own expiry is taken for its break-even time, whatever it costs and weighs: who gives an entry ten
-                    minutes thinks that holding it for ten minutes is worth one miss. `memory_price` must be None then
+    break_even_ttl  a key's break-even time is its own nominal expiry times this, whatever it costs and weighs: with 1, who gives an
+                    entry ten minutes thinks that holding it for ten minutes is worth one miss. `memory_price` must be None then
     on_release      called with a list of `Release`, in a background thread, or in `step` with learner="manual"
     on_touch        called with `Touched` likewise
 
@@ -111,7 +111,7 @@ class Ledger:
 
     def __init__(
         self, expiry: Learned, *, maxsize: int = 1_000_000, salt: bytes = b"", timer: Callable[[], float] | None = None,
-        break_even_ttl: bool = False, on_release: Callable[[list[Release]], object] | None = None,
+        break_even_ttl: float | None = None, on_release: Callable[[list[Release]], object] | None = None,
         on_touch: Callable[[Touched], object] | None = None,
     ) -> None:
         if not isinstance(expiry, Learned):
@@ -120,14 +120,15 @@ class Ledger:
             raise ValueError(f"maxsize: {maxsize!r} is not accepted; the accepted range is a whole number of keys, one or more")
         if not isinstance(salt, bytes) or len(salt) > 64:
             raise ValueError("salt: expected at most 64 bytes")
-        if break_even_ttl:
+        if break_even_ttl is not None:
+            checks.number("break_even_ttl", break_even_ttl, "a number above zero, or None", 0.0, 1e6, open_low=True)
             if expiry.memory_price is not None:
                 raise ValueError("break_even_ttl: the price follows from each key's own expiry; give memory_price=None")
             expiry = replace(expiry, memory_price=1.0)
         self.maxsize = maxsize
         self.expiry = expiry
         self.listener: Heard | None = None
-        self._even = break_even_ttl
+        self._even = 0.0 if break_even_ttl is None else float(break_even_ttl)
         self._salt = salt
         self._clock = timer or _core.monotonic
         self._on_release = on_release
@@ -174,7 +175,7 @@ class Ledger:
         kept = Followed(key, now, math.inf if ttl is None else now + ttl, heavy, cost, window, nominal, namespace, features)
         if self._even:
             at_risk = self.expiry.miss_cost if cost is None else cost
-            heavy = at_risk / nominal if nominal else 0.0
+            heavy = at_risk / (nominal * self._even) if nominal else 0.0
         self.cache.set(number, kept, ttl=ttl, cost=cost, size=heavy, namespace=namespace, features=features)
         for _ in range(len(self.cache) - self.maxsize):
             try:
@@ -284,7 +285,7 @@ class Ledger:
         if self.expiry.window is not None:
             return self.expiry.window
         if self._even:
-            return nominal / 4 if nominal else math.inf
+            return nominal * self._even / 4 if nominal else math.inf
         rent = (self.expiry.memory_price or 0.0) * size
         return (self.expiry.miss_cost if cost is None else cost) / rent / 4 if rent > 0 else math.inf
 

@@ -75,17 +75,17 @@ def fixed(requests: list[tuple[Request, float, float]], ttl: float) -> Outcome:
 
 
 def fleet(requests: list[tuple[Request, float, float]], ttl: float, workers: int, alpha: float, seed: int, features: bool,
-          blind: bool) -> Outcome:
+          blind: bool, factor: float) -> Outcome:
     rnd, clock, server = random.Random(seed), [requests[0][0].time], Server()
     out: list[list[Release]] = [[] for _ in range(workers)]
 
     def taker(at: int) -> Callable[[list[Release]], None]:
         return out[at].extend
 
-    ledgers = [Ledger(Learned(learner="manual", seed=seed, premature=alpha), timer=lambda: clock[0], break_even_ttl=True,
+    ledgers = [Ledger(Learned(learner="manual", seed=seed, premature=alpha), timer=lambda: clock[0], break_even_ttl=factor,
                       on_release=taker(at)) for at in range(workers)]
     result = Outcome(0.0, 0, 0.0, len(requests), requests[-1][0].time - requests[0][0].time)
-    window, released, owner = ttl / 4, set[bytes](), dict[bytes, int]()
+    window, released, owner = ttl * factor / 4, set[bytes](), dict[bytes, int]()
     stepped = clock[0]
     for request, size, price in requests:
         clock[0] = now = request.time
@@ -158,6 +158,7 @@ def main() -> None:
     parser.add_argument("--ttl", type=float, nargs="+", default=[900.0, 3600.0, 14400.0], help="the application's expiry, seconds")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--premature", type=float, default=0.01)
+    parser.add_argument("--factor", type=float, default=1.0, help="break-even time as a multiple of the expiry")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--features", action="store_true", help="tell the learner what the application knows of a request")
     parser.add_argument("--blind", action="store_true", help="tell it no namespace either")
@@ -169,7 +170,7 @@ def main() -> None:
     print(f"{'expiry':>8} {'memory':>9} {'misses':>9} {'miss cost':>9} {'early':>7} {'lost':>6} {'allowed':>8} {'same memory, fixed':>22}")
     for ttl in options.ttl:
         before = fixed(requests, ttl)
-        after = fleet(requests, ttl, options.workers, options.premature, options.seed, options.features, options.blind)
+        after = fleet(requests, ttl, options.workers, options.premature, options.seed, options.features, options.blind, options.factor)
         short, rival = alike(requests, ttl, after.memory)
         allowed = options.premature * after.protected + options.workers
         print(f"{ttl:>7.0f}s {after.memory / before.memory - 1:>+9.1%} {after.misses / before.misses - 1:>+9.1%} "
