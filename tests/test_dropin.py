@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -176,7 +177,7 @@ def test_every_way_to_make_a_client_makes_ours(server: Server) -> None:
         with client.client() as single:
             assert type(single) is ours.Redis and single._watcher is client._watcher and single.get("a") == b"1"
         client.adapt.close()
-    with redis.ConnectionPool.from_url(server.url) as pool:
+    with closing(redis.ConnectionPool.from_url(server.url)) as pool:
         first = ours.Redis(connection_pool=pool, adapt=told)
         assert ours.Redis(connection_pool=pool)._watcher is first._watcher
         with pytest.raises(ValueError, match="adapt"):
@@ -622,17 +623,19 @@ def test_asyncio_clients_see_the_same(server: Server) -> None:
 
 
 def test_a_master_of_sentinels(sentinels: Sentinels) -> None:
-    with sentinels.sentinel() as sentinel:
-        client = sentinel.master_for(Sentinels.NAME, redis_class=ours.Redis, adapt=Adapt(expiry=MANUAL))
-        plain = sentinel.master_for(Sentinels.NAME)
-        with client, plain:
-            client.set("a", 1, ex=50)
-            plain.set("b", 1, ex=50)
-            client.get("b")
-            assert set(followed(client)) == {b"a", b"b"}
-            client.adapt.close()
-        with pytest.raises(ValueError, match="replica"):
-            sentinel.slave_for(Sentinels.NAME, redis_class=ours.Redis, adapt="release")
+    sentinel = sentinels.sentinel()
+    client = sentinel.master_for(Sentinels.NAME, redis_class=ours.Redis, adapt=Adapt(expiry=MANUAL))
+    plain = sentinel.master_for(Sentinels.NAME)
+    with client, plain:
+        client.set("a", 1, ex=50)
+        plain.set("b", 1, ex=50)
+        client.get("b")
+        assert set(followed(client)) == {b"a", b"b"}
+        client.adapt.close()
+    with pytest.raises(ValueError, match="replica"):
+        sentinel.slave_for(Sentinels.NAME, redis_class=ours.Redis, adapt="release")
+    for one in sentinel.sentinels:
+        one.close()
 
 
 def test_a_cluster_client(cluster: Cluster) -> None:

@@ -352,7 +352,7 @@ class Watcher:
             if releaser is not None:
                 releaser.release(some)
 
-        ledger = _Ledger(self.adapt.expiry, maxsize=self.adapt.max_keys, break_even_ttl=self.adapt.expiry.memory_price is None,
+        ledger = _Ledger(self.adapt.expiry, maxsize=self.adapt.max_keys, break_even_ttl=1.0 if self.adapt.expiry.memory_price is None else None,
                          on_release=release)
         ledger.stayed = kept
         if releaser is not None:
