@@ -13,6 +13,7 @@ import redis.asyncio.client
 import redis.asyncio.cluster
 
 from adaptcache.redis import attaching
+from adaptcache.redis.nearby import Nearby
 from adaptcache.redis.options import Adapt
 from adaptcache.redis.watcher import Handle, Watcher
 
@@ -23,11 +24,13 @@ class Redis(redis.asyncio.Redis):
     """`redis.asyncio.Redis`, watched. All of its arguments, and `adapt=Adapt(...)` or a mode; see docs/dropin.md."""
 
     _watcher: Watcher | None = None
+    _nearby: Nearby | None = None
 
     def __init__(self, *args: Any, adapt: Adapt | str | None = None, **kwargs: Any) -> None:
         told = attaching.carried(args, kwargs, adapt)
         super().__init__(*args, **kwargs)
         self._watcher = attaching.to_pool(self.connection_pool, told)
+        self._nearby = attaching.nearby(self, self._watcher)
 
     @property
     def adapt(self) -> Handle:
@@ -39,6 +42,10 @@ class Redis(redis.asyncio.Redis):
         watcher = self._watcher
         if watcher is None or not watcher.watching:
             return await super().execute_command(*args, **options)
+        nearby = self._nearby
+        read = None if nearby is None else nearby.look(args, options)
+        if read is not None and read.found:
+            return read.answer
         at = monotonic()
         try:
             reply = await super().execute_command(*args, **options)
@@ -46,7 +53,13 @@ class Redis(redis.asyncio.Redis):
             watcher.failed((args,), at)
             raise
         watcher.saw(args, reply, at)
+        if nearby is not None and read is not None:
+            nearby.keep(read, reply)
         return reply
+
+    def set_response_callback(self, command: Any, callback: Any) -> None:
+        super().set_response_callback(command, callback)
+        self._nearby = None         # its answers are its own
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
         pipe = super().pipeline(transaction, shard_hint)
@@ -92,11 +105,13 @@ class RedisCluster(redis.asyncio.RedisCluster):
     """`redis.asyncio.RedisCluster`, watched. All of its arguments, and `adapt=Adapt(...)` or a mode; see docs/dropin.md."""
 
     _watcher: Watcher | None = None
+    _nearby: Nearby | None = None
 
     def __init__(self, *args: Any, adapt: Adapt | str | None = None, **kwargs: Any) -> None:
         told = Adapt.parse(adapt)
         super().__init__(*args, **kwargs)
         self._watcher = attaching.to_cluster(self, told)
+        self._nearby = attaching.nearby(self, self._watcher)
 
     @property
     def adapt(self) -> Handle:
@@ -108,6 +123,10 @@ class RedisCluster(redis.asyncio.RedisCluster):
         watcher = self._watcher
         if watcher is None or not watcher.watching:
             return await super().execute_command(*args, **kwargs)
+        nearby = self._nearby
+        read = None if nearby is None else nearby.look(args, kwargs)
+        if read is not None and read.found:
+            return read.answer
         at = monotonic()
         try:
             reply = await super().execute_command(*args, **kwargs)
@@ -115,7 +134,13 @@ class RedisCluster(redis.asyncio.RedisCluster):
             watcher.failed((args,), at)
             raise
         watcher.saw(args, reply, at)
+        if nearby is not None and read is not None:
+            nearby.keep(read, reply)
         return reply
+
+    def set_response_callback(self, command: Any, callback: Any) -> None:
+        super().set_response_callback(command, callback)
+        self._nearby = None         # its answers are its own
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
         pipe = super().pipeline(transaction, shard_hint)

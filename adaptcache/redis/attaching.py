@@ -12,6 +12,7 @@ from typing import Any
 
 from adaptcache.redis import address
 from adaptcache.redis.commands import Args
+from adaptcache.redis.nearby import Nearby
 from adaptcache.redis.options import Adapt
 from adaptcache.redis.watcher import Watcher, watcher_of
 
@@ -34,6 +35,13 @@ def to_pool(pool: Any, adapt: Adapt | None) -> Watcher:
 
 def to_cluster(client: Any, adapt: Adapt | None) -> Watcher:
     return watcher_of(client, lambda its: address.of_cluster(its.nodes_manager), adapt, client.get_encoder)
+
+
+def nearby(client: Any, watcher: Watcher) -> Nearby | None:
+    """What the client may answer by itself; nothing, if one connection of its own may be within a transaction."""
+    if watcher.adapt.near is None or getattr(client, "_single_connection_client", getattr(client, "single_connection_client", False)):
+        return None
+    return Nearby(watcher, client.get_connection_kwargs())
 
 
 def keyword(init: Callable[..., Any], parent: Callable[..., Any]) -> None:

@@ -13,6 +13,7 @@ import redis.client
 import redis.cluster
 
 from adaptcache.redis import attaching
+from adaptcache.redis.nearby import Nearby
 from adaptcache.redis.options import Adapt
 from adaptcache.redis.watcher import Handle, Watcher
 
@@ -21,11 +22,13 @@ class Redis(redis.Redis):
     """`redis.Redis`, watched. All of its arguments, and `adapt=Adapt(...)` or a mode; see docs/dropin.md."""
 
     _watcher: Watcher | None = None
+    _nearby: Nearby | None = None
 
     def __init__(self, *args: Any, adapt: Adapt | str | None = None, **kwargs: Any) -> None:
         told = attaching.carried(args, kwargs, adapt)
         super().__init__(*args, **kwargs)
         self._watcher = attaching.to_pool(self.connection_pool, told)
+        self._nearby = attaching.nearby(self, self._watcher)
 
     @property
     def adapt(self) -> Handle:
@@ -37,6 +40,10 @@ class Redis(redis.Redis):
         watcher = self._watcher
         if watcher is None or not watcher.watching:
             return super().execute_command(*args, **options)
+        nearby = self._nearby
+        read = None if nearby is None else nearby.look(args, options)
+        if read is not None and read.found:
+            return read.answer
         at = monotonic()
         try:
             reply = super().execute_command(*args, **options)
@@ -44,7 +51,13 @@ class Redis(redis.Redis):
             watcher.failed((args,), at)
             raise
         watcher.saw(args, reply, at)
+        if nearby is not None and read is not None:
+            nearby.keep(read, reply)
         return reply
+
+    def set_response_callback(self, command: Any, callback: Any) -> None:
+        super().set_response_callback(command, callback)
+        self._nearby = None         # its answers are its own
 
     def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:
         pipe = super().pipeline(transaction, shard_hint)
@@ -90,11 +103,13 @@ class RedisCluster(redis.RedisCluster):
     """`redis.RedisCluster`, watched. All of its arguments, and `adapt=Adapt(...)` or a mode; see docs/dropin.md."""
 
     _watcher: Watcher | None = None
+    _nearby: Nearby | None = None
 
     def __init__(self, *args: Any, adapt: Adapt | str | None = None, **kwargs: Any) -> None:
         told = Adapt.parse(adapt)
         super().__init__(*args, **kwargs)
         self._watcher = attaching.to_cluster(self, told)
+        self._nearby = attaching.nearby(self, self._watcher)
 
     @property
     def adapt(self) -> Handle:
@@ -106,6 +121,10 @@ class RedisCluster(redis.RedisCluster):
         watcher = self._watcher
         if watcher is None or not watcher.watching:
             return super().execute_command(*args, **kwargs)
+        nearby = self._nearby
+        read = None if nearby is None else nearby.look(args, kwargs)
+        if read is not None and read.found:
+            return read.answer
         at = monotonic()
         try:
             reply = super().execute_command(*args, **kwargs)
@@ -113,7 +132,13 @@ class RedisCluster(redis.RedisCluster):
             watcher.failed((args,), at)
             raise
         watcher.saw(args, reply, at)
+        if nearby is not None and read is not None:
+            nearby.keep(read, reply)
         return reply
+
+    def set_response_callback(self, command: Any, callback: Any) -> None:
+        super().set_response_callback(command, callback)
+        self._nearby = None         # its answers are its own
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
         pipe = super().pipeline(transaction, shard_hint)

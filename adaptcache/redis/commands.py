@@ -34,6 +34,7 @@ GETSET = 15         # (key, size read or MISS, size written)
 GETDEL = 16         # (key, size read or MISS)
 GETEX = 17          # (key, size read or MISS, options)
 BLIND = 18          # None: from now on this connection's keys are of another database
+NEAR = 19           # keys answered in this process
 
 MISS = -1
 LONGEST_KEY = 1024  # of the arguments of unknown commands that are looked up as keys

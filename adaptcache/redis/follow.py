@@ -80,7 +80,7 @@ class Follower:
             c.READ: self._read, c.READS: self._reads, c.WROTE: self._wrote, c.WROTES: self._wrote_all, c.SETEX: self._setex,
             c.EXPIRE: self._expire, c.PERSIST: self._persist, c.GONE: self._gone, c.BUILT: self._built, c.COUNTED: self._counted,
             c.UNKNOWN: self._unknown, c.RENAMED: self._renamed, c.COPIED: self._copied, c.FLUSHED: self._flushed,
-            c.GETSET: self._getset, c.GETDEL: self._getdel, c.GETEX: self._getex,
+            c.GETSET: self._getset, c.GETDEL: self._getdel, c.GETEX: self._getex, c.NEAR: self._near,
         }
 
     @property
@@ -249,7 +249,11 @@ class Follower:
 
     # -- verbs
 
-    def _read(self, matter: tuple[Any, int], at: float) -> None:
+    def _near(self, keys: Iterable[bytes], at: float) -> None:
+        for key in keys:
+            self._read((key, 0), at, near=True)
+
+    def _read(self, matter: tuple[Any, int], at: float, near: bool = False) -> None:
         key = self.encode(matter[0])
         if self._outside(key):
             return
@@ -271,7 +275,7 @@ class Follower:
             return
         tally.hits += weight
         if entry is not None:
-            self._ledger.got(key, True)
+            self._ledger.got(key, True, near=near)
             if entry.released is not None:
                 if self.real:
                     self._take_back(entry, at)      # it was still there, or is again

@@ -47,6 +47,11 @@ class Adapt:
             object.__setattr__(self, "keys", tuple(self.keys))
         if not isinstance(self.expiry, Learned):
             raise TypeError(f"expiry: expected Learned(...), got {type(self.expiry).__name__}")
+        if self.near is not None:
+            from adaptcache.near import NearCache
+
+            if not isinstance(self.near, NearCache):
+                raise TypeError(f"near: expected NearCache(...) or None, got {type(self.near).__name__}")
         if not isinstance(self.max_keys, int) or isinstance(self.max_keys, bool) or not 1 <= self.max_keys < 1 << 31:
             raise ValueError(f"max_keys: {self.max_keys!r} is not accepted; the accepted range is 1 to 2**31 - 1")
 

@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
+from math import inf
 from time import monotonic, sleep, thread_time
 from typing import Any
 from weakref import WeakSet
@@ -28,8 +29,9 @@ import redis
 from adaptcache.ledger import Ledger, Release
 from adaptcache.redis.address import Address
 from adaptcache.redis.books import Report
-from adaptcache.redis.commands import BLIND, PLANS, SINGLE, UNKNOWN, Args, plan_of
+from adaptcache.redis.commands import BLIND, NEAR, PLANS, SINGLE, UNKNOWN, Args, plan_of
 from adaptcache.redis.follow import Follower
+from adaptcache.redis.nearby import forget
 from adaptcache.redis.options import DEFAULT, Adapt, Scope, check_mode
 from adaptcache.release import Releaser
 
@@ -41,6 +43,8 @@ SLICE = 0.0003          # seconds of work at a time, about
 CROWD = 1024            # notes waiting from which fewer keys are followed
 SPARSEST = 10           # one key in 1024 at least
 LEISURE = 5.0           # seconds without a crowd until more keys are followed
+ANSWERS = 1024          # answers that wait to be kept near, at most
+VARIANTS = 16           # answers kept near of one key, at most
 LONGEST = 0.5           # seconds slept at once: the first key's learner is loaded in a second or two
 LINGER = 5.0            # seconds for which the daemon holds a watcher without notes
 ASK = 64                # keys whose expiry is asked for at a time
@@ -79,6 +83,9 @@ class Watcher:
         self._kept: deque[bytes] = deque()
         self._releaser: Any = None
         self._unlinked = 0
+        self.near: Any = None
+        self._near_client: Any = None
+        self._answers: deque[tuple[bytes, Any, Any, Any]] = deque()     # that wait for their key's expiry
         self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys)
 
     # -- beside the application's commands
@@ -92,6 +99,8 @@ class Watcher:
                 plan, args = plan_of(args)
             if plan.verb == 0:
                 return
+            if self.near is not None:
+                forget(self.near, self.encode, (args,))
             mask = self.mask
             if mask and plan.single and _plain(args[1]) and hash(args[1]) & mask:
                 return
@@ -108,6 +117,9 @@ class Watcher:
     def saw_all(self, commands: Iterable[Args], replies: Sequence[Any], at: float) -> None:
         """The commands of a pipeline or transaction; an answer may be an exception."""
         try:
+            if self.near is not None:
+                commands = list(commands)
+                forget(self.near, self.encode, commands)
             mask = self.mask
             put = self.queue.append
             room = LIMIT - len(self.queue)
@@ -143,6 +155,9 @@ class Watcher:
     def failed(self, commands: Iterable[Args], at: float) -> None:
         """Commands of which nobody knows whether they were done."""
         try:
+            if self.near is not None:
+                commands = list(commands)
+                forget(self.near, self.encode, commands)
             for args in commands:
                 if not args:
                     continue
@@ -156,6 +171,29 @@ class Watcher:
                 _patrol.wake()
         except Exception:
             self._failed()
+
+    def near_hit(self, keys: list[bytes]) -> None:
+        """These were answered in this process."""
+        self._counted += 1
+        if len(self.queue) < LIMIT:
+            self.queue.append((NEAR, keys, monotonic()))
+            if not _patrol.awake:
+                _patrol.wake()
+
+    def keep(self, key: bytes, ticket: Any, name: Any, answer: Any) -> None:
+        """Keep an answer near: now, if its key's expiry is known, or when it is."""
+        entry = self._follower.entries.get(key)
+        if entry is not None:
+            self._put_near(key, ticket, name, answer, entry.ends)
+        elif len(self._answers) < ANSWERS:
+            self._answers.append((key, ticket, name, answer))
+
+    def _put_near(self, key: bytes, ticket: Any, name: Any, answer: Any, ends: float) -> None:
+        near = self.near
+        if near is not None:
+            # Whatever else is held of the key has not been invalidated either, if this is accepted.
+            others = near.get(key) or {}
+            near.put(ticket, {**(others if len(others) < VARIANTS else {}), name: answer}, ttl=None if ends == inf else max(0.0, ends - ticket.began))
 
     def _failed(self) -> None:
         """A watcher that raises is taken away, and the application goes on."""
@@ -196,6 +234,12 @@ class Watcher:
             self._unlinked += self._releaser.stats().released
             self._releaser.close()
             self._releaser = self._follower.on_miss = None
+        near, self.near = self.near, None
+        if near is not None:
+            near.close()
+            self._near_client.close()
+            self._near_client = None
+        self._answers.clear()
         self._hang_up()
 
     def flush(self) -> None:
@@ -253,8 +297,11 @@ class Watcher:
                 self._each += 0.1 * (min(each, 1e-4) - self._each) if monotonic() - looked < 0.1 else 0.0
             try:
                 follower.settle(now)
-                if follower.wanted and self.watching and (asks or now - self._asked > ASK_EVERY):
-                    waiting += self._ask(now, forced=asks)
+                if self.watching:
+                    if self.adapt.near is not None and self.near is None:
+                        self._come_near(now)
+                    if (follower.wanted or self._answers) and (asks or now - self._asked > ASK_EVERY):
+                        waiting += self._ask(now, forced=asks)
             except Exception:
                 self._failed()
             return waiting > 0
@@ -301,12 +348,13 @@ class Watcher:
             return False
         self._asked = now
         follower = self._follower
-        keys = list(islice(follower.wanted, ASK))
+        answers = [self._answers.popleft() for _ in range(min(len(self._answers), ASK))]
+        keys = list({**dict.fromkeys(islice(follower.wanted, ASK)), **dict.fromkeys(one[0] for one in answers)})
         try:
             with self._connection().pipeline(transaction=False) as pipe:
                 for key in keys:
                     pipe.pttl(key)
-                answers = pipe.execute(raise_on_error=False)
+                said = pipe.execute(raise_on_error=False)
         except (redis.RedisError, OSError) as error:
             # The application's own commands will tell; we try again later, with what is then wanted.
             self.trouble = f"cannot ask {self.address.label} for expiries: {error!r:.200}"
@@ -315,11 +363,32 @@ class Watcher:
             self._hang_up()
             return False
         if self.trouble.startswith("cannot ask"):
-            self.trouble = ""
+            self.trouble = ""               # it answers again
         at = monotonic()
-        for key, answer in zip(keys, answers, strict=True):
-            follower.lives(key, answer if isinstance(answer, int) else -2, at)
+        left = {key: one if isinstance(one, int) else None for key, one in zip(keys, said, strict=True)}
+        for key, answer in left.items():
+            if key in follower.wanted:
+                follower.lives(key, -2 if answer is None else answer, at)
+        for key, ticket, name, reply in answers:
+            milliseconds = left[key]
+            if milliseconds is not None and milliseconds >= 0:
+                self._put_near(key, ticket, name, reply, now + milliseconds / 1000)
+            elif milliseconds == -1 or (milliseconds == -2 and reply is None):
+                self._put_near(key, ticket, name, reply, inf)
         return True
+
+    def _come_near(self, now: float) -> None:
+        if now < self._pause:
+            return
+        from adaptcache.near import Near
+
+        try:
+            self._near_client = self.address.connect()
+        except (redis.RedisError, OSError) as error:
+            self._pause = now + 5.0
+            self.trouble = f"cannot ask {self.address.label} for invalidations: {error!r:.200}"
+            return
+        self.near = Near(self._near_client, self.adapt.near)
 
     def _connection(self) -> Any:
         if self._own is None:
@@ -352,8 +421,9 @@ class Watcher:
             if releaser is not None:
                 releaser.release(some)
 
-        ledger = _Ledger(self.adapt.expiry, maxsize=self.adapt.max_keys, break_even_ttl=1.0 if self.adapt.expiry.memory_price is None else None,
-                         on_release=release)
+        ledger = _Ledger(self.adapt.expiry, on_touch=releaser.touch if releaser is not None else None,
+                         maxsize=self.adapt.max_keys, on_release=release,
+                         break_even_ttl=1.0 if self.adapt.expiry.memory_price is None else None)
         ledger.stayed = kept
         if releaser is not None:
             releaser.attach(ledger)
