@@ -125,14 +125,14 @@ class Watcher:
             room = LIMIT - len(self.queue)
             self._counted += len(replies)
             for args, reply in zip(commands, replies, strict=False):
-                if mask and args[0] in SINGLE:
-                    # Most commands of a pipeline end here when keys are sampled, so nothing is called (compare _plain).
+                if mask:
+                    # Most commands of a pipeline end here when keys are sampled, so as little as possible is done (compare _plain).
                     try:
                         key = args[1]
-                    except IndexError:
-                        continue        # the server refused it
-                    if (key.__class__ is bytes or (key.__class__ is str and key.isascii())) and hash(key) & mask:
-                        continue
+                        if hash(key) & mask and args[0] in SINGLE and key.isascii():
+                            continue
+                    except (IndexError, AttributeError, ValueError):
+                        pass        # no key, or a key of another kind: looked at like any other
                 plan = PLANS.get(args[0])
                 if plan is None:
                     plan, args = plan_of(args)
@@ -142,11 +142,10 @@ class Watcher:
                     self.dropped += 1
                     continue
                 room -= 1
-                if isinstance(reply, Exception):
-                    if plan.writes:
-                        put((UNKNOWN, plan.keys(args), at))
-                else:
+                if not isinstance(reply, Exception):
                     put((plan.verb, plan.pack(args, reply), at))
+                elif plan.writes:
+                    put((UNKNOWN, plan.keys(args), at))
             if not _patrol.awake:
                 _patrol.wake()
         except Exception:
