@@ -3,7 +3,7 @@
 A batch is a head, columns (which deflate well), two small tables for labels and features, and a CRC over all of it.
 The head names the format, the salt of the keys' numbers (other numbers mean other keys) and how often the sender had
 halved the sample. Times are the server's, so that batches of several machines can be put in order. This file knows
-neither server nor cache.
+neither server nor cache, and of the ledger only what it calls its events.
 """
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ import numpy as np
 
 from adaptcache.fleet.names import NUMBERS
 from adaptcache.learn.knowledge import labelled, plain, unlabelled
+from adaptcache.ledger import GONE
 
 MAGIC = b"acfe"
 VERSION = 1
-HIT, MISS, PUT, GONE = range(4)
 UNKNOWN = -1.0
 MOST = 8192                 # events of a batch
 MOST_BYTES = 1 << 22        # of a batch, unpacked
 LABEL_BYTES = 200           # of a label, as JSON; a longer one is left out
 FEATURES = 8                # that the core uses
 
-_HEAD = struct.Struct("<4sBBHIQdII")    # magic, version, level, 0, salt, sender, base, events, bytes unpacked
+_HEAD = struct.Struct("<4sBBBxIQdII")   # magic, version, level, need, salt, sender, base, events, bytes unpacked
 _CRC = struct.Struct("<I")
 _COLUMNS = np.dtype([("number", "<u8"), ("after", "<u4"), ("what", "u1"), ("size", "<f4"), ("cost", "<f4"), ("ttl", "<f4"),
                      ("label", "<u2"), ("features", "<u2")])
@@ -53,10 +53,14 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events of one sender, in the order of their time."""
+    """Events of one sender, in the order of their time.
+
+    level   how often it had halved the sample; need: how often its own load asked for
+    """
 
     sender: int
     level: int
+    need: int
     events: list[Event]
 
 
@@ -70,7 +74,7 @@ class Spoiled:
         return False
 
 
-def pack(events: Sequence[Event], *, sender: int, level: int, salt: int) -> bytes:
+def pack(events: Sequence[Event], *, sender: int, level: int = 0, need: int = 0, salt: int) -> bytes:
     """At most MOST events as bytes. Times within 71 minutes of the first."""
     events = sorted(events, key=lambda event: event.at)[:MOST]
     base = events[0].at if events else 0.0
@@ -81,7 +85,7 @@ def pack(events: Sequence[Event], *, sender: int, level: int, salt: int) -> byte
                     _single(event.ttl), labels.place(_label(event.namespace)), told.place(_features(event.features)))
     body = b"".join(np.ascontiguousarray(rows[name]).tobytes() for name in _COLUMNS.names or ())
     body += json.dumps([labels.rows, told.rows], separators=(",", ":"), allow_nan=False).encode()
-    head = _HEAD.pack(MAGIC, VERSION, level, 0, salt, sender, base, len(events), len(body))
+    head = _HEAD.pack(MAGIC, VERSION, level, need, salt, sender, base, len(events), len(body))
     data = head + zlib.compress(body, 1)
     return data + _CRC.pack(zlib.crc32(data))
 
@@ -94,11 +98,11 @@ def unpack(data: Any, *, salt: int) -> Batch | Spoiled:
         return Spoiled(f"format {data[4]}")
     if zlib.crc32(data[:-_CRC.size]) != _CRC.unpack(data[-_CRC.size:])[0]:
         return Spoiled("damaged")
-    _, _, level, _, theirs, sender, base, count, size = _HEAD.unpack_from(data)
+    _, _, level, need, theirs, sender, base, count, size = _HEAD.unpack_from(data)
     if theirs != salt:
         return Spoiled("another salt")
     try:
-        return Batch(sender, level, _events(data[_HEAD.size:-_CRC.size], base, count, size))
+        return Batch(sender, level, need, _events(data[_HEAD.size:-_CRC.size], base, count, size))
     except (ValueError, TypeError, KeyError, IndexError, RecursionError, zlib.error) as error:
         return Spoiled(f"damaged: {error}")
 

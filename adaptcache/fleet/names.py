@@ -14,18 +14,13 @@ from dataclasses import dataclass, field
 from adaptcache import state
 from adaptcache.learn.packing import LAYOUT
 
-NUMBERS = (1 << 61) - 1         # what keys' numbers are masked with; also Python's modulus: such an int is its own hash
+NUMBERS = (1 << 61) - 1         # a ledger's numbers of keys are below this, so that each is its own hash
 
 
 def mark() -> str:
     """Names the format of learned state: equal where one can read what the other wrote."""
     said = state.MAGIC + json.dumps(LAYOUT, sort_keys=True).encode()
     return hashlib.sha256(said).hexdigest()[:8]
-
-
-def salted(salt: bytes) -> int:
-    """A number that stands for a salt in what workers send, and does not tell it."""
-    return int.from_bytes(hashlib.blake2b(salt, digest_size=4, person=b"fleet's salt").digest(), "little")
 
 
 @dataclass(frozen=True)

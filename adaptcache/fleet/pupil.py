@@ -14,26 +14,33 @@ from typing import Any
 import numpy as np
 
 from adaptcache.expiry import Learned
-from adaptcache.fleet.batches import GONE, HIT, MISS, UNKNOWN, Event
+from adaptcache.fleet.batches import UNKNOWN, Event
 from adaptcache.learn import knowledge
 from adaptcache.learn.knowledge import Knowledge
+from adaptcache.ledger import GONE, GOT, MISSED, PUT
 from adaptcache.mapping import Cache
 
 MOST_KEYS = 20_000      # whose histories travel with a model: the latest ones
 REMEMBERED = 1 << 16    # keys whose size and cost are known, for hits
 _OVER = 1e-6            # seconds that a pupil's entry lasts
 _STEP = 2e-6            # seconds between two events at the least, so that it is over at the next one
+SOON = 30.0             # seconds within which a value comes after the request that found none
 TRAIN = 256             # events between two steps of training
 
 
 class Pupil:
-    """Learns under the rules of `spec`; `tell` it events in the order of their time."""
+    """Learns under the rules of `spec`; `tell` it events in the order of their time.
 
-    def __init__(self, spec: Learned, *, now: float = 0.0) -> None:
+    even    a key's own expiry is taken for its break-even time (`Ledger(break_even_ttl=True)`)
+    """
+
+    def __init__(self, spec: Learned, *, even: bool = False, now: float = 0.0) -> None:
         self.spec = replace(spec, learner="manual", stale=None, digest=None, fail_safe=None)
         self.events = 0
         self._now = self._base = now
-        self._known: OrderedDict[int, tuple[float, float, Any, Any]] = OrderedDict()
+        self._known: OrderedDict[int, tuple[float, float | None, Any, Any]] = OrderedDict()
+        self._gone: OrderedDict[int, float] = OrderedDict()     # when; not told yet, for what comes next says what it was
+        self._even = even
         self._since = 0
         self._open()
 
@@ -47,24 +54,36 @@ class Pupil:
 
     def tell(self, events: Iterable[Event]) -> int:
         """Learn from them; how many those were. An event that is late counts as one of now."""
-        cache, known, told = self.cache, self._known, 0
+        cache, known, gone, told = self.cache, self._known, self._gone, 0
         for number, at, what, size, cost, ttl, namespace, features in events:
             self._now = max(at, self._now + _STEP)
             told += 1
-            if what == HIT:
+            if gone:
+                left = gone.pop(number, None)
+                if left is not None:
+                    if what == PUT:
+                        cache.get(number)       # found gone by whoever asked, and loaded at once: a miss
+                    elif what != GONE:
+                        cache.pop(number, None)
+                while gone and next(iter(gone.values())) < self._now - SOON:
+                    cache.pop(gone.popitem(last=False)[0], None)
+            if what == GOT:
                 cache.get(number)
                 about = known.get(number)
                 if about is not None:
                     known.move_to_end(number)
                     # The value was there, so the miss that the pupil saw was none: it has come in by now.
                     self._set(number, *about)
-            elif what == MISS:
+            elif what == MISSED:
                 cache.get(number)
             elif what == GONE:
-                cache.pop(number, None)
+                gone[number] = self._now
             else:
-                about = (1.0 if size == UNKNOWN else size, cost, namespace, features)
-                known[number] = about
+                paid = None if cost == UNKNOWN else cost
+                heavy = 1.0 if size == UNKNOWN else size
+                if self._even:
+                    heavy = (self.spec.miss_cost if paid is None else paid) / ttl if ttl > 0 else 0.0
+                about = known[number] = (heavy, paid, namespace, features)
                 known.move_to_end(number)
                 if len(known) > REMEMBERED:
                     known.popitem(last=False)
@@ -76,8 +95,8 @@ class Pupil:
         self.events += told
         return told
 
-    def _set(self, number: int, size: float, cost: float, namespace: Any, features: Any) -> None:
-        self.cache.set(number, None, ttl=_OVER, size=size, cost=None if cost == UNKNOWN else cost, namespace=namespace, features=features)
+    def _set(self, number: int, size: float, cost: float | None, namespace: Any, features: Any) -> None:
+        self.cache.set(number, None, ttl=_OVER, size=size, cost=cost, namespace=namespace, features=features)
 
     def pass_time(self, now: float) -> None:
         """Nothing was asked until `now`."""

@@ -8,10 +8,11 @@ or knows a server.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 
-from adaptcache.fleet.batches import GONE, HIT, MISS, MOST, PUT, UNKNOWN, Event, Features
+from adaptcache.fleet.batches import MOST, UNKNOWN, Event, Features
 from adaptcache.fleet.names import NUMBERS
+from adaptcache.ledger import GOT, PUT
 
 EACH = 16           # hits of one key between two batches that are told one by one
 MOST_LEVEL = 40     # halvings
@@ -19,13 +20,9 @@ CALM = 20           # rounds with few events before the sample is doubled again
 
 
 class Tap:
-    """Notes of events, at most `room` between two batches.
+    """Notes of events, at most `room` between two batches. A listener of a ledger."""
 
-    clock   seconds; the times that events carry
-    """
-
-    def __init__(self, clock: Callable[[], float], *, room: int = MOST) -> None:
-        self._clock = clock
+    def __init__(self, *, room: int = MOST) -> None:
         self._room = min(room, MOST)
         self._notes: deque[Event] = deque()
         self._often: dict[int, int] = {}
@@ -45,29 +42,24 @@ class Tap:
 
     # -- on the request's path
 
-    def hit(self, number: int) -> None:
-        if number <= self.kept:
+    def __call__(self, kind: int, number: int, at: float, size: float, cost: float | None, ttl: float | None, namespace: Hashable,
+                 features: Features | None = None) -> None:
+        """As a ledger tells its listener."""
+        if number > self.kept:
+            return
+        if kind == PUT:
+            if cost is not None:
+                self.cost += cost * (1 << self.level)
+            self._note(Event(number, at, PUT, size, UNKNOWN if cost is None else cost, UNKNOWN if ttl is None else ttl, namespace, features))
+        elif kind == GOT:
             often = self._often.get(number, 0)
             self._often[number] = often + 1
             if often < EACH:
-                self._note(Event(number, self._clock(), HIT))
+                self._note(Event(number, at, GOT))
             else:
                 self.folded += 1
-
-    def miss(self, number: int) -> None:
-        if number <= self.kept:
-            self._note(Event(number, self._clock(), MISS))
-
-    def put(self, number: int, size: float, cost: float | None, ttl: float | None, namespace: Hashable, features: Features | None) -> None:
-        if number <= self.kept:
-            if cost is not None:
-                self.cost += cost * (1 << self.level)
-            self._note(Event(number, self._clock(), PUT, size, UNKNOWN if cost is None else cost, UNKNOWN if ttl is None else ttl,
-                             namespace, features))
-
-    def gone(self, number: int) -> None:
-        if number <= self.kept:
-            self._note(Event(number, self._clock(), GONE))
+        else:
+            self._note(Event(number, at, kind))
 
     def _note(self, event: Event) -> None:
         if len(self._notes) >= self._room:
