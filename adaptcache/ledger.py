@@ -1,0 +1,316 @@
+"""What this process knows of keys whose values lie elsewhere: when each is worth holding, and when it is not.
+
+A ledger is a learned cache without values. Its user tells it what was written (`put`), read (`got`) and removed (`gone`) on a
+server, and it says how long a deadline written there should be (`hold`) and which keys the server need not hold any longer
+(`on_release`), under the promise of `Learned`: a key that it lets go of within its protected window has been
+allowed by the bank. Keys are followed under salted hashes that are the same in every process with the same salt, so that
+what one process learned of a key another one can use.
+
+This file knows no server, no client and no thread of its own; who unlinks keys is `release`, and who shares what is learned is
+the fleet.
+"""
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+from weakref import ref
+
+from adaptcache import _core, checks
+from adaptcache.background import POOL
+from adaptcache.expiry import Learned
+from adaptcache.mapping import Cache
+from adaptcache.removal import Cause
+from adaptcache.stats import Stats
+
+__all__ = ("GONE", "GOT", "MISSED", "PUT", "Heard", "Ledger", "Release", "Touched")
+
+PUT, GOT, MISSED, GONE = range(4)       # what a listener hears of
+
+# Python's hash of an int below this is the int itself, in every process.
+_BELOW: Final = (1 << 61) - 2
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A key that is not worth holding any longer.
+
+    key             as it was told to the ledger
+    last            when it was last asked for or written, as far as this process knows, seconds of the ledger's timer
+    age             seconds since then
+    window_left     seconds of its protected window that are left; above zero: the bank has been charged for it. Below: since its end
+    ceiling_left    seconds until its own expiry would have ended it; inf without one
+    size, cost      as told
+    """
+
+    key: bytes
+    last: float
+    age: float
+    window_left: float
+    ceiling_left: float
+    size: float
+    cost: float | None
+
+
+class Followed:
+    """A key that is followed: what the learner does not keep of it."""
+
+    __slots__ = ("ceiling", "cost", "features", "key", "last", "namespace", "size", "touched", "window")
+
+    def __init__(self, key: bytes, now: float, ceiling: float, size: float, cost: float | None, window: float,
+                 namespace: Hashable, features: Mapping[str, float | int | str] | None) -> None:
+        self.key = key
+        self.last = now
+        self.touched = now      # when the server was last asked for it
+        self.ceiling = ceiling
+        self.size = size
+        self.cost = cost
+        self.window = window
+        self.namespace = namespace
+        self.features = features
+
+
+class Heard(Protocol):
+    """A listener: hears of each event, in the thread in which it happened. `number` is the key's salted hash."""
+
+    def __call__(self, kind: int, number: int, at: float, size: float, cost: float | None, ttl: float | None,
+                 namespace: Hashable) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """Keys that this process answered by itself for a while, so that the server takes them for idle."""
+
+    keys: tuple[bytes, ...]
+
+
+class Ledger:
+    """Follows keys on a server, at most `maxsize` of them, and learns how long each is worth holding.
+
+    expiry          `Learned(...)`. Its price is per unit of `size` and second
+    maxsize         keys followed at once; of those beyond it nothing is released, and their own deadlines hold
+    salt            of the hashes of keys; the same in processes that learn together
+    timer           as of `Cache`
+    break_even_ttl  a key's own expiry is taken for its break-even time, whatever it costs and weighs: who gives an entry ten
+                    minutes thinks that holding it for ten minutes is worth one miss. `memory_price` must be None then
+    on_release      called with a list of `Release`, in a background thread, or in `step` with learner="manual"
+    on_touch        called with `Touched` likewise
+
+    With learner="manual" call `step()` now and then. Safe to use from several threads.
+    """
+
+    def __init__(
+        self, expiry: Learned, *, maxsize: int = 1_000_000, salt: bytes = b"", timer: Callable[[], float] | None = None,
+        break_even_ttl: bool = False, on_release: Callable[[list[Release]], object] | None = None,
+        on_touch: Callable[[Touched], object] | None = None,
+    ) -> None:
+        if not isinstance(expiry, Learned):
+            raise TypeError(f"expiry: expected Learned(...), got {type(expiry).__name__}")
+        if isinstance(maxsize, bool) or not isinstance(maxsize, int) or maxsize < 1:
+            raise ValueError(f"maxsize: {maxsize!r} is not accepted; the accepted range is a whole number of keys, one or more")
+        if not isinstance(salt, bytes) or len(salt) > 64:
+            raise ValueError("salt: expected at most 64 bytes")
+        if break_even_ttl:
+            if expiry.memory_price is not None:
+                raise ValueError("break_even_ttl: the price follows from each key's own expiry; give memory_price=None")
+            expiry = replace(expiry, memory_price=1.0)
+        self.maxsize = maxsize
+        self.expiry = expiry
+        self.listener: Heard | None = None
+        self._even = break_even_ttl
+        self._salt = salt
+        self._clock = timer or _core.monotonic
+        self._on_release = on_release
+        self._on_touch = on_touch
+        self._manual = expiry.learner == "manual"
+        self._waiting: deque[Release] = deque()
+        self._untold: deque[bytes] = deque()
+        self._busy = threading.Lock()       # held by whoever hands releases on
+        self._late = 0
+        self._closed = False
+        me = ref(self)
+
+        def removed(number: Any, kept: Followed, cause: Cause, at: float) -> None:
+            ledger = me()
+            if ledger is not None and cause is Cause.EXPIRED:
+                ledger._expired(number, kept, at)
+
+        # Bounded here, by keys: a bound of the cache's own would count sizes. SIEVE, since an unbounded cache asks its policy little.
+        self.cache: Cache[int, Followed] = Cache(None, policy="sieve", expiry=expiry, timer=timer, on_removal=removed)
+
+    def number(self, key: bytes) -> int:
+        """The salted hash under which a key is followed: the same in every process with the same salt."""
+        return int.from_bytes(blake2b(key, digest_size=8, key=self._salt).digest(), "little") % _BELOW
+
+    # -- what happened
+
+    def put(self, key: bytes, *, size: float = 1.0, cost: float | None = None, ttl: float | None = None,
+            namespace: Hashable = None, features: Mapping[str, float | int | str] | None = None) -> None:
+        """A value was written. `ttl`: seconds after which its own expiry ends it; `cost` of a miss, `size` as for `Cache.set`.
+
+        ValueError and TypeError name the argument, before anything has changed.
+        """
+        if ttl is not None:
+            checks.seconds("ttl", ttl)
+        number, now = self.number(key), self._clock()
+        heavy = checks.number("size", size, "a finite number, zero or more", 0.0, 1e300)
+        window = self._window(cost, heavy, ttl)
+        kept = Followed(key, now, math.inf if ttl is None else now + ttl, heavy, cost, window, namespace, features)
+        if self._even:
+            at_risk = self.expiry.miss_cost if cost is None else cost
+            heavy = at_risk / ttl if ttl else 0.0
+        self.cache.set(number, kept, ttl=ttl, cost=cost, size=heavy, namespace=namespace, features=features)
+        for _ in range(len(self.cache) - self.maxsize):
+            try:
+                self.cache.popitem()
+            except KeyError:
+                break       # others have removed some meanwhile
+        if self.listener is not None:
+            self.listener(PUT, number, now, size, cost, ttl, namespace)
+
+    def got(self, key: bytes, hit: bool, *, near: bool = False) -> bool:
+        """A value was asked for, and the server had it or not; was it followed?
+
+        `near`: it was answered from this process, and the server does not know that anybody asked.
+        """
+        number, now = self.number(key), self._clock()
+        cache = self.cache
+        if not hit and number in cache:
+            cache.pop(number, None)     # somebody else's doing: its expiry, an eviction, a removal
+            if self.listener is not None:
+                self.listener(GONE, number, now, 0.0, None, None, None)
+            return True
+        kept = cache.get(number)
+        if self.listener is not None:
+            self.listener(GOT if hit else MISSED, number, now, 0.0, None, None, None)
+        if kept is None:
+            return False
+        kept.last = now
+        if not near:
+            kept.touched = now
+        elif now - kept.touched >= max(1.0, min(kept.window, 3600.0) / 8):
+            kept.touched = now
+            self._untold.append(kept.key)
+            self._hand_on()
+        return True
+
+    def gone(self, key: bytes) -> None:
+        """The value was removed or expired by itself; nobody is to blame if it is missed."""
+        number = self.number(key)
+        if self.cache.pop(number, None) is not None and self.listener is not None:
+            self.listener(GONE, number, self._clock(), 0.0, None, None, None)
+
+    def clear(self) -> None:
+        """Follow nothing any more; what was learned stays."""
+        self.cache.clear()
+
+    def kept(self, release: Release) -> None:
+        """The server did not let go of a released key, since somebody else had asked for it: follow it again."""
+        left = release.ceiling_left - (self._clock() - release.last - release.age)
+        if left > 0:
+            self.put(release.key, size=release.size, cost=release.cost, ttl=None if math.isinf(left) else left)
+
+    def lost(self, number: int) -> bool:
+        """Another process asked, within its protected window, for a key that this one had released. False: it was told too
+        late for the bank, and is subtracted from what may be released early from now on."""
+        before = self.cache._counters()["premature"]
+        if number in self.cache:
+            return True         # it is back, and the loss was noticed with that
+        self.cache.get(number)
+        if self.cache._counters()["premature"] > before:
+            return True
+        self._late += 1
+        return False
+
+    # -- what to do
+
+    def hold(self, key: bytes) -> float:
+        """Seconds from now for which a deadline should be written: the horizon that is worth most, by what is learned, never
+        within the protected window, and never past the key's own expiry. inf: nothing says that it should end."""
+        try:
+            told = self.cache._explain(self.number(key))
+        except KeyError:
+            return math.inf
+        breakeven, left = told["breakeven"], float(told["expires_in"])
+        if not breakeven:
+            return left
+        worth, best, before, came = 0.0, 0.0, told["idle"], 0.0
+        held = 0.0      # expected seconds of holding, up to `until`
+        for until, by in told["distribution"]:
+            # Those that come within a bin do so in its middle, on average.
+            held += (1 - came) * (until - before) - (by - came) * (until - before) / 2
+            if by - held / breakeven > worth:
+                worth, best = by - held / breakeven, until
+            before, came = until, by
+        return float(min(max(best - told["idle"], told["window"]), left))
+
+    def step(self) -> int:
+        """With learner="manual": learn, and hand on what is to be released; how many those were."""
+        self.cache.expire()
+        self.cache.learn()
+        return self._flush()
+
+    def stats(self) -> Stats:
+        """Of the learned cache behind it. `premature` includes losses that were told too late for the bank."""
+        counted = self.cache.stats()
+        return replace(counted, premature=counted.premature + self._late) if self._late else counted
+
+    def close(self) -> None:
+        """Release nothing any more."""
+        self._closed = True
+        self._waiting.clear()
+        self._untold.clear()
+
+    # -- behind it
+
+    def _window(self, cost: float | None, size: float, ttl: float | None) -> float:
+        if self.expiry.window is not None:
+            return self.expiry.window
+        if self._even:
+            return ttl / 4 if ttl else math.inf
+        rent = (self.expiry.memory_price or 0.0) * size
+        return (self.expiry.miss_cost if cost is None else cost) / rent / 4 if rent > 0 else math.inf
+
+    def _expired(self, number: int, kept: Followed, at: float) -> None:
+        if at >= kept.ceiling - 1e-6 or self._closed or self._on_release is None:
+            return
+        left = kept.last + kept.window - at
+        release = Release(kept.key, kept.last, max(0.0, at - kept.last), left, kept.ceiling - at, kept.size, kept.cost)
+        if left > 0 and self._late:
+            books = self.stats()
+            if books.premature + books.in_flight > books.premature_budget:
+                self.kept(release)
+                return
+        self._waiting.append(release)
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._manual or self._busy.locked():
+            return
+        me = ref(self)
+
+        def work() -> None:
+            ledger = me()
+            if ledger is not None:
+                ledger._flush()
+
+        POOL.submit(work)
+
+    def _flush(self) -> int:
+        done = 0
+        while (self._waiting or self._untold) and self._busy.acquire(blocking=False):
+            try:
+                releases = [self._waiting.popleft() for _ in range(min(len(self._waiting), 1000))]
+                if releases and self._on_release is not None:
+                    self._on_release(releases)
+                done += len(releases)
+                keys = tuple(self._untold.popleft() for _ in range(min(len(self._untold), 1000)))
+                if keys and self._on_touch is not None:
+                    self._on_touch(Touched(keys))
+            finally:
+                self._busy.release()
+        return done
