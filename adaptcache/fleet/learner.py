@@ -52,7 +52,7 @@ class Learner:
 
     rules       of the fleet: which salt, and how a value's size is meant
     spec        under whose rules to learn: price, window, predictors
-    publish     seconds between two models; more, where making one takes more than a hundredth of that
+    publish     seconds between two models; at least `rest` times what making one takes
     hold        seconds that a batch waits for those of other workers, so that events come in order
     share       of one core, at the most
     """
@@ -70,6 +70,7 @@ class Learner:
         self.trimmed = 0        # batches that were gone before they were read
         self.published = 0
         self.level = 0
+        self.rest = 100.0
         self._next_stand = self._renewed = self._looked = 0.0
         self._forget()
 
@@ -81,6 +82,8 @@ class Learner:
         self._arrived: deque[tuple[float, float]] = deque()         # (when it was read, latest event)
         self._serial = 0
         self._ripe = float("-inf")      # events up to here may be learned from
+        self._upto = float("-inf")      # and up to here were
+        self._again: tuple[str, float] = (START, 0.0)               # up to this batch, events up to this time are known already
         self._senders: dict[int, tuple[int, int, float]] = {}
         self._extra = 0
         self._raised = self._told_level = 0.0
@@ -111,7 +114,7 @@ class Learner:
         read = self._read(now) if len(self._waiting) < ROOM else 0
         more = self._learn(now)
         self._pace(now)
-        if now - self._made >= max(self._publish, 100 * self._took) and not self._issue():
+        if now - self._made >= max(self._publish, self.rest * self._took) and not self._issue():
             return self._lost()
         spent = time.thread_time() - began
         rest = spent / self._share - spent
@@ -149,6 +152,7 @@ class Learner:
                 self.pupil.install(known)
                 self._seen.note(about)
                 self.version, self._position, self._index = about.version, about.position, about.index
+                self._again, self._upto = (about.read, about.upto), about.upto
                 self.pupil.events = self._events = about.events
             except StateError as error:
                 self._tell("model_refused", reason=str(error))
@@ -163,7 +167,8 @@ class Learner:
         began = time.perf_counter()
         while self._batches and (not self._waiting or self._batches[0][2] < self._waiting[0][0]):
             self._position, self._index, _ = self._batches.popleft()
-        about = About(self.office.fence, self.version + 1, self.time.now(), self.pupil.events, self._position, self._index)
+        about = About(self.office.fence, self.version + 1, self.time.now(), self.pupil.events, self._position, self._index,
+                      self._at()[0], max(self._upto, 0.0))
         body = models.dumps(self.pupil.knows(), about)
         if not self.office.publish({"fence": about.fence, "version": about.version, "made": f"{about.made:.3f}", "body": body}):
             return False
@@ -179,9 +184,7 @@ class Learner:
     # -- the stream
 
     def _look(self, now: float) -> None:
-        began = time.monotonic()
-        seconds, micros = self._server.client.time()
-        self.time.heard(began, time.monotonic(), int(seconds), int(micros))
+        self.time.look(self._server, self._names.stream)
         self._looked = now
 
     def _read(self, now: float) -> int:
@@ -204,7 +207,7 @@ class Learner:
             batch = unpack(fields.get(b"b"), salt=self._rules.salt)
             latest = float("-inf")
             if isinstance(batch, Batch):
-                latest = self._queue(batch, now)
+                latest = self._queue(batch, name.decode(), now)
             else:
                 self.skipped += 1
                 self._tell("batch_skipped", reason=batch.reason)
@@ -235,13 +238,16 @@ class Learner:
         return index
 
     def _restart(self, index: int) -> None:
-        self._position, self._index = START, index
+        self._position, self._index, self._again = START, index, (START, 0.0)
         self._batches.clear()
 
-    def _queue(self, batch: Batch, now: float) -> float:
+    def _queue(self, batch: Batch, name: str, now: float) -> float:
         self._senders[batch.sender] = (batch.level, batch.need, now)
         latest = batch.events[-1].at if batch.events else float("-inf")
+        known = self._again[1] if _order(name) <= _order(self._again[0]) else float("-inf")
         for event in batch.events:
+            if event.at <= known:
+                continue
             self._serial += 1
             heapq.heappush(self._waiting, (event.at, self._serial, event))
         if batch.events:
@@ -263,6 +269,7 @@ class Learner:
                 event = heapq.heappop(waiting)[2]
                 if event.number <= whole:
                     piece.append(event)
+                self._upto = max(self._upto, event.at)
             self.pupil.tell(piece)
             if time.thread_time() >= end:
                 return bool(waiting and waiting[0][0] <= self._ripe)

@@ -34,8 +34,10 @@ class About:
     version: int
     made: float         # Unix time, the server's
     events: int         # that it was learned from
-    position: str       # of the last batch in the stream that is in it
+    position: str       # id of the batch in the stream up to which all is in it
     index: int          # how many batches that were, since the stream began
+    read: str           # id of the last batch of which anything is in it
+    upto: float         # of batches between those two, all events up to this time are in it
 
     @property
     def order(self) -> tuple[int, int]:
@@ -71,7 +73,9 @@ def loads(data: Any) -> tuple[Knowledge, About]:
         for name in ("fence", "version", "events", "index"):
             a_number(getattr(about, name), 0, 1e15, name)
         a_number(about.made, 0, 1e12, "made")
+        a_number(about.upto, -1e12, 1e12, "upto")
         _position(about.position)
+        _position(about.read)
         body = _inflated(codec, packed, size)
     except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
         raise StateError(f"model: not one that this version can read: {error}") from error

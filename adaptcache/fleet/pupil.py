@@ -1,11 +1,14 @@
-"""A pupil: a cache that holds nothing and learns from what a whole fleet was asked.
+"""A pupil: a cache without values that learns from what a whole fleet was asked.
 
-Each event is replayed on a cache of its own, whose time is that of the events. Its entries are over as soon as they
-are stored, so every request is to it what it was to the fleet: one access of one key, after which a value may come in.
-Its books mean nothing, and are not handed on: the promise is every worker's own. Knows neither server nor stream.
+Each event is replayed on a cache of its own, whose time is that of the events, as the request, write or removal that it was. The
+pupil lets nothing go (its floor is for ever), so it never misses what the fleet had. What the fleet missed it must miss too: it asks
+under another key of the same hash, for the learner knows keys by their hash, and nothing but the request is learned. Keys that
+nobody uses any more are pushed out by capacity, which says nothing of them. Its books mean nothing, and are not handed on: the promise is every
+worker's own. Knows neither server nor stream.
 """
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -19,13 +22,24 @@ from adaptcache.learn import knowledge
 from adaptcache.learn.knowledge import Knowledge
 from adaptcache.ledger import GONE, GOT, MISSED, PUT
 from adaptcache.mapping import Cache
+from adaptcache.removal import Cause
 
 MOST_KEYS = 20_000      # whose histories travel with a model: the latest ones
-REMEMBERED = 1 << 16    # keys whose size and cost are known, for hits
-_OVER = 1e-6            # seconds that a pupil's entry lasts
-_STEP = 2e-6            # seconds between two events at the least, so that it is over at the next one
+HELD = 1 << 16          # keys held at once
 SOON = 30.0             # seconds within which a value comes after the request that found none
 TRAIN = 256             # events between two steps of training
+
+
+class _Key:
+    """Stands for a key of the fleet, as long as its value is there; equal to no other."""
+
+    __slots__ = ("number",)
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __hash__(self) -> int:
+        return self.number
 
 
 class Pupil:
@@ -34,11 +48,11 @@ class Pupil:
     even    a key's own expiry is taken for its break-even time (`Ledger(break_even_ttl=True)`)
     """
 
-    def __init__(self, spec: Learned, *, even: bool = False, now: float = 0.0) -> None:
-        self.spec = replace(spec, learner="manual", stale=None, digest=None, fail_safe=None)
+    def __init__(self, spec: Learned, *, even: bool = False) -> None:
+        self.spec = replace(spec, learner="manual", floor=math.inf, ceiling=None, stale=None, digest=None, fail_safe=None)
         self.events = 0
-        self._now = self._base = now
-        self._known: OrderedDict[int, tuple[float, float | None, Any, Any]] = OrderedDict()
+        self._now = self._base = -math.inf      # nothing was asked yet
+        self._held: dict[int, _Key] = {}
         self._gone: OrderedDict[int, float] = OrderedDict()     # when; not told yet, for what comes next says what it was
         self._even = even
         self._since = 0
@@ -46,36 +60,38 @@ class Pupil:
 
     def _open(self) -> None:
         self._base = self._now
-        self.cache: Cache[int, None] = Cache(None, expiry=self.spec, timer=self._time, policy="fifo")
+        self._held = {}
+        self.cache: Cache[_Key, None] = Cache(None, expiry=self.spec, timer=self._time, policy="lru", on_removal=self._left)
+
+    def _left(self, key: _Key, value: None, cause: Cause, at: float) -> None:
+        if self._held.get(key.number) is key:
+            del self._held[key.number]
 
     def _time(self) -> float:
         # From the beginning: of the seconds since 1970 a float has no nanoseconds to give.
-        return self._now - self._base
+        return 0.0 if self._base == -math.inf else self._now - self._base
 
     def tell(self, events: Iterable[Event]) -> int:
         """Learn from them; how many those were. An event that is late counts as one of now."""
-        cache, known, gone, told = self.cache, self._known, self._gone, 0
+        cache, held, gone, told = self.cache, self._held, self._gone, 0
         for number, at, what, size, cost, ttl, namespace, features in events:
-            self._now = max(at, self._now + _STEP)
+            if self._base == -math.inf:
+                self._base = at
+            self._now = max(at, self._now)
             told += 1
             if gone:
                 left = gone.pop(number, None)
                 if left is not None:
                     if what == PUT:
-                        cache.get(number)       # found gone by whoever asked, and loaded at once: a miss
+                        self._missed(number)    # found gone by whoever asked, and loaded at once
                     elif what != GONE:
-                        cache.pop(number, None)
+                        self._removed(number)
                 while gone and next(iter(gone.values())) < self._now - SOON:
-                    cache.pop(gone.popitem(last=False)[0], None)
+                    self._removed(gone.popitem(last=False)[0])
             if what == GOT:
-                cache.get(number)
-                about = known.get(number)
-                if about is not None:
-                    known.move_to_end(number)
-                    # The value was there, so the miss that the pupil saw was none: it has come in by now.
-                    self._set(number, *about)
+                cache.get(held.get(number) or _Key(number))
             elif what == MISSED:
-                cache.get(number)
+                self._missed(number)
             elif what == GONE:
                 gone[number] = self._now
             else:
@@ -83,11 +99,11 @@ class Pupil:
                 heavy = 1.0 if size == UNKNOWN else size
                 if self._even:
                     heavy = (self.spec.miss_cost if paid is None else paid) / ttl if ttl > 0 else 0.0
-                about = known[number] = (heavy, paid, namespace, features)
-                known.move_to_end(number)
-                if len(known) > REMEMBERED:
-                    known.popitem(last=False)
-                self._set(number, *about)
+                key = held.get(number) or _Key(number)
+                cache.set(key, None, size=heavy, cost=paid, namespace=namespace, features=features)
+                held[number] = key
+                if len(cache) > HELD:
+                    self._shrink()
             self._since += 1
             if self._since >= TRAIN:
                 self._since = 0
@@ -95,12 +111,24 @@ class Pupil:
         self.events += told
         return told
 
-    def _set(self, number: int, size: float, cost: float | None, namespace: Any, features: Any) -> None:
-        self.cache.set(number, None, ttl=_OVER, size=size, cost=cost, namespace=namespace, features=features)
+    def _missed(self, number: int) -> None:
+        self._held.pop(number, None)
+        self.cache.get(_Key(number))
+
+    def _removed(self, number: int) -> None:
+        self.cache.pop(self._held.get(number) or _Key(number), None)
+
+    def _shrink(self) -> None:
+        """Push out an eighth of what is held, those that were used longest ago."""
+        self.cache.resize(self.cache.currsize * 0.875)
+        self.cache.resize(None)
+        if len(self.cache) > HELD:      # of no size at all
+            self.install(self.knows())
 
     def pass_time(self, now: float) -> None:
         """Nothing was asked until `now`."""
-        self._now = max(self._now, now)
+        if self._base > -math.inf:
+            self._now = max(self._now, now)
         self.cache.learn()
 
     @property

@@ -61,6 +61,12 @@ if now < tonumber(ARGV[1]) then redis.call('SET', KEYS[1], ARGV[1]) end
 return 0
 """
 
+# Of the node that has the stream: in a cluster each has its own clock.
+TIME = """
+local now = redis.call('TIME')
+return now[1] * 1000000 + now[2]
+"""
+
 _POOL = ("host", "port", "db", "username", "password", "path", "ssl_keyfile", "ssl_certfile", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_path",
          "ssl_ca_data", "ssl_password", "ssl_check_hostname", "ssl_min_version", "ssl_ciphers", "credential_provider", "protocol")
 
@@ -124,9 +130,15 @@ class ServerTime:
         self._clock = clock
         self._looks: list[tuple[float, float]] = []     # (seconds it took, server's time less ours)
 
-    def heard(self, began: float, ended: float, seconds: int, micros: int) -> None:
-        """`TIME` was asked between these moments of the local clock."""
-        self._looks = [*self._looks[-19:], (ended - began, seconds + micros / 1e6 - (began + ended) / 2)]
+    def look(self, server: Server, key: str) -> None:
+        """Ask the server that has this key."""
+        began = self._clock()
+        micros = server.run(TIME, (key,))
+        self.heard(began, self._clock(), micros / 1e6)
+
+    def heard(self, began: float, ended: float, said: float) -> None:
+        """The server said what time it was between these moments of the local clock."""
+        self._looks = [*self._looks[-19:], (ended - began, said - (began + ended) / 2)]
 
     @property
     def known(self) -> bool:

@@ -44,7 +44,7 @@ EVENTS = (
     "learner_elected", "learner_lost", "model_published", "stream_trimmed", "stream_began_anew", "batch_skipped",   # of the learner
 )
 MAXLEN = 1000           # batches in the stream, about
-TOTAL = 4000.0          # events a second of a whole fleet, about
+FULL = 4                # workers that may tell at their full rate; more share what these would tell
 SLOWEST = 2.0           # seconds between two batches of a worker in a large fleet
 LIVES = 6.0             # seconds that a snapshot outlives its worker
 SILENT = 60.0           # seconds after which a worker is taken off the list
@@ -225,44 +225,38 @@ class Fleet:
         """One round by hand: tell, look for a model, show a snapshot if it is time. Raises what redis-py raises."""
         now = time.monotonic()
         events = self._tap.take()
-        self._tap.pace(len(events), min(self._rate, TOTAL / max(1, self._workers)) * max(now - self._round, self._interval))
+        self._tap.pace(len(events), self._rate * min(1.0, FULL / self._workers) * max(now - self._round, self._interval))
         self._round = now
-        ahead = 0.0 if self._own_time else self._time.ahead
         show = now - self._shown >= 2.0 or self._connected is not True
         names = self._names
         try:
+            if show and not self._own_time:
+                self._time.look(self._server, names.stream)
             with self._server.client.pipeline(transaction=False) as pipe:
-                if events and (self._own_time or self._time.known):
-                    body = pack([event._replace(at=event.at + ahead) for event in events], sender=self._sender, level=self._tap.level,
+                if events:
+                    body = pack([event._replace(at=event.at + self._time.ahead) for event in events], sender=self._sender, level=self._tap.level,
                                 need=self._tap.need, salt=self._configuration.salt)
                     pipe.xadd(names.stream, {"b": body}, maxlen=MAXLEN, approximate=True)
                     pipe.expire(names.stream, 86_400)
                 pipe.hmget(names.model, "fence", "version")
                 pipe.get(names.level)
-                pipe.time()
                 if show:
                     self._show(pipe, now)
-                began = self._clock()
                 answers = pipe.execute(raise_on_error=False)
-                ended = self._clock()
         except Trouble:
             self._lost += len(events)
             raise
-        if events and (self._own_time or self._time.known):
+        added = None
+        if events:
             added, _, *answers = answers
             if isinstance(added, Exception):
                 self._lost += len(events)
             else:
                 self._sent += len(events)
-                added = None
-        else:
-            self._lost += len(events)
-            added = None
-        model, level, moment, *shown = answers
-        for answer in (moment, model, level):
+        model, level, *shown = answers
+        for answer in (model, level):
             if isinstance(answer, Exception):
                 raise answer
-        self._time.heard(began, ended, int(moment[0]), int(moment[1]))
         self._tap.follow(_whole(level))
         if show:
             self._shown = now
