@@ -116,11 +116,12 @@ def test_a_fleet_learns_together_and_each_knows_what_the_others_saw(server: Serv
     rows = list(requests(1500))
     first.serve(shared, rows[::2])
     second.serve(shared, rows[1::2])
-    first.learn(lambda: first.heard("model_published") and first.heard("model_published")[-1]["events"] > 1400)
+    sent = first.fleet.stats().sent + second.fleet.stats().sent
+    first.learn(lambda: first.heard("model_published") and first.heard("model_published")[-1]["events"] >= sent)
     second.fleet.step()
     told = second.heard("model_installed")
     assert told and told[-1]["fence"] == 1 and second.fleet.stats().model_events == told[-1]["events"] > 1400
-    assert first.fleet.stats().sent + second.fleet.stats().sent == told[-1]["events"]
+    assert told[-1]["events"] == sent
     assert second.fleet.stats().dropped == 0 == second.fleet.stats().refused
     # It knows keys that it never saw itself.
     stranger = worker(server, learn=False)
@@ -379,7 +380,7 @@ def test_a_model_has_a_bounded_size_however_many_keys_were_seen() -> None:
     from adaptcache.ledger import PUT
     before, room.MOST_KEYS = room.MOST_KEYS, 100
     try:
-        pupil.tell(Event(number, number * 0.001, PUT, 1.0, 0.2) for number in range(1, 400))
+        pupil.tell(Event(number, number * 0.001 + at, PUT, 1.0, 0.2) for at in range(3) for number in range(1, 400))
         known = pupil.knows()
     finally:
         room.MOST_KEYS = before
@@ -400,7 +401,7 @@ def test_a_stream_that_was_trimmed_past_the_reader_is_said_and_survived(valkey: 
     one.serve(shared, rows[1600:])
     sent = one.fleet.stats().sent
     one.learn(lambda: one.heard("model_published")[-1]["events"] > 1000 and one.heard("stream_trimmed"))
-    assert sum(each["batches"] for each in one.heard("stream_trimmed")) >= lost > 0
+    assert 0 < sum(each["batches"] for each in one.heard("stream_trimmed")) <= lost, "less what it had read before"
     assert one.fleet._learner.pupil.events < sent
 
 
@@ -494,16 +495,12 @@ def test_a_full_server_costs_events_and_nothing_else(valkey_server: Callable[...
     one = worker(server, learn=False)
     one.serve(Shared(), requests(100))
     with server.client() as client:
-        while True:
-            try:
-                client.rpush("filler", b"x" * 10_000)
-            except redis.exceptions.OutOfMemoryError:
-                break
+        client.config_set("maxmemory", "1mb")       # less than an empty server takes
         for at in range(200):
             one.ledger.got(b"%d" % at, False)
         one.fleet._pause()
         assert one.fleet.stats().dropped >= 200 and one.heard("cut_off")
-        client.delete("filler")
+        client.config_set("maxmemory", "100mb")
         until(lambda: (one.fleet._pause(), one.fleet.stats().connected)[1], "the worker is back")
 
 
@@ -604,6 +601,7 @@ def test_a_forked_child_is_a_worker_of_its_own(valkey: Server) -> None:
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
+            signal.alarm(20)
             os.close(read)
             try:
                 end = time.monotonic() + 15

@@ -32,7 +32,7 @@ SLICE = 0.02            # seconds of learning in a step
 FIRST = 200             # waits learned from before the first model is published
 ALIVE = 30.0            # seconds after which a sender that is silent has no say in the sample
 LAST = 1.0              # seconds of learning at the end
-LATE = 20.0             # seconds behind the newest event that are too many
+LATE = 20.0             # seconds of never being abreast of the stream that are too many
 
 Tell = Callable[..., None]      # (what, **details): see fleet.worker.EVENTS
 
@@ -86,6 +86,7 @@ class Learner:
         self._again: tuple[str, float] = (START, 0.0)               # up to this batch, events up to this time are known already
         self._senders: dict[int, tuple[int, int, float]] = {}
         self._extra = 0
+        self._abreast = time.monotonic()        # when all that was ripe had been learned
         self._raised = self._told_level = 0.0
         self._made = 0.0
         self._took = 0.0                # seconds that the last publication took
@@ -113,6 +114,8 @@ class Learner:
             self._look(now)
         read = self._read(now) if len(self._waiting) < ROOM else 0
         more = self._learn(now)
+        if not more:
+            self._abreast = now
         self._pace(now)
         if now - self._made >= max(self._publish, self.rest * self._took) and not self._issue():
             return self._lost()
@@ -282,7 +285,7 @@ class Learner:
         for sender, (_, _, heard) in list(self._senders.items()):
             if now - heard > ALIVE:
                 del self._senders[sender]
-        late = len(self._waiting) >= ROOM // 2 or (self._waiting and self._ripe - self._waiting[0][0] > LATE)
+        late = len(self._waiting) >= ROOM // 2 or now - self._abreast > LATE
         if late and now - self._raised > LATE:
             self._extra, self._raised = self._extra + 1, now
         elif self._extra and not late and now - self._raised > 3 * LATE:
