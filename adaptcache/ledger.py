@@ -44,7 +44,8 @@ class Release:
     age             seconds since then
     window_left     seconds of its protected window that are left; above zero: the bank has been charged for it. Below: since its end
     ceiling_left    seconds until its own expiry would have ended it; inf without one
-    size, cost      as told
+    wait            seconds that it must be held on for, since the bank has no credit left
+    size, cost, nominal, namespace, features      as told
     """
 
     key: bytes
@@ -54,15 +55,19 @@ class Release:
     ceiling_left: float
     size: float
     cost: float | None
+    wait: float = 0.0
+    nominal: float | None = None
+    namespace: Hashable = None
+    features: Mapping[str, float | int | str] | None = None
 
 
 class Followed:
     """A key that is followed: what the learner does not keep of it."""
 
-    __slots__ = ("ceiling", "cost", "features", "key", "last", "namespace", "size", "touched", "window")
+    __slots__ = ("ceiling", "cost", "features", "key", "last", "namespace", "nominal", "size", "touched", "window")
 
     def __init__(self, key: bytes, now: float, ceiling: float, size: float, cost: float | None, window: float,
-                 namespace: Hashable, features: Mapping[str, float | int | str] | None) -> None:
+                 nominal: float | None, namespace: Hashable, features: Mapping[str, float | int | str] | None) -> None:
         self.key = key
         self.last = now
         self.touched = now      # when the server was last asked for it
@@ -70,6 +75,7 @@ class Followed:
         self.size = size
         self.cost = cost
         self.window = window
+        self.nominal = nominal
         self.namespace = namespace
         self.features = features
 
@@ -95,8 +101,8 @@ class Ledger:
     maxsize         keys followed at once; of those beyond it nothing is released, and their own deadlines hold
     salt            of the hashes of keys; the same in processes that learn together
     timer           as of `Cache`
-    break_even_ttl  a key's own expiry is taken for its break-even time, whatever it costs and weighs: who gives an entry ten
-                    minutes thinks that holding it for ten minutes is worth one miss. `memory_price` must be None then
+    break_even_ttl  a key's break-even time is its own nominal expiry times this, whatever it costs and weighs: with 1, who gives an
+                    entry ten minutes thinks that holding it for ten minutes is worth one miss. `memory_price` must be None then
     on_release      called with a list of `Release`, in a background thread, or in `step` with learner="manual"
     on_touch        called with `Touched` likewise
 
@@ -105,7 +111,7 @@ class Ledger:
 
     def __init__(
         self, expiry: Learned, *, maxsize: int = 1_000_000, salt: bytes = b"", timer: Callable[[], float] | None = None,
-        break_even_ttl: bool = False, on_release: Callable[[list[Release]], object] | None = None,
+        break_even_ttl: float | None = None, on_release: Callable[[list[Release]], object] | None = None,
         on_touch: Callable[[Touched], object] | None = None,
     ) -> None:
         if not isinstance(expiry, Learned):
@@ -114,14 +120,15 @@ class Ledger:
             raise ValueError(f"maxsize: {maxsize!r} is not accepted; the accepted range is a whole number of keys, one or more")
         if not isinstance(salt, bytes) or len(salt) > 64:
             raise ValueError("salt: expected at most 64 bytes")
-        if break_even_ttl:
+        if break_even_ttl is not None:
+            checks.number("break_even_ttl", break_even_ttl, "a number above zero, or None", 0.0, 1e6, open_low=True)
             if expiry.memory_price is not None:
                 raise ValueError("break_even_ttl: the price follows from each key's own expiry; give memory_price=None")
             expiry = replace(expiry, memory_price=1.0)
         self.maxsize = maxsize
         self.expiry = expiry
         self.listener: Heard | None = None
-        self._even = break_even_ttl
+        self._even = 0.0 if break_even_ttl is None else float(break_even_ttl)
         self._salt = salt
         self._clock = timer or _core.monotonic
         self._on_release = on_release
@@ -149,20 +156,26 @@ class Ledger:
     # -- what happened
 
     def put(self, key: bytes, *, size: float = 1.0, cost: float | None = None, ttl: float | None = None,
-            namespace: Hashable = None, features: Mapping[str, float | int | str] | None = None) -> None:
-        """A value was written. `ttl`: seconds after which its own expiry ends it; `cost` of a miss, `size` as for `Cache.set`.
+            nominal: float | None = None, namespace: Hashable = None,
+            features: Mapping[str, float | int | str] | None = None) -> None:
+        """A value was written, or seen for the first time. `ttl`: seconds after which its own expiry ends it; `nominal`: the
+        same when it was written, if that is longer ago; `cost` of a miss, `size` as for `Cache.set`.
 
         ValueError and TypeError name the argument, before anything has changed.
         """
         if ttl is not None:
             checks.seconds("ttl", ttl)
+        if nominal is None:
+            nominal = ttl
+        else:
+            checks.seconds("nominal", nominal)
         number, now = self.number(key), self._clock()
         heavy = checks.number("size", size, "a finite number, zero or more", 0.0, 1e300)
-        window = self._window(cost, heavy, ttl)
-        kept = Followed(key, now, math.inf if ttl is None else now + ttl, heavy, cost, window, namespace, features)
+        window = self._window(cost, heavy, nominal)
+        kept = Followed(key, now, math.inf if ttl is None else now + ttl, heavy, cost, window, nominal, namespace, features)
         if self._even:
             at_risk = self.expiry.miss_cost if cost is None else cost
-            heavy = at_risk / ttl if ttl else 0.0
+            heavy = at_risk / (nominal * self._even) if nominal else 0.0
         self.cache.set(number, kept, ttl=ttl, cost=cost, size=heavy, namespace=namespace, features=features)
         for _ in range(len(self.cache) - self.maxsize):
             try:
@@ -212,7 +225,8 @@ class Ledger:
         """The server did not let go of a released key, since somebody else had asked for it: follow it again."""
         left = release.ceiling_left - (self._clock() - release.last - release.age)
         if left > 0:
-            self.put(release.key, size=release.size, cost=release.cost, ttl=None if math.isinf(left) else left)
+            self.put(release.key, size=release.size, cost=release.cost, ttl=None if math.isinf(left) else left,
+                     nominal=release.nominal, namespace=release.namespace, features=release.features)
 
     def lost(self, number: int) -> bool:
         """Another process asked, within its protected window, for a key that this one had released. False: it was told too
@@ -267,11 +281,11 @@ class Ledger:
 
     # -- behind it
 
-    def _window(self, cost: float | None, size: float, ttl: float | None) -> float:
+    def _window(self, cost: float | None, size: float, nominal: float | None) -> float:
         if self.expiry.window is not None:
             return self.expiry.window
         if self._even:
-            return ttl / 4 if ttl else math.inf
+            return nominal * self._even / 4 if nominal else math.inf
         rent = (self.expiry.memory_price or 0.0) * size
         return (self.expiry.miss_cost if cost is None else cost) / rent / 4 if rent > 0 else math.inf
 
@@ -279,13 +293,14 @@ class Ledger:
         if at >= kept.ceiling - 1e-6 or self._closed or self._on_release is None:
             return
         left = kept.last + kept.window - at
-        release = Release(kept.key, kept.last, max(0.0, at - kept.last), left, kept.ceiling - at, kept.size, kept.cost)
+        wait = 0.0
         if left > 0 and self._late:
-            books = self.stats()
-            if books.premature + books.in_flight > books.premature_budget:
-                self.kept(release)
-                return
-        self._waiting.append(release)
+            # The bank does not know of these losses. Where it has nothing to spare for them the key is held to its window's end.
+            books = self.cache._counters()
+            if books["premature"] + self._late + books["in_flight"] > books["premature_budget"]:
+                wait = left
+        self._waiting.append(Release(kept.key, kept.last, max(0.0, at - kept.last), left, kept.ceiling - at, kept.size, kept.cost, wait,
+                                     kept.nominal, kept.namespace, kept.features))
         self._hand_on()
 
     def _hand_on(self) -> None:

@@ -162,8 +162,8 @@ class Releaser:
         with self._lock:
             for one in releases:
                 idle = one.age
-                wait = max(0.0, REST - idle)
-                if one.window_left <= 0:
+                wait = max(one.wait, REST - idle)
+                if one.window_left <= one.wait:
                     # Past its window by what this process knows; an unseen request may have opened another one since.
                     wait = max(wait, UNSEEN + one.window_left)
                 heapq.heappush(self._heap, (now + wait, next(self._serial), one))

@@ -73,14 +73,14 @@ def test_a_hold_never_passes_the_keys_own_expiry() -> None:
 
 def test_break_even_ttl_takes_the_expiry_for_the_break_even_time() -> None:
     time, released = Time(), []
-    ledger = manual(time, break_even_ttl=True, premature=1.0, on_release=released.extend)
+    ledger = manual(time, break_even_ttl=1.0, premature=1.0, on_release=released.extend)
     ledger.put(b"a", ttl=100.0, size=7, cost=3.0)
     ledger.put(b"for ever", size=7)
     told = ledger.cache.explain(ledger.number(b"a"))
     assert told.breakeven == pytest.approx(100.0) and told.window == pytest.approx(25.0)
     assert ledger.hold(b"for ever") == math.inf
     with pytest.raises(ValueError, match="break_even_ttl"):
-        manual(time, break_even_ttl=True, memory_price=1.0)
+        manual(time, break_even_ttl=1.0, memory_price=1.0)
 
 
 @settings(max_examples=12, deadline=None)
@@ -89,7 +89,7 @@ def test_the_promise_holds_whatever_is_asked(seed: int, alpha: float, even: bool
     """Against books of the test's own: a loss is a request within the window after the last one, for a key that was released."""
     rnd, time, server, last, out = random.Random(seed), Time(), {}, {}, []
     ledger = manual(time, premature=alpha, window=5.0, on_release=out.extend,
-                    **({"break_even_ttl": True} if even else {"memory_price": 0.05}))
+                    **({"break_even_ttl": 1.0} if even else {"memory_price": 0.05}))
     lost = protected = 0
     released: set[bytes] = set()
     def let_go() -> None:
@@ -161,6 +161,29 @@ def test_a_loss_that_another_process_noticed_is_charged_to_the_bank_or_noted_whe
     ledger.step()
     assert not ledger.lost(ledger.number(late.key))
     assert ledger.stats().premature == before + 2
+
+
+def test_what_the_bank_was_told_too_late_is_held_to_its_windows_end() -> None:
+    time, released = Time(), []
+    ledger = manual(time, memory_price=1.0, window=10.0, premature=0.0, on_release=released.extend)
+    ledger.lost(ledger.number(b"somebody's"))       # a loss of a window that is over: nothing is left of a budget of one
+    assert ledger.stats().premature == 1
+    for at in range(5):
+        ledger.put(b"%d" % at, cost=0.2)
+    for _ in range(300):
+        time.now += 0.05
+        ledger.step()
+    assert len(released) == 5
+    assert all(one.wait == max(0.0, one.window_left) for one in released)
+    assert all(one.age + one.wait >= 10.0 - 1e-6 for one in released)
+
+
+def test_a_key_that_is_seen_late_keeps_its_nominal_expiry_for_a_break_even_time() -> None:
+    time, released = Time(), []
+    ledger = manual(time, break_even_ttl=1.0, on_release=released.extend)
+    ledger.put(b"a", ttl=5.0, nominal=100.0)
+    told = ledger.cache.explain(ledger.number(b"a"))
+    assert told.breakeven == pytest.approx(100.0) and told.expires_in == pytest.approx(5.0)
 
 
 def test_no_more_keys_are_followed_than_stated() -> None:
