@@ -23,6 +23,7 @@ from servers import Cluster, Server, Wire, until
 from adaptcache import Learned, StateError, state
 from adaptcache.fleet import Fleet, models
 from adaptcache.fleet.alone import Alone
+from adaptcache.fleet.configuration import Configuration
 from adaptcache.fleet.election import Office
 from adaptcache.fleet.models import About
 from adaptcache.fleet.names import Names
@@ -33,7 +34,8 @@ from adaptcache.ledger import Ledger
 
 NAME = "test"
 NAMES = Names(NAME)
-ABOUT = About(fence=3, version=2, made=1.7e9, events=100, position="5-0", index=7, read="6-0", upto=50.0)
+RULES = Configuration.of(Ledger(SPEC, salt=SALT)).rules
+ABOUT = About(fence=3, version=2, made=1.7e9, events=100, position="5-0", index=7, read="6-0", upto=50.0, rules=RULES)
 
 
 class Worker:
@@ -323,6 +325,14 @@ def test_a_model_that_was_learned_under_other_rules_is_refused(
     assert said in one.heard("model_refused")[0]["reason"] and (one.cells() == before).all()
 
 
+@pytest.mark.parametrize("options", [{"salt": b"another"}, {"spec": replace(SPEC, miss_cost=2.0)}])
+def test_a_model_of_other_keys_or_costs_is_refused(valkey: Server, worker: Callable[..., Worker], body: bytes, options: dict[str, Any]) -> None:
+    one = worker(valkey, learn=False, **options)
+    offer(valkey, body)
+    one.fleet.step()
+    assert "another salt, miss cost" in one.heard("model_refused")[0]["reason"]
+
+
 def test_who_has_other_rules_than_the_fleet_says_so_and_does_not_stand_for_election(valkey: Server, worker: Callable[..., Worker]) -> None:
     first, other = worker(valkey, learn=False), worker(valkey, spec=replace(SPEC, memory_price=0.5))
     first.fleet.step()
@@ -361,7 +371,7 @@ def test_a_forged_head_is_refused_and_never_unfolds_more_than_it_says(head: dict
     import hashlib
     import json
 
-    said = json.dumps({"fence": 1, "version": 1, "made": 1.0, "events": 1, "position": "0-0", "index": 0, "read": "0-0", "upto": 0.0, "codec": "zlib", "size": 10, **head}).encode() + b"\n" + rest
+    said = json.dumps({"fence": 1, "version": 1, "made": 1.0, "events": 1, "position": "0-0", "index": 0, "read": "0-0", "upto": 0.0, "rules": "", "codec": "zlib", "size": 10, **head}).encode() + b"\n" + rest
     with pytest.raises(StateError):
         models.loads(models.MAGIC + hashlib.sha256(said).hexdigest().encode() + b"\n" + said)
 

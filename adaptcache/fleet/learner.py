@@ -152,6 +152,8 @@ class Learner:
                 known, about = models.loads(body)
                 if known.config != self.pupil.configuration:
                     raise StateError(differing(known.config, self.pupil.configuration))
+                if about.rules != self._rules.rules:
+                    raise StateError("learned under another salt, miss cost or break-even time")
                 self.pupil.install(known)
                 self._seen.note(about)
                 self.version, self._position, self._index = about.version, about.position, about.index
@@ -171,7 +173,7 @@ class Learner:
         while self._batches and (not self._waiting or self._batches[0][2] < self._waiting[0][0]):
             self._position, self._index, _ = self._batches.popleft()
         about = About(self.office.fence, self.version + 1, self.time.now(), self.pupil.events, self._position, self._index,
-                      self._at()[0], max(self._upto, 0.0))
+                      self._at()[0], max(self._upto, 0.0), self._rules.rules)
         body = models.dumps(self.pupil.knows(), about)
         if not self.office.publish({"fence": about.fence, "version": about.version, "made": f"{about.made:.3f}", "body": body}):
             return False

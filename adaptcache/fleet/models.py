@@ -38,6 +38,7 @@ class About:
     index: int          # how many batches that were, since the stream began
     read: str           # id of the last batch of which anything is in it
     upto: float         # of batches between those two, all events up to this time are in it
+    rules: str          # of the fleet: see `Configuration.rules`
 
     @property
     def order(self) -> tuple[int, int]:
@@ -74,6 +75,8 @@ def loads(data: Any) -> tuple[Knowledge, About]:
             a_number(getattr(about, name), 0, 1e15, name)
         a_number(about.made, 0, 1e12, "made")
         a_number(about.upto, -1e12, 1e12, "upto")
+        if not isinstance(about.rules, str):
+            raise ValueError("rules: not a name")
         _position(about.position)
         _position(about.read)
         body = _inflated(codec, packed, size)

@@ -45,10 +45,10 @@ class _Key:
 class Pupil:
     """Learns under the rules of `spec`; `tell` it events in the order of their time.
 
-    even    a key's own expiry is taken for its break-even time (`Ledger(break_even_ttl=True)`)
+    even    a key's break-even time is its own expiry times this (`Ledger(break_even_ttl=...)`); 0: it follows from cost and size
     """
 
-    def __init__(self, spec: Learned, *, even: bool = False) -> None:
+    def __init__(self, spec: Learned, *, even: float = 0.0) -> None:
         self.spec = replace(spec, learner="manual", floor=math.inf, ceiling=None, stale=None, digest=None, fail_safe=None)
         self.events = 0
         self._now = self._base = -math.inf      # nothing was asked yet
@@ -98,7 +98,7 @@ class Pupil:
                 paid = None if cost == UNKNOWN else cost
                 heavy = 1.0 if size == UNKNOWN else size
                 if self._even:
-                    heavy = (self.spec.miss_cost if paid is None else paid) / ttl if ttl > 0 else 0.0
+                    heavy = (self.spec.miss_cost if paid is None else paid) / (ttl * self._even) if ttl > 0 else 0.0
                 key = held.get(number) or _Key(number)
                 cache.set(key, None, size=heavy, cost=paid, namespace=namespace, features=features)
                 held[number] = key

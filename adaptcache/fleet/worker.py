@@ -287,6 +287,8 @@ class Fleet:
                 raise StateError(f"model: {about.order} is older than {self._seen.order}, which was seen before (fence, version)")
             if known.config != self._cache._configuration():
                 raise StateError(f"model: {differing(known.config, self._cache._configuration())}")
+            if about.rules != self._configuration.rules:
+                raise StateError("model: learned under another salt, miss cost or break-even time")
         except StateError as error:
             self._refused += 1
             self._turned_down = told
