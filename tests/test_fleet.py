@@ -184,9 +184,8 @@ def test_arguments_are_refused_before_anything_is_touched(valkey: Server) -> Non
         with pytest.raises(error, match=said):
             Fleet(given.pop("client"), given.pop("name"), given.pop("ledger"), **given)
         assert ledger.listener is None
-    with Fleet(valkey.url, NAME, ledger, learn=False) as one:
-        with pytest.raises(ValueError, match="of one fleet"):
-            Fleet(valkey.url, NAME, ledger)
+    with Fleet(valkey.url, NAME, ledger, learn=False) as one, pytest.raises(ValueError, match="of one fleet"):
+        Fleet(valkey.url, NAME, ledger)
     assert ledger.listener is None
     with pytest.raises(ValueError, match="closed"):
         one.start()
@@ -589,13 +588,16 @@ def test_a_learner_of_its_own_takes_the_rules_from_the_workers(valkey: Server, w
 
 # -- lives
 
+def started(one: Fleet) -> weakref.ref[Fleet]:
+    one.start()
+    until(lambda: one.stats().connected, "connected")
+    return weakref.ref(one)
+
+
 def test_a_fleet_that_nobody_has_any_more_is_collected_and_its_threads_end(valkey: Server) -> None:
     before = threading.active_count()
     ledger = Ledger(SPEC, salt=SALT)
-    one = Fleet(valkey.url, NAME, ledger, interval=0.02).start()
-    until(lambda: one.stats().connected, "connected")
-    gone = weakref.ref(one)
-    del one
+    gone = started(Fleet(valkey.url, NAME, ledger, interval=0.02))
     until(lambda: (gc.collect(), gone() is None)[1], "it is collected")
     until(lambda: threading.active_count() <= before, "its threads have ended")
     ledger.put(b"a")            # its listener keeps nothing

@@ -121,7 +121,8 @@ class Learner:
             return self._lost()
         spent = time.thread_time() - began
         rest = spent / self._share - spent
-        return min(1.0, rest) if more or read else min(1.0, max(rest, 0.25))
+        # Never so long that the office is lost over it.
+        return min(1.0, self._lock_time / 6, rest if more or read else max(rest, 0.25))
 
     def close(self) -> None:
         """Publish what can be learned within a second, and let the next one in. Raises what redis-py raises."""

@@ -150,7 +150,7 @@ def _workers(seen: dict[str, Any]) -> RenderableType:
                        ("lost + open <= may", "right"), ("near", "left"), ("model", "left"), ("told / dropped", "right")):
         table.add_column(name, justify=side, no_wrap=name == "worker")  # type: ignore[arg-type]
     for each in sorted(seen["workers"], key=lambda each: each["id"]):
-        table.add_row(*_row(each, each["id"] + (" *" if each.get("learner") else ""), _near(each["near"]), _version(each, seen)))
+        table.add_row(*_row(each, each["id"] + (" *" if each.get("learner") else ""), _near(each["near"]), _version(each)))
     if len(seen["workers"]) != 1:
         table.add_row(*_row(seen["total"], f"{len(seen['workers'])} workers", "", ""), style="bold")
     return table
@@ -179,10 +179,10 @@ def _near(near: dict[str, Any] | None) -> str:
     return said if size is None else f"{said}, {size:,}"
 
 
-def _version(each: dict[str, Any], seen: dict[str, Any]) -> str:
+def _version(each: dict[str, Any]) -> str:
     if not each["version"]:
         return "its own" if not each["refused"] else "refused"
-    return f"{each['fence']}.{each['version']}" + ("" if each["mark"] else "")
+    return f"{each['fence']}.{each['version']}"
 
 
 def _promise(seen: dict[str, Any]) -> RenderableType:
