@@ -351,7 +351,7 @@ def test_a_model_that_a_worker_of_another_version_wrote_lies_elsewhere(valkey: S
     assert not one.events
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_no_model_that_was_changed_is_believed(body: bytes, data: st.DataObject) -> None:
     spoiled = bytearray(body)
@@ -363,7 +363,7 @@ def test_no_model_that_was_changed_is_believed(body: bytes, data: st.DataObject)
             models.loads(cut)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from(("fence", "version", "made", "events", "position", "index", "read", "upto", "codec", "size", "more")),
                        st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=2))), st.binary(max_size=60))
 def test_a_forged_head_is_refused_and_never_unfolds_more_than_it_says(head: dict[str, Any], rest: bytes) -> None:

@@ -27,16 +27,18 @@ from adaptcache.removal import Cause
 MOST_KEYS = 20_000      # whose histories travel with a model: the latest ones
 HELD = 1 << 16          # keys held at once
 SOON = 30.0             # seconds within which a value comes after the request that found none
+SEEN = 0.01             # and within which one tells of a value that one has just found
 TRAIN = 256             # events between two steps of training
 
 
 class _Key:
     """Stands for a key of the fleet, as long as its value is there; equal to no other."""
 
-    __slots__ = ("number",)
+    __slots__ = ("asked", "number")
 
     def __init__(self, number: int) -> None:
         self.number = number
+        self.asked = -math.inf      # when it was last found
 
     def __hash__(self) -> int:
         return self.number
@@ -89,7 +91,12 @@ class Pupil:
                 while gone and next(iter(gone.values())) < self._now - SOON:
                     self._removed(gone.popitem(last=False)[0])
             if what == GOT:
-                cache.get(held.get(number) or _Key(number))
+                key = held.get(number)
+                if key is None:
+                    cache.get(_Key(number))
+                else:
+                    cache.get(key)
+                    key.asked = at
             elif what == MISSED:
                 self._missed(number)
             elif what == GONE:
@@ -99,7 +106,10 @@ class Pupil:
                 heavy = 1.0 if size == UNKNOWN else size
                 if self._even:
                     heavy = (self.spec.miss_cost if paid is None else paid) / (ttl * self._even) if ttl > 0 else 0.0
-                key = held.get(number) or _Key(number)
+                key = held.get(number)
+                if key is not None and at - key.asked < SEEN:
+                    continue        # a worker that begins to follow a key says what it found; nothing was written
+                key = key or _Key(number)
                 cache.set(key, None, size=heavy, cost=paid, namespace=namespace, features=features)
                 held[number] = key
                 if len(cache) > HELD:

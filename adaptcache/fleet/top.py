@@ -187,10 +187,12 @@ def _version(each: dict[str, Any]) -> str:
 
 def _promise(seen: dict[str, Any]) -> RenderableType:
     total = seen["total"]
-    kept = total["premature"] + total["in_flight"] <= total["budget"] or not seen["workers"]
-    said = (f"{total['premature']:,} requests lost to early removal + {total['in_flight']:,} that may be "
-            f"{'<=' if kept else '>'} {total['budget']:,.1f} allowed, of {total['protected']:,} protected")
-    return Text.assemble(("promise  ", "bold"), (said, "green" if kept else "bold red"))
+    lost, flying, budget = total["premature"], total["in_flight"], total["budget"]
+    # What one worker lost may be noticed by another, and told a moment later: until then more may be open than there is credit for.
+    colour = "green" if lost + flying <= budget or not seen["workers"] else "yellow" if lost <= budget else "bold red"
+    sign = "<=" if lost + flying <= budget else ">"
+    return Text.assemble(("promise  ", "bold"), (f"{lost:,} requests lost to early removal + {flying:,} that may be {sign} {budget:,.1f} allowed, of "
+                                                 f"{total['protected']:,} protected", colour))
 
 
 def _experts(seen: dict[str, Any]) -> RenderableType:
