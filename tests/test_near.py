@@ -347,6 +347,7 @@ def test_a_server_that_is_busy_with_a_script_is_not_believed(kind, server, valke
         client.set("a", 1)
         hold(near, client, b"a")
         with paused(server):                # both are there when it looks, the write first
+            time.sleep(0.05)                # until it really stands still
             writer.sendall(b"SET a 2\r\n")
             time.sleep(0.02)
             script.sendall(b"EVAL 'while true do end' 0\r\n")
