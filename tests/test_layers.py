@@ -25,7 +25,7 @@ ROOMS = {
     "click": {"cli.py"},
     "redis": {"release.py", "near", "backends", "redis", "fleet", "demo/fleet.py"},
     "msgspec": {"wire"},
-    "zstandard": {"wire/compression.py", "simulate/formats/source.py"},
+    "zstandard": {"wire", "simulate", "fleet"},
 }
 
 
