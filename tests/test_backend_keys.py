@@ -93,7 +93,7 @@ class Odd(str):
 
 
 @pytest.mark.parametrize("key", [object(), Own(), (1, Own()), float("nan"), 1j, lambda: 0, Odd("a"), [], {}, (1, []), Decimal("nan")],
-                         ids=repr)
+                         ids=lambda key: type(key).__name__)
 def test_a_key_without_bytes_of_its_own_is_refused(key):
     with pytest.raises(TypeError):
         encode(key)
