@@ -2,7 +2,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptcache.near.resp import Failure, Garbled, Push, Reader, pack
@@ -34,6 +34,7 @@ values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.di
 messages = values | st.lists(values, max_size=4).map(Push) | st.binary(max_size=20).map(lambda key: Push([b"invalidate", [key]]))
 
 
+@settings(max_examples=60)
 @given(st.lists(messages, max_size=6), st.data())
 def test_messages_come_out_whole_whatever_pieces_they_come_in(sent, data):
     stream = b"".join(map(written, sent))
