@@ -198,6 +198,23 @@ def test_extensions_nested_without_end_are_refused_in_any_thread(code):
     assert in_a_small_thread(body) == Unreadable("value") == PLAIN.loads(sealed(body))
 
 
+def test_more_than_was_ever_written_is_refused_long_before_the_stack_ends():
+    for depth, readable in ((plain.DEPTH, True), (plain.DEPTH + 10, False)):
+        for wrap in (lambda body: encode(Ext(2, b"\x91" + body)), lambda body: encode(Ext(1, b"\x81\xa1a" + body))):
+            body = b"\xc0"
+            for _ in range(depth):
+                body = wrap(body)
+            assert bool(PLAIN.loads(sealed(body))) is readable
+
+
+def test_no_zone_is_looked_for_outside_of_the_database(monkeypatch):
+    asked = []
+    monkeypatch.setattr(plain.zoneinfo, "ZoneInfo", lambda key: asked.append(key))
+    for key in (b"../../etc/passwd", b"/etc/passwd", b"a/../../b", b"tzdata.zi", b"os.path", b"a\\b", b"C:", b"a//b", b"a/", b"a\n", b"a" * 41, b"a/b/c/d/e"):
+        assert PLAIN.loads(sealed(encode(Ext(16, key)))) == Unreadable("value")
+    assert not asked and PLAIN.loads(sealed(encode(Ext(16, b"Europe/Berlin")))) and asked == ["Europe/Berlin"]
+
+
 def in_a_small_thread(body: bytes) -> Any:
     """What is read where the stack has a sixteenth of its usual size: C code that recurses would end the process."""
     reads = []
