@@ -12,9 +12,9 @@ ROOT = Path(adaptcache.__file__).parent
 LAYERS = [
     {"errors", "checks", "keys", "removal", "expiry", "stats", "digests", "sizes"},
     {"learn"},
-    {"flights", "background"},
+    {"flights", "background", "wire"},
     {"mapping", "copying", "decisionlog", "recording", "tapefile", "explain", "refresh", "state", "decorators", "lru",
-     "ledger", "release", "wire", "near", "backends"},
+     "ledger", "release", "near", "backends"},
     {"redis", "fleet", "compat", "simulate", "demo", "doctor", "advise", "cli", "__main__", "__init__"},
 ]
 # What is there only with an extra of its own, and imported when it is asked for.
@@ -23,9 +23,9 @@ EXTRAS = {"wire", "near", "backends", "redis", "fleet", "release.py", "simulate"
 ROOMS = {
     "river": {"learn/compiled.py", "learn/river_models.py"},
     "click": {"cli.py"},
-    "redis": {"release.py", "near", "backends", "redis", "fleet"},
+    "redis": {"release.py", "near", "backends", "redis", "fleet", "demo/fleet.py"},
     "msgspec": {"wire"},
-    "zstandard": {"wire", "simulate"},
+    "zstandard": {"wire", "simulate", "fleet"},
 }
 
 
