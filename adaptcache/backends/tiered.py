@@ -464,7 +464,7 @@ def _weigh(getsizeof: Callable[..., float] | None, held: Any) -> float:
         return 1.0 if getsizeof is None else float(sizeof(held))
     if getsizeof is None:
         return 1.0
-    return getsizeof(held.key, held.value) if getattr(getsizeof, "with_key", False) is True else getsizeof(held.value)
+    return float(getsizeof(held.key, held.value)) if getattr(getsizeof, "with_key", False) is True else getsizeof(held.value)
 
 
 def _stored(value: object, seconds: float) -> None:
