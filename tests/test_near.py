@@ -484,41 +484,43 @@ def test_an_async_one_that_is_dropped_ends_its_task(server, writer):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_the_child_of_a_fork_begins_anew(kind, server, writer):
+def test_the_child_of_a_fork_begins_anew_and_holds_no_connection_of_its_parent(kind, server, writer):
     writer.set("a", 1)
-    with closing(opened(kind, server.port)) as near:
-        ready(near)
-        hold(near, writer, b"a")
-        mine, yours = multiprocessing.Pipe()
-        before = writer.info("clients")["connected_clients"]
-        child = os.fork()
-        if child == 0:
-            said = "failed"
-            try:
-                assert near.get(b"a") is None and not near.ready and near.stats().hits == 0
-                said = "empty"
-                if kind == "threads":
-                    with server.client() as own:
-                        until(lambda: near.begin(b"a") is not None, "ready")
-                        hold(near, own, b"a")
-                        own.set("a", 2)
-                        until(lambda: near.get(b"a") is None, "told")
-                said = "fine"
-            finally:
-                yours.send(said)
-                os._exit(0)
+    before = writer.info("clients")["connected_clients"]
+    near = opened(kind, server.port)
+    ready(near)
+    hold(near, writer, b"a")
+    mine, yours = multiprocessing.Pipe()
+    child = os.fork()
+    if child == 0:
+        said = "failed"
         try:
-            assert mine.poll(20) and mine.recv() == "fine"
+            assert near.get(b"a") is None and not near.ready and near.stats().hits == 0
+            said = "empty"
+            if kind == "threads":
+                with server.client() as own:
+                    until(lambda: near.begin(b"a") is not None, "ready")
+                    hold(near, own, b"a")
+                    own.set("a", 2)
+                    until(lambda: near.get(b"a") is None, "told")
+                near.close()
+            said = "fine"
         finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            mine.close()
-            yours.close()
-        # The parent's connection was not touched.
-        assert near.ready and near.stats().losses == 0
+            yours.send(said)
+            yours.poll(20)
+            os._exit(0)
+    try:
+        assert mine.poll(20) and mine.recv() == "fine"
+        assert near.ready and near.stats().losses == 0, "the parent's connection was not touched"
         writer.set("a", 3)
         until(lambda: near.get(b"a") != b"1", "told")
-        until(lambda: writer.info("clients")["connected_clients"] <= before, "the child's connections are closed")
+        near.close()
+        until(lambda: writer.info("clients")["connected_clients"] <= before, "nobody else holds the connection open")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        mine.close()
+        yours.close()
 
 
 def test_the_interpreter_ends_without_a_word(server):

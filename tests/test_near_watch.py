@@ -46,6 +46,7 @@ class Bench:
         self.up = True
         self.hung = True                    # no connection
         self.waiting = None
+        self.sending = 0.0                  # seconds that a question takes to leave
         self.run(lambda: next(self.watch))
 
     def run(self, step):
@@ -62,6 +63,7 @@ class Bench:
                     command = self.watch.throw(Lost("refused"))
                 case Send(data):
                     self.sent += data
+                    self.now += self.sending
                     command = self.watch.send(None)
                 case Hang():
                     self.hung = True
@@ -269,6 +271,15 @@ def test_the_lease_counts_from_the_question_not_from_the_answer():
     bench.now += 1.5
     bench.ready()
     assert bench.keeper.lease.until == 1000.0 + WINDOW
+
+
+def test_the_lease_counts_from_before_the_question_was_sent():
+    bench = Bench()
+    bench.ready()
+    bench.sending = 0.4
+    bench.wake()
+    bench.deliver(hello())
+    assert bench.keeper.lease.until == 1000.0 + HEARTBEAT + WINDOW
 
 
 def test_an_answer_that_comes_after_its_own_window_gives_nothing():
