@@ -93,11 +93,7 @@ class Odd(str):
 
 
 @pytest.mark.parametrize("key", [object(), Own(), (1, Own()), float("nan"), 1j, lambda: 0, Odd("a"), [], {}, (1, []), Decimal("nan")],
-<<<<<<< HEAD
                          ids=["object", "own", "nested", "nan", "complex", "function", "odd", "list", "dict", "in tuple", "decimal nan"])
-=======
-                         ids=lambda key: type(key).__name__)
->>>>>>> main
 def test_a_key_without_bytes_of_its_own_is_refused(key):
     with pytest.raises(TypeError):
         encode(key)
