@@ -199,6 +199,27 @@ def test_copies_and_pickles_do_what_they_do_in_redis_py(server: Server) -> None:
         assert copy.copy(client).connection_pool is client.connection_pool
 
 
+def test_a_pool_that_does_not_say_where_it_leads_is_watched_all_the_same(server: Server) -> None:
+    class Pool:
+        def __init__(self, pool: redis.ConnectionPool) -> None:
+            self.pool = pool
+            self.connection_kwargs = Kwargs()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.pool, name)
+
+    class Kwargs:
+        def get(self, name: str, default: Any = None) -> Any:
+            return default
+
+    with closing(redis.ConnectionPool.from_url(server.url)) as pool:
+        client = ours.Redis(connection_pool=Pool(pool), adapt=Adapt(expiry=MANUAL))     # type: ignore[arg-type]
+        client.set("a", 1, ex=50)
+        client.get("b")
+        assert set(followed(client)) == {b"a"}
+        client.adapt.close()
+
+
 @pytest.mark.parametrize("wrong", [
     {"adapt": 3}, {"adapt": "on"}, {"adapt": "release ", },
 ])
@@ -632,8 +653,10 @@ def test_a_master_of_sentinels(sentinels: Sentinels) -> None:
         client.get("b")
         assert set(followed(client)) == {b"a", b"b"}
         client.adapt.close()
-    with pytest.raises(ValueError, match="replica"):
-        sentinel.slave_for(Sentinels.NAME, redis_class=ours.Redis, adapt="release")
+    with sentinel.slave_for(Sentinels.NAME, redis_class=ours.Redis, adapt="release") as replica:
+        assert replica.adapt.mode == "observe" and "replica" in replica.adapt.report().trouble
+        with pytest.raises(ValueError, match="replica"):
+            replica.adapt.mode = "release"
     for one in sentinel.sentinels:
         one.close()
 

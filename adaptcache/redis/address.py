@@ -36,10 +36,14 @@ class Address:
 
 def of_pool(pool: Any) -> Address:
     """The address of a connection pool, sync or asyncio."""
-    given: Mapping[str, Any] = pool.connection_kwargs
+    given = getattr(pool, "connection_kwargs", None)
+    if not isinstance(given, Mapping):
+        return _nowhere(pool)
     encoding = (given.get("encoding", "utf-8"), given.get("encoding_errors", "strict"))
     manager = getattr(pool, "sentinel_manager", None)
     if manager is not None:
+        if not all(hasattr(one, "connection_pool") for one in manager.sentinels):
+            return _nowhere(pool)
         nodes = tuple((one.connection_pool.connection_kwargs.get("host"), one.connection_pool.connection_kwargs.get("port"))
                       for one in manager.sentinels)
         name, primary = pool.service_name, bool(pool.is_master)
@@ -61,9 +65,10 @@ def of_pool(pool: Any) -> Address:
 
 def of_cluster(manager: Any) -> Address:
     """The address of a cluster client, by its nodes manager."""
-    nodes = manager.startup_nodes
+    nodes, given = getattr(manager, "startup_nodes", None), getattr(manager, "connection_kwargs", None)
+    if not isinstance(nodes, (Mapping, list, tuple)) or not isinstance(given, Mapping):
+        return _nowhere(manager)
     starts = tuple((one.host, int(one.port)) for one in (nodes.values() if isinstance(nodes, Mapping) else nodes))
-    given: Mapping[str, Any] = manager.connection_kwargs
     encoding = (given.get("encoding", "utf-8"), given.get("encoding_errors", "strict"))
     options = _options(given)
     for name in ("host", "port", "db", "path"):
@@ -71,6 +76,15 @@ def of_cluster(manager: Any) -> Address:
     tls = given.get("ssl") is True or "SSL" in getattr(given.get("connection_class"), "__name__", "")
     return Address(f"cluster at {', '.join(f'{host}:{port}' for host, port in starts[:3])}",
                    ("cluster", frozenset(starts), *encoding), True, lambda: _cluster(starts, tls, options))
+
+
+def _nowhere(place: Any) -> Address:
+    """A pool of the user's own making, which does not say where it leads: what passes is seen, and nothing is asked."""
+
+    def connect() -> Any:
+        raise redis.ConnectionError("the client's connection pool does not tell where it leads")
+
+    return Address(f"an unknown server ({type(place).__name__})", ("unknown", id(place)), False, connect)
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
