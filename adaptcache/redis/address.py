@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
+import redis.client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
@@ -100,6 +101,38 @@ def _connection_class(kind: Any, given: Mapping[str, Any]) -> type[Any]:
     return redis.Connection
 
 
+class _Pipeline(redis.client.Pipeline):
+    """See `_Client`."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        self.connection = self.connection_pool.get_connection()
+        try:
+            return list(self._execute_pipeline(self.connection, self.command_stack, raise_on_error))
+        except (redis.ConnectionError, redis.TimeoutError):
+            self.connection.disconnect()
+            raise
+        finally:
+            self.reset()
+
+
+class _Client(redis.Redis):
+    """A client that is in none of redis-py's own metrics, which are the application's."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        connection = self.connection_pool.get_connection()
+        try:
+            connection.send_command(*args)
+            return self.parse_response(connection, args[0], **options)
+        except (redis.ConnectionError, redis.TimeoutError):
+            connection.disconnect()     # an answer that comes late must not be taken for another's
+            raise
+        finally:
+            self.connection_pool.release(connection)
+
+    def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:
+        return _Pipeline(self.connection_pool, self.response_callbacks, False, None)
+
+
 def _quick() -> dict[str, Any]:
     return {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "protocol": 2}
 
@@ -110,14 +143,14 @@ def _none() -> Retry:
 
 def _single(kind: type[Any], options: Mapping[str, Any]) -> Any:
     pool = redis.ConnectionPool(connection_class=kind, retry=_none(), max_connections=4, **{**options, **_quick()})
-    return redis.Redis.from_pool(pool)
+    return _Client.from_pool(pool)
 
 
 def _by_sentinel(name: str, primary: bool, nodes: tuple[tuple[Any, Any], ...], own: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     sentinel = Sentinel(list(nodes), sentinel_kwargs={**_options(own), **_quick()})
     rest = {key: value for key, value in options.items() if key not in ("host", "port")}
     pool = SentinelConnectionPool(name, sentinel, is_master=primary, retry=_none(), max_connections=4, **{**rest, **_quick()})
-    return redis.Redis.from_pool(pool)
+    return _Client.from_pool(pool)
 
 
 def _cluster(starts: tuple[tuple[str, int], ...], tls: bool, options: Mapping[str, Any]) -> Any:
