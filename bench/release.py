@@ -158,7 +158,7 @@ def main() -> None:
     parser.add_argument("--ttl", type=float, nargs="+", default=[900.0, 3600.0, 14400.0], help="the application's expiry, seconds")
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--premature", type=float, default=0.01)
-    parser.add_argument("--factor", type=float, default=1.0, help="break-even time as a multiple of the expiry")
+    parser.add_argument("--factor", type=float, default=2.0, help="break-even time as a multiple of the expiry")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--features", action="store_true", help="tell the learner what the application knows of a request")
     parser.add_argument("--blind", action="store_true", help="tell it no namespace either")

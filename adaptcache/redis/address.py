@@ -1,0 +1,111 @@
+"""Where a client's commands go, and a plain client of our own to the same place.
+
+A watcher asks and unlinks over connections of its own, never over the application's. Whatever the application's client
+is (sync or asyncio, a pool, a sentinel's pool, a cluster), ours is a sync client of redis-py's own classes with short
+time-outs and no retries: nobody waits for it, and what it does not get it does without.
+
+This file does not know what is watched.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+TIMEOUT = 1.0           # seconds, of our own connections
+
+# What of the application's connections ours must share to reach the same data.
+_SHARED = ("host", "port", "path", "db", "username", "password", "credential_provider", "socket_keepalive", "socket_keepalive_options",
+           "socket_type")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A server, a sentinel's service or a cluster. `identity` is equal for clients that speak of the same keys."""
+
+    label: str
+    identity: tuple[Any, ...]
+    writes: bool                            # False: a replica
+    connect: Callable[[], Any] = field(compare=False)       # a new client of ours; its owner closes it
+
+
+def of_pool(pool: Any) -> Address:
+    """The address of a connection pool, sync or asyncio."""
+    given: Mapping[str, Any] = pool.connection_kwargs
+    encoding = (given.get("encoding", "utf-8"), given.get("encoding_errors", "strict"))
+    manager = getattr(pool, "sentinel_manager", None)
+    if manager is not None:
+        nodes = tuple((one.connection_pool.connection_kwargs.get("host"), one.connection_pool.connection_kwargs.get("port"))
+                      for one in manager.sentinels)
+        name, primary = pool.service_name, bool(pool.is_master)
+        own = dict(manager.sentinel_kwargs)
+        options = _options(given)
+        return Address(f"{name} ({', '.join(f'{host}:{port}' for host, port in nodes)})",
+                       ("sentinel", name, primary, frozenset(nodes), given.get("db", 0), *encoding), primary,
+                       lambda: _by_sentinel(name, primary, nodes, own, options))
+    kind = _connection_class(pool.connection_class, given)
+    options = _options(given)
+    if "path" in options:
+        where = str(options["path"])
+    else:
+        where = f"{options.get('host', 'localhost')}:{options.get('port', 6379)}"
+    db = options.get("db", 0) or 0
+    user = options.get("username")
+    return Address(f"{where}/{db}", ("server", where, db, user, kind, *encoding), True, lambda: _single(kind, options))
+
+
+def of_cluster(manager: Any) -> Address:
+    """The address of a cluster client, by its nodes manager."""
+    nodes = manager.startup_nodes
+    starts = tuple((one.host, int(one.port)) for one in (nodes.values() if isinstance(nodes, Mapping) else nodes))
+    given: Mapping[str, Any] = manager.connection_kwargs
+    encoding = (given.get("encoding", "utf-8"), given.get("encoding_errors", "strict"))
+    options = _options(given)
+    for name in ("host", "port", "db", "path"):
+        options.pop(name, None)
+    tls = given.get("ssl") is True or "SSL" in getattr(given.get("connection_class"), "__name__", "")
+    return Address(f"cluster at {', '.join(f'{host}:{port}' for host, port in starts[:3])}",
+                   ("cluster", frozenset(starts), *encoding), True, lambda: _cluster(starts, tls, options))
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if name in _SHARED or (name.startswith("ssl_") and "ocsp" not in name)}
+
+
+def _connection_class(kind: Any, given: Mapping[str, Any]) -> type[Any]:
+    """The sync class whose connections reach what those of `kind` reach."""
+    if "path" in given:
+        return redis.UnixDomainSocketConnection
+    if "SSL" in getattr(kind, "__name__", "") or any(name.startswith("ssl_") for name in given):
+        return redis.SSLConnection
+    return redis.Connection
+
+
+def _quick() -> dict[str, Any]:
+    return {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "protocol": 2}
+
+
+def _none() -> Retry:
+    return Retry(NoBackoff(), 0)
+
+
+def _single(kind: type[Any], options: Mapping[str, Any]) -> Any:
+    pool = redis.ConnectionPool(connection_class=kind, retry=_none(), max_connections=4, **{**options, **_quick()})
+    return redis.Redis.from_pool(pool)
+
+
+def _by_sentinel(name: str, primary: bool, nodes: tuple[tuple[Any, Any], ...], own: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    sentinel = Sentinel(list(nodes), sentinel_kwargs={**_options(own), **_quick()})
+    rest = {key: value for key, value in options.items() if key not in ("host", "port")}
+    pool = SentinelConnectionPool(name, sentinel, is_master=primary, retry=_none(), max_connections=4, **{**rest, **_quick()})
+    return redis.Redis.from_pool(pool)
+
+
+def _cluster(starts: tuple[tuple[str, int], ...], tls: bool, options: Mapping[str, Any]) -> Any:
+    nodes = [redis.cluster.ClusterNode(host, port) for host, port in starts]
+    return redis.RedisCluster(startup_nodes=nodes, ssl=tls, retry=Retry(NoBackoff(), 1), **{**options, **_quick()})

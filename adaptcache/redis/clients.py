@@ -1,0 +1,179 @@
+"""redis-py's clients that are watched: `Redis`, `RedisCluster` and their pipelines.
+
+Each command goes to redis-py as it came, and comes back as redis-py gave it; its watcher is told. This file does not know
+what watching is for.
+"""
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+import redis
+import redis.client
+import redis.cluster
+
+from adaptcache.redis import attaching
+from adaptcache.redis.nearby import Nearby
+from adaptcache.redis.options import Adapt
+from adaptcache.redis.watcher import Handle, Watcher
+
+
+class Redis(redis.Redis):
+    """`redis.Redis`, watched. All of its arguments, and `adapt=Adapt(...)` or a mode; see docs/dropin.md."""
+
+    _watcher: Watcher | None = None
+    _nearby: Nearby | None = None
+
+    def __init__(self, *args: Any, adapt: Adapt | str | None = None, **kwargs: Any) -> None:
+        told = attaching.carried(args, kwargs, adapt)
+        super().__init__(*args, **kwargs)
+        self._watcher = attaching.to_pool(self.connection_pool, told)
+        self._nearby = attaching.nearby(self, self._watcher)
+
+    @property
+    def adapt(self) -> Handle:
+        """What the watcher of this client's pool saw, and its switch."""
+        assert self._watcher is not None
+        return Handle(self._watcher)
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        watcher = self._watcher
+        if watcher is None or not watcher.watching:
+            return super().execute_command(*args, **options)
+        nearby = self._nearby
+        read = None if nearby is None else nearby.look(args, options)
+        if read is not None and read.found:
+            return read.answer
+        at = monotonic()
+        try:
+            reply = super().execute_command(*args, **options)
+        except BaseException:
+            watcher.failed((args,), at)
+            raise
+        watcher.saw(args, reply, at)
+        if nearby is not None and read is not None:
+            nearby.keep(read, reply)
+        return reply
+
+    def set_response_callback(self, command: Any, callback: Any) -> None:
+        super().set_response_callback(command, callback)
+        self._nearby = None         # its answers are its own
+
+    def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:
+        pipe = super().pipeline(transaction, shard_hint)
+        if type(pipe) is redis.client.Pipeline:
+            pipe.__class__ = Pipeline       # the very object that redis-py makes, in any version
+            pipe._watcher = self._watcher   # type: ignore[attr-defined]
+        return pipe
+
+
+class Pipeline(redis.client.Pipeline):
+    """A pipeline of a watched client."""
+
+    _watcher: Watcher | None = None
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        watcher, stack = self._watcher, self.command_stack
+        if watcher is None or not watcher.watching or not stack:
+            return super().execute(raise_on_error)
+        at = monotonic()
+        try:
+            replies = super().execute(raise_on_error)
+        except BaseException:
+            watcher.failed(map(attaching.of_stack, stack), at)
+            raise
+        watcher.saw_all(map(attaching.of_stack, stack), replies, at)
+        return replies
+
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        watcher = self._watcher
+        if watcher is None or not watcher.watching:
+            return super().immediate_execute_command(*args, **options)
+        at = monotonic()
+        try:
+            reply = super().immediate_execute_command(*args, **options)
+        except BaseException:
+            watcher.failed((args,), at)
+            raise
+        watcher.saw(args, reply, at)
+        return reply
+
+
+class RedisCluster(redis.RedisCluster):
+    """`redis.RedisCluster`, watched. All of its arguments, and `adapt=Adapt(...)` or a mode; see docs/dropin.md."""
+
+    _watcher: Watcher | None = None
+    _nearby: Nearby | None = None
+
+    def __init__(self, *args: Any, adapt: Adapt | str | None = None, **kwargs: Any) -> None:
+        told = Adapt.parse(adapt)
+        super().__init__(*args, **kwargs)
+        self._watcher = attaching.to_cluster(self, told)
+        self._nearby = attaching.nearby(self, self._watcher)
+
+    @property
+    def adapt(self) -> Handle:
+        """What the watcher of this client saw, and its switch."""
+        assert self._watcher is not None
+        return Handle(self._watcher)
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        watcher = self._watcher
+        if watcher is None or not watcher.watching:
+            return super().execute_command(*args, **kwargs)
+        nearby = self._nearby
+        read = None if nearby is None else nearby.look(args, kwargs)
+        if read is not None and read.found:
+            return read.answer
+        at = monotonic()
+        try:
+            reply = super().execute_command(*args, **kwargs)
+        except BaseException:
+            watcher.failed((args,), at)
+            raise
+        watcher.saw(args, reply, at)
+        if nearby is not None and read is not None:
+            nearby.keep(read, reply)
+        return reply
+
+    def set_response_callback(self, command: Any, callback: Any) -> None:
+        super().set_response_callback(command, callback)
+        self._nearby = None         # its answers are its own
+
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
+        pipe = super().pipeline(transaction, shard_hint)
+        if type(pipe) is redis.cluster.ClusterPipeline:
+            pipe.__class__ = ClusterPipeline
+            pipe._watcher = self._watcher   # type: ignore[attr-defined]
+        return pipe
+
+
+class ClusterPipeline(redis.cluster.ClusterPipeline):
+    """A pipeline of a watched cluster client."""
+
+    _watcher: Watcher | None = None
+
+    def execute_command(self, *args: Any, **kwargs: Any) -> Any:
+        at = monotonic()
+        reply = super().execute_command(*args, **kwargs)
+        watcher = self._watcher
+        if reply is not self and watcher is not None and watcher.watching:
+            watcher.saw(args, reply, at)    # between WATCH and MULTI commands are not held back
+        return reply
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        watcher, queue = self._watcher, attaching.queue_of(self)
+        if watcher is None or not watcher.watching or not queue:
+            return super().execute(raise_on_error)
+        at = monotonic()
+        try:
+            replies = super().execute(raise_on_error)
+        except BaseException:
+            watcher.failed(map(attaching.of_queue, queue), at)
+            raise
+        watcher.saw_all(map(attaching.of_queue, queue), replies, at)
+        return replies
+
+
+attaching.keyword(Redis.__init__, redis.Redis.__init__)
+attaching.keyword(RedisCluster.__init__, redis.RedisCluster.__init__)

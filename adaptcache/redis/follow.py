@@ -1,0 +1,471 @@
+"""What the notes of a client's commands say about its keys: which are in scope, until when the application keeps them, and
+when they would have been, or were, let go.
+
+A key comes into scope when it is written with an expiry or found to have one, or when the user named it. It leaves when its
+expiry is taken away; when it becomes a lock (SET NX) or a counter (INCR and its like), whose contents nobody could load
+again; and when somebody unknown may have written it. Whatever is uncertain is let alone.
+
+Everything here runs in one thread at a time. This file knows neither sockets nor clients: it is told what happened
+(`note`), asks through `wanted` for what only the server knows, and is told the answer (`lives`).
+"""
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush
+from itertools import islice
+from time import monotonic, time
+from typing import Any
+
+from adaptcache.redis import commands as c
+from adaptcache.redis.books import Books, Tally
+from adaptcache.redis.options import Scope
+
+MEMORY = 10_000         # keys remembered that are missed, strange or asked about: of each kind, at most
+PATIENCE = 60.0         # seconds after a miss within which a write counts as its load
+AGAIN = 60.0            # seconds until a key without expiry is asked about again
+
+
+class Entry:
+    """A key in scope."""
+
+    __slots__ = ("born", "ends", "namespace", "nominal", "released", "saved", "size", "tally", "weight")
+
+    def __init__(self, born: float, ends: float, nominal: float, size: float, namespace: str, tally: Tally, weight: int) -> None:
+        self.born = born                # since when its memory is counted
+        self.ends = ends                # its own expiry: nothing of ours goes beyond it
+        self.nominal = nominal          # seconds that it was given when it was written
+        self.size = size
+        self.namespace = namespace
+        self.tally = tally
+        self.released: float | None = None
+        self.saved = 0.0                # counted as saved since then
+        self.weight = weight            # keys that it stands for
+
+
+class Recent(OrderedDict[bytes, float]):
+    """Keys and a number each, the latest MEMORY of them."""
+
+    def put(self, key: bytes, value: float) -> None:
+        self[key] = value
+        self.move_to_end(key)
+        if len(self) > MEMORY:
+            self.popitem(last=False)
+
+
+class Follower:
+    """What is known of one server's keys. `ledger()` makes the learned side when it is first needed."""
+
+    def __init__(self, scope: Scope, encode: Callable[[Any], bytes], ledger: Callable[[], Any], *, max_keys: int, ask: bool = True) -> None:
+        self.scope = scope
+        self.encode = encode
+        self.books = Books()
+        self.entries: dict[bytes, Entry] = {}
+        self.wanted: OrderedDict[bytes, float] = OrderedDict()      # keys whose expiry only the server knows, and their sizes
+        self.shift = 0                                              # one key in 2 ** shift is followed
+        self.max_keys = max_keys
+        self.real = False                   # what is released is unlinked on the server
+        self.on_miss: Callable[[bytes], object] | None = None
+        self._ask = ask
+        self._make = ledger
+        self._ledger: Any = None
+        self._missed = Recent()             # key -> when it was missed
+        self._strange = Recent()            # locks, counters -> when
+        self._asked = Recent()              # keys without expiry -> when they were asked about
+        self._grown = Recent()              # collections that are being built -> their size
+        self._ends: list[tuple[float, bytes]] = []
+        self._purge: Iterator[bytes] | None = None
+        self._do: dict[int, Callable[[Any, float], None]] = {
+            c.READ: self._read, c.READS: self._reads, c.WROTE: self._wrote, c.WROTES: self._wrote_all, c.SETEX: self._setex,
+            c.EXPIRE: self._expire, c.PERSIST: self._persist, c.GONE: self._gone, c.BUILT: self._built, c.COUNTED: self._counted,
+            c.UNKNOWN: self._unknown, c.RENAMED: self._renamed, c.COPIED: self._copied, c.FLUSHED: self._flushed,
+            c.GETSET: self._getset, c.GETDEL: self._getdel, c.GETEX: self._getex, c.NEAR: self._near,
+        }
+
+    @property
+    def ledger(self) -> Any:
+        """The learned side, made by the first key in scope; None before."""
+        return self._ledger
+
+    # -- what happened
+
+    def note(self, verb: int, matter: Any, at: float) -> None:
+        if matter is not None:
+            self._do[verb](matter, at)
+
+    def released(self, keys: Iterable[bytes], at: float) -> None:
+        """The learned side let these go; it is for the caller to make it true on the server, or not."""
+        for key in keys:
+            entry = self.entries.get(key)
+            if entry is not None and entry.released is None and at < entry.ends:
+                self._count(entry, at)
+                entry.released = at
+                entry.saved = 0.0
+                entry.tally.released += entry.weight
+
+    def kept(self, keys: Iterable[bytes], at: float) -> None:
+        """The server did not let these go, since somebody else had asked for them."""
+        for key in keys:
+            entry = self.entries.get(key)
+            if entry is not None and entry.released is not None:
+                self._take_back(entry, at)
+
+    def _take_back(self, entry: Entry, at: float) -> None:
+        self._count(entry, at)
+        entry.tally.released -= entry.weight
+        entry.tally.saved -= entry.saved
+        entry.released = None
+
+    def lives(self, key: bytes, milliseconds: int, at: float) -> None:
+        """The server's answer to PTTL."""
+        size = self.wanted.pop(key, 1.0)
+        if key in self.entries or milliseconds == -2:
+            return
+        named, namespace = self.scope.of(key)
+        if milliseconds >= 0 or named:
+            # Nobody knows how long it was given when it was written: as long as the longest of its kind, to be on the safe side.
+            left = milliseconds / 1000 if milliseconds >= 0 else math.inf
+            self._enter(key, size, at + left, at, namespace, nominal=max(left, self.books.of(namespace).longest))
+        else:
+            self._asked.put(key, at)
+
+    def settle(self, now: float) -> None:
+        """Close the books of what has expired by itself, and go on leaving out what the sample does without."""
+        ends = self._ends
+        while ends and ends[0][0] <= now:
+            _, key = heappop(ends)
+            entry = self.entries.get(key)
+            if entry is not None and entry.ends <= now:
+                self._leave(key, entry, entry.ends)
+        if self._purge is not None:
+            some = list(islice(self._purge, 256))
+            for key in some:
+                entry = self.entries.get(key)
+                if entry is None:
+                    continue
+                if self._outside(key):
+                    self._forget(key, entry, now)
+                else:
+                    self._count(entry, now)
+                    entry.weight = 1 << self.shift
+            if not some:
+                self._purge = None
+
+    def sample(self, shift: int) -> None:
+        """From now on one key in 2 ** shift stands for all."""
+        denser = shift < self.shift
+        self.shift = shift
+        if not denser:
+            self._purge = iter(list(self.entries))
+        if len(self._ends) > 64 + 4 * len(self.entries):
+            self._ends = sorted((entry.ends, key) for key, entry in self.entries.items() if entry.ends < math.inf)
+
+    def totals(self, now: float) -> None:
+        """Bring the books up to `now`, with what is still open."""
+        self.settle(now)
+        for entry in self.entries.values():
+            self._count(entry, now)
+
+    def clear(self, now: float) -> None:
+        """Nothing is known any more; what was counted stays."""
+        for key, entry in list(self.entries.items()):
+            self._forget(key, entry, now)
+        for memory in (self.wanted, self._missed, self._strange, self._asked, self._grown):
+            memory.clear()
+        self._ends.clear()
+        self._purge = None
+
+    def close(self) -> None:
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+
+    # -- entries
+
+    def _outside(self, key: bytes) -> bool:
+        return bool(self.shift and hash(key) & ((1 << self.shift) - 1))
+
+    def _enter(self, key: bytes, size: float, ends: float, at: float, namespace: str, cost: float | None = None,
+               nominal: float | None = None) -> None:
+        """Follow `key` from its write, or from when it was found."""
+        left = ends - at
+        tally = self.books.of(namespace)
+        if nominal is None:
+            nominal = left
+            if left < math.inf:
+                tally.longest = max(tally.longest, left)
+        if left <= 0 or self._outside(key):
+            return
+        if len(self.entries) >= self.max_keys:
+            self.sample(self.shift + 1)
+            if self._outside(key):
+                return
+        if self._ledger is None:
+            self._ledger = self._make()
+        entry = self.entries[key] = Entry(at, ends, nominal, max(size, 1.0), namespace, tally, 1 << self.shift)
+        self._strange.pop(key, None)
+        self._tell(key, entry, at, cost)
+        if ends < math.inf:
+            heappush(self._ends, (ends, key))
+
+    def _tell(self, key: bytes, entry: Entry, at: float, cost: float | None = None) -> None:
+        forever = entry.ends == math.inf
+        self._ledger.put(key, size=entry.size, cost=cost, ttl=None if forever else max(0.0, entry.ends - monotonic()),
+                         nominal=None if forever else entry.nominal, namespace=entry.namespace)
+
+    def _count(self, entry: Entry, now: float) -> None:
+        """Charge an entry's memory up to `now`."""
+        end = min(now, entry.ends)
+        if end > entry.born:
+            worth = entry.size * entry.weight
+            entry.tally.held += worth * (end - entry.born)
+            if entry.released is not None and end > entry.released:
+                saved = worth * (end - max(entry.released, entry.born))
+                entry.tally.saved += saved
+                entry.saved += saved
+            entry.born = end
+
+    def _leave(self, key: bytes, entry: Entry, at: float) -> None:
+        """No longer there: overwritten, deleted or expired by itself."""
+        self._count(entry, at)
+        del self.entries[key]
+
+    def _forget(self, key: bytes, entry: Entry, at: float) -> None:
+        self._leave(key, entry, at)
+        self._ledger.gone(key)
+
+    def _known(self, key: bytes, at: float) -> Entry | None:
+        entry = self.entries.get(key)
+        if entry is not None and entry.ends <= at:
+            self._leave(key, entry, entry.ends)
+            return None
+        return entry
+
+    def _drop(self, key: bytes, at: float) -> None:
+        entry = self._known(key, at)
+        if entry is not None:
+            self._forget(key, entry, at)
+
+    # -- verbs
+
+    def _near(self, keys: Iterable[bytes], at: float) -> None:
+        for key in keys:
+            self._read((key, 0), at, near=True)
+
+    def _read(self, matter: tuple[Any, int], at: float, near: bool = False) -> None:
+        key = self.encode(matter[0])
+        if self._outside(key):
+            return
+        size = matter[1]
+        entry = self._known(key, at)
+        weight = 1 << self.shift
+        tally = entry.tally if entry is not None else self.books.of(self.scope.of(key)[1])
+        if size == c.MISS:
+            tally.misses += weight
+            self._missed.put(key, at)
+            if self.on_miss is not None:
+                self.on_miss(key)
+            if entry is not None:
+                # Pushed out by the server, deleted by somebody else, or unlinked by us.
+                if entry.released is not None and self.real:
+                    tally.extra += entry.weight
+                self._ledger.got(key, False)
+                self._leave(key, entry, at)
+            return
+        tally.hits += weight
+        if entry is not None:
+            self._ledger.got(key, True, near=near)
+            if entry.released is not None:
+                if self.real:
+                    self._take_back(entry, at)      # it was still there, or is again
+                else:
+                    # Let go in the books alone, and asked for again.
+                    self._count(entry, at)
+                    tally.extra += entry.weight
+                    entry.released = None
+                self._tell(key, entry, at)
+            if size and size != entry.size:
+                self._count(entry, at)
+                entry.size = float(size)
+        elif self._ask and key not in self._strange and at - self._asked.get(key, -math.inf) > AGAIN \
+                and self.scope.of(key)[0] is not False and len(self.wanted) < MEMORY:
+            self.wanted[key] = max(self.wanted.get(key, 1.0), float(size))
+
+    def _reads(self, matter: Iterable[tuple[Any, int]], at: float) -> None:
+        for one in matter:
+            self._read(one, at)
+
+    def _write(self, given: Any, size: float, ends: float | None, at: float, lock: bool = False) -> None:
+        """Written as a whole. ends None: as before."""
+        key = self.encode(given)
+        if self._outside(key):
+            return
+        entry = self._known(key, at)
+        named, namespace = self.scope.of(key)
+        if ends is None:
+            ends = entry.ends if entry is not None else None
+        if entry is not None:
+            self._leave(key, entry, at)
+        missed = self._missed.pop(key, None)
+        self._grown.pop(key, None)
+        self.wanted.pop(key, None)
+        self._asked.pop(key, None)
+        stays = ends is not None and (ends < math.inf or bool(named)) and named is not False and (named or not lock)
+        if not stays:
+            if entry is not None:
+                self._ledger.gone(key)
+            if lock:
+                self._strange.put(key, at)
+            elif ends is None and self._ask and named is not False and key not in self._strange and len(self.wanted) < MEMORY:
+                self.wanted[key] = float(size)
+            return
+        assert ends is not None
+        cost = at - missed if missed is not None and 0 < at - missed < PATIENCE else None
+        self._enter(key, size, ends, at, namespace, cost)
+
+    def _wrote(self, matter: tuple[Any, int, c.Args, bool], at: float) -> None:
+        key, size, words, refused = matter
+        if not words:
+            self._write(key, size, math.inf, at)
+            return
+        options = c.Options(words)
+        if refused and not options.get:
+            return
+        if refused and (options.only_new or b"XX" in words or "XX" in words):
+            # With GET the answer does not tell whether it was written.
+            self._drop(self.encode(key), at)
+            return
+        self._write(key, size, self._until(options, at), at, options.only_new)
+
+    def _wrote_all(self, matter: tuple[list[tuple[Any, int]], c.Args, bool], at: float) -> None:
+        pairs, words, only_new = matter
+        options = c.Options(words)
+        for key, size in pairs:
+            self._write(key, size, self._until(options, at), at, only_new or options.only_new)
+
+    @staticmethod
+    def _until(options: c.Options, at: float) -> float | None:
+        if options.keep:
+            return None
+        if options.milliseconds is None:
+            return math.inf
+        return _deadline(options.milliseconds, options.absolute, at)
+
+    def _setex(self, matter: tuple[Any, int, Any, int], at: float) -> None:
+        key, size, time_, unit = matter
+        self._write(key, size, at + c.number(time_) * unit / 1000, at)
+
+    def _expire(self, matter: tuple[Any, Any, int, bool], at: float) -> None:
+        given, time_, unit, absolute = matter
+        self._until_now(self.encode(given), _deadline(c.number(time_) * unit, absolute, at), at)
+
+    def _until_now(self, key: bytes, ends: float, at: float) -> None:
+        """The key as it is gets another expiry."""
+        entry = self._known(key, at)
+        if entry is not None:
+            size, released = entry.size, entry.released
+            self._leave(key, entry, at)
+            if ends <= at:
+                self._ledger.gone(key)
+                return
+            if released is not None and not self.real:
+                entry.tally.extra += entry.weight       # without the key this would have come to nothing
+            self._enter(key, size, ends, at, entry.namespace)
+            return
+        named, namespace = self.scope.of(key)
+        if named is False or (key in self._strange and not named):
+            return
+        self._enter(key, self._grown.pop(key, self.wanted.pop(key, 1.0)), ends, at, namespace)
+
+    def _persist(self, given: Any, at: float) -> None:
+        key = self.encode(given)
+        entry = self._known(key, at)
+        if entry is None:
+            return
+        if self.scope.of(key)[0]:
+            self._until_now(key, math.inf, at)
+        else:
+            self._forget(key, entry, at)
+
+    def _gone(self, keys: Iterable[Any], at: float) -> None:
+        for given in keys:
+            for key in map(self.encode, given if isinstance(given, (list, tuple)) else (given,)):
+                self._drop(key, at)
+                for memory in (self._strange, self._grown, self._asked, self.wanted):
+                    memory.pop(key, None)
+
+    def _built(self, matter: tuple[Any, int], at: float) -> None:
+        key = self.encode(matter[0])
+        if self._known(key, at) is not None:
+            # Grown after it was complete: what it holds comes from what it held.
+            self._counted((matter[0],), at)
+        elif not self._outside(key) and key not in self._strange:
+            self._grown.put(key, self._grown.get(key, 0.0) + matter[1])
+
+    def _counted(self, keys: Iterable[Any], at: float) -> None:
+        for given in keys:
+            key = self.encode(given)
+            self._drop(key, at)
+            self._strange.put(key, at)
+            self.wanted.pop(key, None)
+
+    def _unknown(self, keys: Iterable[Any], at: float) -> None:
+        for given in keys:
+            key = self.encode(given)
+            self._drop(key, at)
+            self.wanted.pop(key, None)
+
+    def _renamed(self, matter: tuple[Any, Any], at: float) -> None:
+        source, target = map(self.encode, matter)
+        entry = self._known(source, at)
+        strange = source in self._strange
+        self._gone((source,), at)
+        if source != target:
+            self._gone((target,), at)
+        if strange:
+            self._strange.put(target, at)
+        elif entry is not None:
+            self._moved(target, entry, at)
+
+    def _copied(self, matter: tuple[Any, Any, c.Args], at: float) -> None:
+        source, target = map(self.encode, matter[:2])
+        if any(str(word).upper() in ("DB", "B'DB'") for word in matter[2]):
+            return
+        self._gone((target,), at)
+        entry = self._known(source, at)
+        if source in self._strange:
+            self._strange.put(target, at)
+        elif entry is not None:
+            self._moved(target, entry, at)
+
+    def _moved(self, target: bytes, entry: Entry, at: float) -> None:
+        named, namespace = self.scope.of(target)
+        if named is not False and (named or entry.ends < math.inf):
+            self._enter(target, entry.size, entry.ends, at, namespace)
+
+    def _flushed(self, matter: Any, at: float) -> None:
+        self.clear(at)
+
+    def _getset(self, matter: tuple[Any, int, int], at: float) -> None:
+        self._read(matter[:2], at)
+        self._write(matter[0], matter[2], math.inf, at)
+
+    def _getdel(self, matter: tuple[Any, int], at: float) -> None:
+        self._read(matter, at)
+        self._gone(matter[:1], at)
+
+    def _getex(self, matter: tuple[Any, int, c.Args], at: float) -> None:
+        self._read(matter[:2], at)
+        options = c.Options(matter[2])
+        if matter[1] == c.MISS:
+            return
+        if options.persist:
+            self._persist(matter[0], at)
+        elif options.milliseconds is not None:
+            self._until_now(self.encode(matter[0]), _deadline(options.milliseconds, options.absolute, at), at)
+
+
+def _deadline(milliseconds: float, absolute: bool, at: float) -> float:
+    """On the monotonic clock, of a time to live or a time since 1970. A relative one counts from when the command was sent."""
+    return monotonic() + milliseconds / 1000 - time() if absolute else at + milliseconds / 1000

@@ -1,0 +1,587 @@
+"""A watcher: who sees the commands of the clients of one server, and the thread that thinks about them.
+
+Beside each command of the application a watcher leaves a note on a bounded queue, and that is all that the application's
+own thread does (`saw`). One daemon for all watchers of the process takes the notes off, a few at a time, and sleeps SHARE
+times as long as it worked: it never takes more than that share of a core, and never holds the interpreter for long. When
+notes come faster than that, fewer keys are followed, one in two, in four and so on by their hash; what is over even then is
+dropped and counted.
+
+Clients of one pool have one watcher, and so have clients with pools of their own to one address, so that a client made for
+one request costs next to nothing. Nobody but clients and, for some seconds, the daemon hold a watcher: it goes with them.
+
+This file does not know what a note means (`follow`), nor how a command is sent.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from math import inf
+from time import monotonic, sleep, thread_time
+from typing import Any
+from weakref import WeakSet
+
+import redis
+
+from adaptcache.ledger import Ledger, Release
+from adaptcache.redis.address import Address
+from adaptcache.redis.books import Report
+from adaptcache.redis.commands import BLIND, NEAR, PLANS, SINGLE, UNKNOWN, Args, plan_of
+from adaptcache.redis.follow import Follower
+from adaptcache.redis.nearby import forget
+from adaptcache.redis.options import DEFAULT, Adapt, Scope, check_mode
+from adaptcache.release import Releaser
+
+_log = logging.getLogger("adaptcache")
+
+LIMIT = 1 << 14         # notes that wait, at most
+SHARE = 150             # seconds slept per second worked; the learner's own thread takes twice as much at most
+SLICE = 0.0003          # seconds of work at a time, about
+CROWD = 1024            # notes waiting from which fewer keys are followed
+SPARSEST = 10           # one key in 1024 at least
+LEISURE = 5.0           # seconds without a crowd until more keys are followed
+ANSWERS = 1024          # answers that wait to be kept near, at most
+VARIANTS = 16           # answers kept near of one key, at most
+LONGEST = 0.5           # seconds slept at once: the first key's learner is loaded in a second or two
+LINGER = 5.0            # seconds for which the daemon holds a watcher without notes
+ASK = 64                # keys whose expiry is asked for at a time
+ASK_EVERY = 0.25        # seconds between two such times
+
+
+class Watcher:
+    """Sees commands and their answers; `adapt` says what for."""
+
+    def __init__(self, address: Address, adapt: Adapt, encode: Any) -> None:
+        self.address = address
+        self.adapt = adapt
+        self.encode = encode
+        self.scope = Scope(adapt.keys)
+        self._fresh()
+        self.watching = False
+        self._mode = "off"
+        self.mode = adapt.mode
+        _watchers.add(self)
+
+    def _fresh(self) -> None:
+        self.queue: deque[tuple[int, Any, float]] = deque()
+        self.mask = 0
+        self.dropped = 0
+        self.trouble = ""
+        self._lock = threading.RLock()
+        self._began = monotonic()
+        self._counted = 0
+        self._crowded = self._looked = self._began
+        self._left = 0              # notes that were left waiting
+        self._each = 5e-6           # seconds that a note takes
+        self._asked = 0.0
+        self._pause = 0.0
+        self._own: Any = None
+        self._released: deque[tuple[float, list[Release]]] = deque()
+        self._kept: deque[bytes] = deque()
+        self._releaser: Any = None
+        self._unlinked = 0
+        self.near: Any = None
+        self._near_client: Any = None
+        self._answers: deque[tuple[bytes, Any, Any, Any]] = deque()     # that wait for their key's expiry
+        self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys)
+
+    # -- beside the application's commands
+
+    def saw(self, args: Args, reply: Any, at: float) -> None:
+        """A command that was answered. It was sent at `at`, on the monotonic clock."""
+        try:
+            self._counted += 1      # a count lost now and then, by threads that meet, is no harm
+            plan = PLANS.get(args[0])
+            if plan is None:
+                plan, args = plan_of(args)
+            if plan.verb == 0:
+                return
+            if self.near is not None:
+                forget(self.near, self.encode, (args,))
+            mask = self.mask
+            if mask and plan.single and _plain(args[1]) and hash(args[1]) & mask:
+                return
+            queue = self.queue
+            if len(queue) >= LIMIT:
+                self.dropped += 1
+                return
+            queue.append((plan.verb, plan.pack(args, reply), at))
+            if not _patrol.awake:
+                _patrol.wake()
+        except Exception:
+            self._failed()
+
+    def saw_all(self, commands: Iterable[Args], replies: Sequence[Any], at: float) -> None:
+        """The commands of a pipeline or transaction; an answer may be an exception."""
+        try:
+            if self.near is not None:
+                commands = list(commands)
+                forget(self.near, self.encode, commands)
+            mask = self.mask
+            put = self.queue.append
+            room = LIMIT - len(self.queue)
+            self._counted += len(replies)
+            for args, reply in zip(commands, replies, strict=False):
+                if mask:
+                    # Most commands of a pipeline end here when keys are sampled, so as little as possible is done (compare _plain).
+                    try:
+                        key = args[1]
+                        if hash(key) & mask and args[0] in SINGLE and key.isascii():
+                            continue
+                    except (IndexError, AttributeError, ValueError):
+                        pass        # no key, or a key of another kind: looked at like any other
+                plan = PLANS.get(args[0])
+                if plan is None:
+                    plan, args = plan_of(args)
+                if plan.verb == 0:
+                    continue
+                if room <= 0:
+                    self.dropped += 1
+                    continue
+                room -= 1
+                if not isinstance(reply, Exception):
+                    put((plan.verb, plan.pack(args, reply), at))
+                elif plan.writes:
+                    put((UNKNOWN, plan.keys(args), at))
+            if not _patrol.awake:
+                _patrol.wake()
+        except Exception:
+            self._failed()
+
+    def failed(self, commands: Iterable[Args], at: float) -> None:
+        """Commands of which nobody knows whether they were done."""
+        try:
+            if self.near is not None:
+                commands = list(commands)
+                forget(self.near, self.encode, commands)
+            for args in commands:
+                if not args:
+                    continue
+                plan = PLANS.get(args[0])
+                if plan is None:
+                    plan, args = plan_of(args)
+                self._counted += 1
+                if plan.writes and len(self.queue) < LIMIT:
+                    self.queue.append((UNKNOWN, plan.keys(args), at))
+            if not _patrol.awake:
+                _patrol.wake()
+        except Exception:
+            self._failed()
+
+    def near_hit(self, keys: list[bytes]) -> None:
+        """These were answered in this process."""
+        self._counted += 1
+        if len(self.queue) < LIMIT:
+            self.queue.append((NEAR, keys, monotonic()))
+            if not _patrol.awake:
+                _patrol.wake()
+
+    def keep(self, key: bytes, ticket: Any, name: Any, answer: Any) -> None:
+        """Keep an answer near: now, if its key's expiry is known, or when it is."""
+        entry = self._follower.entries.get(key)
+        if entry is not None:
+            self._put_near(key, ticket, name, answer, entry.ends)
+        elif len(self._answers) < ANSWERS:
+            self._answers.append((key, ticket, name, answer))
+
+    def _put_near(self, key: bytes, ticket: Any, name: Any, answer: Any, ends: float) -> None:
+        near = self.near
+        if near is not None:
+            # Whatever else is held of the key has not been invalidated either, if this is accepted.
+            others = near.get(key) or {}
+            near.put(ticket, {**(others if len(others) < VARIANTS else {}), name: answer}, ttl=None if ends == inf else max(0.0, ends - ticket.began))
+
+    def _failed(self) -> None:
+        """A watcher that raises is taken away, and the application goes on."""
+        _log.exception("adaptcache.redis: watching %s raised and is off", self.address.label)
+        self.watching = False
+        self.trouble = "watching raised an exception and is off; see the log"
+
+    # -- what people ask
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        check_mode(mode)
+        if mode == "release" and not self.address.writes:
+            raise ValueError("mode: 'release' is not accepted for a replica; the accepted values are 'off' and 'observe'")
+        with self._lock:
+            if mode == self._mode:
+                return
+            self._stop()
+            self._mode = mode
+            self._follower.real = mode == "release"
+            if mode != "off":
+                self.trouble = ""
+            self.watching = mode != "off"
+
+    def _stop(self) -> None:
+        """Forget what is known of keys: nobody sees what becomes of them meanwhile."""
+        self.watching = False
+        self.queue.clear()
+        self._follower.clear(monotonic())
+        self._follower.close()
+        self._released.clear()
+        self._kept.clear()
+        if self._releaser is not None:
+            self._unlinked += self._releaser.stats().released
+            self._releaser.close()
+            self._releaser = self._follower.on_miss = None
+        near, self.near = self.near, None
+        if near is not None:
+            near.close()
+            self._near_client.close()
+            self._near_client = None
+        self._answers.clear()
+        self._hang_up()
+
+    def flush(self) -> None:
+        """Look at every command seen so far, now, in this thread, and ask what is to be asked."""
+        with self._lock:
+            while self.work(float("inf"), asks=True):
+                pass
+            ledger = self._follower.ledger
+            if ledger is not None and self.adapt.expiry.learner == "manual":
+                ledger.step()
+                self._heard()
+
+    def close(self) -> None:
+        self.mode = "off"
+
+    def report(self) -> Report:
+        with self._lock:
+            self._look(float("inf"))
+            self._heard()
+            now = monotonic()
+            follower = self._follower
+            follower.totals(now)
+            lines = follower.books.lines()
+            ledger = follower.ledger
+            stats = ledger.stats() if ledger is not None else None
+            done = self._releaser.stats() if self._releaser is not None else None
+            trouble = self.trouble
+            if done is not None and not trouble:
+                trouble = done.refusal or (f"{done.failed:,} keys could not be unlinked and stay until their own expiry" if done.failed else "")
+            return Report(
+                self._mode, self.address.label, now - self._began, self._counted, self.dropped, len(follower.entries) << follower.shift,
+                1 << follower.shift, sum(one.hits for one in lines.values()), sum(one.misses for one in lines.values()),
+                sum(one.held for one in lines.values()), sum(one.released for one in lines.values()),
+                sum(one.saved for one in lines.values()), sum(one.extra_misses for one in lines.values()),
+                self._unlinked + (done.released if done else 0),
+                stats.protected if stats else 0, stats.premature if stats else 0, stats.premature_budget if stats else 1.0,
+                stats.in_flight if stats else 0, lines, trouble)
+
+    # -- in the background
+
+    def work(self, seconds: float, asks: bool = False) -> bool:
+        """Look at notes for about so long; whether there was anything to do."""
+        with self._lock:
+            follower = self._follower
+            now = monotonic()
+            waiting = len(self.queue)
+            self._pace(waiting, now)
+            self._heard()
+            began, looked = thread_time(), monotonic()
+            self._look(seconds)
+            self._left = len(self.queue)
+            if waiting > self._left and follower.ledger is not None:
+                each = (thread_time() - began) / (waiting - self._left)
+                # What loads the learner, or stands in line behind it, says nothing of a note.
+                self._each += 0.1 * (min(each, 1e-4) - self._each) if monotonic() - looked < 0.1 else 0.0
+            try:
+                follower.settle(now)
+                if self.watching:
+                    if self.adapt.near is not None and self.near is None:
+                        self._come_near(now)
+                    if (follower.wanted or self._answers) and (asks or now - self._asked > ASK_EVERY):
+                        waiting += self._ask(now, forced=asks)
+            except Exception:
+                self._failed()
+            return waiting > 0
+
+    def _pace(self, waiting: int, now: float) -> None:
+        """Follow fewer keys when notes come faster than they can be looked at, and more when there is leisure."""
+        shift = self._follower.shift
+        came = max(0, waiting - self._left) / max(now - self._looked, 1e-3)
+        self._looked = now
+        possible = 1 / (SHARE * self._each)
+        if waiting > CROWD and came > possible and now - self._crowded > 0.1 and shift < SPARSEST:
+            self._sample(shift + 1, now)
+        elif waiting < CROWD // 4 and shift and now - self._crowded > LEISURE:
+            self._sample(shift - 1, now)
+
+    def _look(self, seconds: float) -> None:
+        queue, follower = self.queue, self._follower
+        began = thread_time()
+        try:
+            while queue and thread_time() - began <= seconds:
+                for _ in range(min(16, len(queue))):
+                    verb, matter, at = queue.popleft()
+                    if verb == BLIND:
+                        self._blind()
+                        return
+                    follower.note(verb, matter, at)
+        except Exception:
+            self._failed()
+
+    def _sample(self, shift: int, now: float) -> None:
+        self._crowded = now
+        self._follower.sample(shift)
+        self.mask = (1 << shift) - 1
+
+    def _blind(self) -> None:
+        """A client changed its database under us."""
+        self._stop()
+        self._mode = "off"
+        self.trouble = "a client selected another database (SELECT or RESET), so its keys can no longer be told apart"
+
+    def _ask(self, now: float, forced: bool) -> bool:
+        """Ask the server for the expiry of some keys, which leaves their age alone."""
+        if now < self._pause and not forced:
+            return False
+        self._asked = now
+        follower = self._follower
+        answers = [self._answers.popleft() for _ in range(min(len(self._answers), ASK))]
+        keys = list({**dict.fromkeys(islice(follower.wanted, ASK)), **dict.fromkeys(one[0] for one in answers)})
+        try:
+            with self._connection().pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.pttl(key)
+                said = pipe.execute(raise_on_error=False)
+        except (redis.RedisError, OSError) as error:
+            # The application's own commands will tell; we try again later, with what is then wanted.
+            self.trouble = f"cannot ask {self.address.label} for expiries: {error!r:.200}"
+            self._pause = now + 5.0
+            follower.wanted.clear()
+            self._hang_up()
+            return False
+        if self.trouble.startswith("cannot ask"):
+            self.trouble = ""               # it answers again
+        at = monotonic()
+        left = {key: one if isinstance(one, int) else None for key, one in zip(keys, said, strict=True)}
+        for key, answer in left.items():
+            if key in follower.wanted:
+                follower.lives(key, -2 if answer is None else answer, at)
+        for key, ticket, name, reply in answers:
+            milliseconds = left[key]
+            if milliseconds is not None and milliseconds >= 0:
+                self._put_near(key, ticket, name, reply, now + milliseconds / 1000)
+            elif milliseconds == -1 or (milliseconds == -2 and reply is None):
+                self._put_near(key, ticket, name, reply, inf)
+        return True
+
+    def _come_near(self, now: float) -> None:
+        if now < self._pause:
+            return
+        from adaptcache.near import Near
+
+        try:
+            self._near_client = self.address.connect()
+        except (redis.RedisError, OSError) as error:
+            self._pause = now + 5.0
+            self.trouble = f"cannot ask {self.address.label} for invalidations: {error!r:.200}"
+            return
+        self.near = Near(self._near_client, self.adapt.near)
+
+    def _connection(self) -> Any:
+        if self._own is None:
+            self._own = self.address.connect()
+        return self._own
+
+    def rest(self) -> None:
+        """Nobody has said anything for a while: let go of our own connection."""
+        with self._lock:
+            if self._releaser is None:
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
+
+    # -- the learned side
+
+    def _ledger(self) -> Any:
+        """The learned side. It holds queues, not this watcher, so that both go when their clients do."""
+        released, kept = self._released, self._kept
+        releaser = None
+        if self._mode == "release":
+            # Keys that were never given an expiry may go where the user named them.
+            releaser = Releaser(self._connection(), expiring=all(_taken_out(one) for one in self.adapt.keys or ()))
+
+        def release(some: list[Release]) -> None:
+            released.append((monotonic(), some))
+            if releaser is not None:
+                releaser.release(some)
+
+        ledger = _Ledger(self.adapt.expiry, on_touch=releaser.touch if releaser is not None else None,
+                         maxsize=self.adapt.max_keys, on_release=release,
+                         break_even_ttl=1.0 if self.adapt.expiry.memory_price is None else None)
+        ledger.stayed = kept
+        if releaser is not None:
+            releaser.attach(ledger)
+            self._releaser = releaser
+            self._follower.on_miss = releaser.missed
+        return ledger
+
+    def _heard(self) -> None:
+        follower = self._follower
+        while self._released:
+            at, releases = self._released.popleft()
+            follower.released([one.key for one in releases], at)
+        while self._kept:
+            follower.kept([self._kept.popleft()], monotonic())
+
+
+class _Ledger(Ledger):
+    """A ledger that remembers what the server did not let go of."""
+
+    stayed: deque[bytes]
+
+    def kept(self, release: Release) -> None:
+        super().kept(release)
+        self.stayed.append(release.key)
+
+
+def _taken_out(pattern: str | bytes) -> bool:
+    return pattern[:1] in ("!", b"!")
+
+
+def _encode(encoder: Any) -> Callable[[Any], bytes]:
+    """Keys as the server knows them."""
+
+    def encode(key: Any) -> bytes:
+        return key if type(key) is bytes else bytes(encoder.encode(key))
+
+    return encode
+
+
+def _plain(key: Any) -> bool:
+    """A key whose hash is that of its bytes, so that the sample is the same however it is spelled."""
+    return type(key) is bytes or (type(key) is str and key.isascii())
+
+
+class Handle:
+    """`client.adapt`: what a client's watcher saw, and the switch. Clients of one pool share it."""
+
+    __slots__ = ("_watcher",)
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    @property
+    def mode(self) -> str:
+        """"off", "observe" or "release"; may be set at any time, also from another thread. What was known of keys is forgotten then."""
+        return self._watcher.mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._watcher.mode = mode
+
+    def report(self) -> Report:
+        """What was seen, saved and lost so far; `str()` of it is for people."""
+        return self._watcher.report()
+
+    def stats(self) -> Any:
+        """The learned side's own counters (`adaptcache.Stats`), or None before the first key in scope."""
+        ledger = self._watcher._follower.ledger
+        return None if ledger is None else ledger.stats()
+
+    def flush(self) -> None:
+        """Take account of every command answered so far before returning. May ask the server, so not for an event loop."""
+        self._watcher.flush()
+
+    def close(self) -> None:
+        """Stop watching, for all clients of the pool, and close the watcher's own connection; the clients go on without it."""
+        self._watcher.close()
+
+    def __repr__(self) -> str:
+        return f"<adapt {self.mode} of {self._watcher.address.label}>"
+
+
+class Patrol:
+    """The daemon: goes round the watchers that have notes, and away when none has had any for a while."""
+
+    def __init__(self) -> None:
+        self._after_fork()
+
+    def _after_fork(self) -> None:
+        self.awake = False
+        self._lock = threading.Lock()
+
+    def wake(self) -> None:
+        with self._lock:
+            if not self.awake:
+                self.awake = True
+                threading.Thread(target=self._run, name="adaptcache-redis", daemon=True).start()
+
+    def _run(self) -> None:
+        seen: dict[Watcher, float] = {}     # these live until they have been quiet for a while
+        rest = 0.01
+        while True:
+            spent = thread_time()
+            now = monotonic()
+            for watcher in list(_watchers):
+                if watcher.queue or watcher in seen:
+                    if watcher.watching and watcher.work(SLICE):
+                        seen[watcher] = now
+                    elif now - seen.setdefault(watcher, now) > LINGER:
+                        watcher.rest()
+                        del seen[watcher]
+            watcher = None  # type: ignore[assignment]
+            if not seen:
+                with self._lock:
+                    if not any(one.queue and one.watching for one in _watchers):
+                        self.awake = False
+                        return
+            worked = thread_time() - spent
+            rest = min(0.05, rest * 1.5) if worked < 0.0001 else 0.002
+            sleep(min(max(rest, SHARE * worked), LONGEST))
+
+
+_watchers: WeakSet[Watcher] = WeakSet()
+_registry = threading.Lock()
+_patrol = Patrol()
+
+
+def _after_fork() -> None:
+    """The child starts anew: no thread, no connection, no notes, nothing known."""
+    global _registry
+    _registry = threading.Lock()
+    _patrol._after_fork()
+    for watcher in list(_watchers):
+        watcher._fresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def watcher_of(place: Any, address: Callable[[Any], Address], adapt: Adapt | None, encoder: Callable[[], Any]) -> Watcher:
+    """The watcher of a pool or of a cluster's client; made by its first client.
+
+    It hangs on the pool itself, so that it goes with it. Without `adapt` a client joins what is there.
+    """
+    with _registry:
+        there: Watcher | None = getattr(place, "_adaptcache_watcher", None)
+        if there is not None:
+            if adapt is not None and adapt != there.adapt:
+                raise ValueError(f"adapt: the connection pool's clients are watched with {there.adapt!r} already; "
+                                 "give the same, or none, or a pool of its own")
+            return there
+        where = address(place)
+        wanted = adapt or DEFAULT
+        for watcher in list(_watchers):
+            if watcher.address == where and watcher.adapt == wanted and watcher.mode == wanted.mode:
+                there = watcher
+                break
+        else:
+            there = Watcher(where, wanted, _encode(encoder()))
+        place._adaptcache_watcher = there
+        return there
