@@ -9,7 +9,7 @@ from backend_doors import DOORS, world
 from servers import paused, until
 
 from adaptcache import Cache, RedisBackend, cached
-from adaptcache.backends.backend import Breaker
+from adaptcache.backends import Breaker
 from adaptcache.backends.breaker import CLOSED, HALF_OPEN, OPEN, Circuit
 
 QUICK = {"timeout": 0.3, "breaker": Breaker(failures=3, cooldown=0.1, longest=0.3)}
@@ -180,6 +180,7 @@ OWED = {
     "delete": lambda cache: cache.delete("k"),
     "set": lambda cache: cache.set("k", 2),
     "set_many": lambda cache: cache.set_many({"k": 2}),
+    "set with a tag": lambda cache: cache.set("k", 2, tags=("new",)),
     "delete_many": lambda cache: cache.delete_many(["k"]),
     "clear": lambda cache: cache.clear(),
     "tag": lambda cache: cache.invalidate_tag("t"),
@@ -272,7 +273,7 @@ def test_a_full_server_is_read_and_no_load_is_repeated(valkey_server, door):
 
 
 def test_a_read_only_replica_serves_reads_and_loses_writes(valkey_server, door):
-    primary = valkey_server()
+    primary = valkey_server(repl_diskless_sync_delay=0)
     with world(primary.url, door) as writing:
         writing.cache().set("k", 1)
         replica = valkey_server(replicaof=f"127.0.0.1 {primary.port}")
