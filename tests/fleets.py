@@ -94,7 +94,7 @@ class Process:
         except BrokenPipeError:
             pass
         try:
-            self.process.wait(20)
+            self.process.wait(60)
         finally:
             self.process.kill()
             self.process.wait()
@@ -110,7 +110,7 @@ class Process:
 def main(url: str, name: str, seed: str, *told: str) -> None:
     from adaptcache.fleet import Fleet
 
-    options: dict[str, Any] = {"publish": 0.5, "lock_time": 1.0, "interval": 0.1, "learn": 1}
+    options: dict[str, Any] = {"publish": 0.5, "lock_time": 2.0, "interval": 0.1, "learn": 1}
     options.update((option, float(value)) for option, _, value in (each.partition("=") for each in told))
     options["learn"] = bool(options["learn"])
 

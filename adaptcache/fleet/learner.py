@@ -98,6 +98,8 @@ class Learner:
         """A bounded piece of work; seconds until the next one. Raises what redis-py raises."""
         now = time.monotonic()
         if not self.office.held:
+            if self.pupil is not None:
+                return self._lost()
             if now < self._next_stand:
                 return self._next_stand - now
             self._next_stand = now + self._lock_time / 3
@@ -105,10 +107,8 @@ class Learner:
                 return self._lock_time / 3
             self._renewed = now
             self._begin()
-        elif now - self._renewed >= self._lock_time / 3:
-            self._renewed = now
-            if not self.office.renew():
-                return self._lost()
+        elif not self.keep():
+            return self._lost()
         began = time.thread_time()
         if now - self._looked >= 5.0 or not self.time.known:
             self._look(now)
@@ -123,6 +123,14 @@ class Learner:
         rest = spent / self._share - spent
         # Never so long that the office is lost over it.
         return min(1.0, self._lock_time / 6, rest if more or read else max(rest, 0.25))
+
+    def keep(self) -> bool:
+        """Renew the office if it is held and time to; False when it is lost. Another thread may do so while `step` runs."""
+        now = time.monotonic()
+        if self.office.held and now - self._renewed >= self._lock_time / 3:
+            self._renewed = now
+            return self.office.renew()
+        return self.office.held
 
     def close(self) -> None:
         """Publish what can be learned within a second, and let the next one in. Raises what redis-py raises."""

@@ -267,6 +267,8 @@ class Fleet:
             self._connected, self._failures = True, 0
         if isinstance(added, Exception):
             raise added     # a full or read-only server: the rest of the round was good, but it must be said
+        if self._learner is not None:
+            self._learner.keep()        # a long step of the learner's must not cost it the office
         self._look(tuple(model))
 
     # -- models
