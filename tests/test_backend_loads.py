@@ -112,6 +112,37 @@ def test_who_waits_is_woken_and_does_not_ask_again_and_again(where, door):
         assert waiter.cache.stats().loads == 0
 
 
+def test_a_word_that_was_said_before_anybody_listened_is_not_waited_for(valkey, monkeypatch):
+    with RedisBackend(valkey.url, lease=30.0) as first, RedisBackend(valkey.url, lease=30.0) as second:
+        owner, waiter = Cache(0, backend=first), Cache(0, backend=second)
+        begun, done, listen = threading.Event(), threading.Event(), threading.Event()
+        subscribe = second.inbox._subscribe
+
+        def late(channel):
+            assert listen.wait(20)
+            return subscribe(channel)
+
+        monkeypatch.setattr(second.inbox, "_subscribe", late)
+
+        def slow(key):
+            begun.set()
+            assert done.wait(20)
+            return "slow"
+
+        with ThreadPoolExecutor(2) as pool:
+            one = pool.submit(owner.get_or_load, "k", slow)
+            assert begun.wait(20)
+            other = pool.submit(waiter.get_or_load, "k", lambda key: "never")
+            until(lambda: waiter._space.counted.waits == 1, "the second process waits")
+            with valkey.client() as client:
+                until(lambda: client.exists(waiter._space.name("k").waiters), "it has left its name")
+            began = time.monotonic()
+            done.set()
+            assert one.result(20) == "slow"
+            listen.set()
+            assert other.result(20) == "slow" and time.monotonic() - began < 10
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_many_wait_for_many_keys_in_one_process(valkey, door):
     count = 60 if door == "sync" else 400
