@@ -1,5 +1,6 @@
 # Everything sets itself up: a bare Python >= 3.11 and a C compiler are enough.
 #   make demo    the main job: a cache that learns its expiry, before your eyes
+#   make demo-redis   a fleet of worker processes that learn together on an embedded Valkey
 #   make test    build and pass the tests
 #   make debug   the core's tests on a build that checks itself after every operation, under AddressSanitizer and UBSan
 #   make coverage   which lines of the core the tests run
@@ -8,7 +9,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead bench-scale bench-memory bench-stream bench-policies soak debug coverage lint typing clean
+.PHONY: demo demo-redis test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead bench-scale bench-memory bench-stream bench-policies soak debug coverage lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -20,6 +21,9 @@ $(VENV)/installed: $(SOURCES)
 
 demo: $(VENV)/installed
 	$(RUN) -P -m adaptcache demo --html adaptcache-demo.html
+
+demo-redis: $(VENV)/installed
+	$(RUN) -P -m adaptcache demo-redis
 
 # Python salts the hashes of str, which the learner's draws depend on: a fixed salt makes a run repeat exactly.
 # `make test PYTHONHASHSEED=random ADAPTCACHE_EXPLORE=1` looks for what no run has seen.

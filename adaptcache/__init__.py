@@ -15,6 +15,16 @@ from adaptcache.stats import Stats
 
 __version__ = "0.1.0"
 
+
+def __getattr__(name: str) -> object:
+    # Needs redis-py, which this import must not ask for.
+    if name == "RedisBackend":
+        from adaptcache.backends.backend import RedisBackend
+
+        return RedisBackend
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "AdaptcacheError", "Cache", "Cause", "DecisionLog", "Explanation", "Fixed", "Idle", "Learned", "LogError", "PerEntry",
     "Recording", "RecursiveLoadError", "StateError", "Stats", "TraceError", "cache", "cached", "hashkey", "lru_cache", "merge", "methodkey", "policies", "price", "record",

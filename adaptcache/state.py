@@ -29,18 +29,24 @@ BEFORE = {b"adaptcache state 2\n": migrating.from_2, b"adaptcache state 3\n": mi
 Entry = tuple[Any, Any, float, bool]    # key, value, seconds left, and whether the user said so
 
 
-def write(path: Name, learned: Knowledge | None, entries: list[Entry] | None) -> None:
-    """Write what was learned, and entries; OSError when the disk says no."""
+def packed(learned: Knowledge | None, entries: list[Entry] | None) -> bytes:
+    """What was learned, and entries, as a file holds them."""
     document = {
         "learned": None if learned is None else learned.document(),
         "entries": None if entries is None else base64.b64encode(pickle.dumps(entries)).decode(),
     }
     body = json.dumps(document, allow_nan=False).encode()
+    return MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+
+
+def write(path: Name, learned: Knowledge | None, entries: list[Entry] | None) -> None:
+    """Write what was learned, and entries; OSError when the disk says no."""
+    data = packed(learned, entries)
     target = Path(path)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
@@ -51,7 +57,11 @@ def write(path: Name, learned: Knowledge | None, entries: list[Entry] | None) ->
 
 def read(path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[Entry] | None]:
     """What was learned and, if asked for, entries. StateError names the file and what is wrong with it."""
-    data = Path(path).read_bytes()
+    return unpacked(Path(path).read_bytes(), path, entries=entries)
+
+
+def unpacked(data: bytes, path: Name, *, entries: bool = False) -> tuple[Knowledge | None, list[Entry] | None]:
+    """`read` of what `packed` gave; `path`: what errors call it."""
     if not data.startswith(b"adaptcache state "):
         raise StateError(f"{path}: not a state of adaptcache")
     if not data.startswith((MAGIC, *BEFORE)):

@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -253,8 +254,7 @@ def test_users_passwords_and_sockets(kind, valkey_server):
     server = valkey_server(requirepass="secret", unixsocket="here.sock", unixsocketperm="700")
     path = os.path.join(server.folder, "here.sock")
     with server.client(password="secret") as admin:
-        # Whoever may track may use the tier: HELLO may always be asked.
-        admin.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "-@all", "+get", "+client|tracking", "+client|setinfo")
+        admin.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "-@all", "+get", "+ping", "+client|tracking", "+client|setinfo")
         admin.set("a", 1)
         classes = {"threads": redis.UnixDomainSocketConnection, "tasks": redis.asyncio.UnixDomainSocketConnection}
         pools = {"threads": redis.ConnectionPool, "tasks": redis.asyncio.ConnectionPool}
@@ -332,6 +332,33 @@ def test_a_stopped_server_is_not_believed_for_longer_than_the_window(kind, valke
             assert near.stats().currsize == 0
         until(lambda: near.ready, "it is back")
         assert near.get(b"a") is None
+
+
+def test_a_server_that_is_busy_with_a_script_is_not_believed(kind, server, valkey_server):
+    """It has acknowledged a write from just before the script, answers HELLO, and sits on the invalidation until the script ends."""
+    server = valkey_server(server.binary, busy_reply_threshold=50)
+    with closing(opened(kind, server.port)) as near, server.client() as client, \
+            socket.create_connection((HOST, server.port)) as writer, socket.create_connection((HOST, server.port)) as script:
+        ready(near)
+        for link in (writer, script):
+            link.settimeout(10)
+            link.sendall(b"PING\r\n")
+            assert link.recv(7) == b"+PONG\r\n"
+        client.set("a", 1)
+        hold(near, client, b"a")
+        with paused(server):                # both are there when it looks, the write first
+            time.sleep(0.05)                # until it really stands still
+            writer.sendall(b"SET a 2\r\n")
+            time.sleep(0.02)
+            script.sendall(b"EVAL 'while true do end' 0\r\n")
+            time.sleep(0.02)
+        assert writer.recv(5) == b"+OK\r\n"
+        acknowledged = time.monotonic()
+        assert last_served(near, b"a", b"1") <= acknowledged + WINDOW
+        until(lambda: not near.ready, "the lease has run out", WINDOW)
+        client.script_kill()
+        ready(near)
+        assert fetch(near, client, b"a") == b"2"
 
 
 def test_a_wire_that_forwards_nothing_ends_within_the_window(kind, server, writer):
@@ -484,41 +511,43 @@ def test_an_async_one_that_is_dropped_ends_its_task(server, writer):
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_the_child_of_a_fork_begins_anew(kind, server, writer):
+def test_the_child_of_a_fork_begins_anew_and_holds_no_connection_of_its_parent(kind, server, writer):
     writer.set("a", 1)
-    with closing(opened(kind, server.port)) as near:
-        ready(near)
-        hold(near, writer, b"a")
-        mine, yours = multiprocessing.Pipe()
-        before = writer.info("clients")["connected_clients"]
-        child = os.fork()
-        if child == 0:
-            said = "failed"
-            try:
-                assert near.get(b"a") is None and not near.ready and near.stats().hits == 0
-                said = "empty"
-                if kind == "threads":
-                    with server.client() as own:
-                        until(lambda: near.begin(b"a") is not None, "ready")
-                        hold(near, own, b"a")
-                        own.set("a", 2)
-                        until(lambda: near.get(b"a") is None, "told")
-                said = "fine"
-            finally:
-                yours.send(said)
-                os._exit(0)
+    before = writer.info("clients")["connected_clients"]
+    near = opened(kind, server.port)
+    ready(near)
+    hold(near, writer, b"a")
+    mine, yours = multiprocessing.Pipe()
+    child = os.fork()
+    if child == 0:
+        said = "failed"
         try:
-            assert mine.poll(20) and mine.recv() == "fine"
+            assert near.get(b"a") is None and not near.ready and near.stats().hits == 0
+            said = "empty"
+            if kind == "threads":
+                with server.client() as own:
+                    until(lambda: near.begin(b"a") is not None, "ready")
+                    hold(near, own, b"a")
+                    own.set("a", 2)
+                    until(lambda: near.get(b"a") is None, "told")
+                near.close()
+            said = "fine"
         finally:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            mine.close()
-            yours.close()
-        # The parent's connection was not touched.
-        assert near.ready and near.stats().losses == 0
+            yours.send(said)
+            yours.poll(20)
+            os._exit(0)
+    try:
+        assert mine.poll(20) and mine.recv() == "fine"
+        assert near.ready and near.stats().losses == 0, "the parent's connection was not touched"
         writer.set("a", 3)
         until(lambda: near.get(b"a") != b"1", "told")
-        until(lambda: writer.info("clients")["connected_clients"] <= before, "the child's connections are closed")
+        near.close()
+        until(lambda: writer.info("clients")["connected_clients"] <= before, "nobody else holds the connection open")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        mine.close()
+        yours.close()
 
 
 def test_the_interpreter_ends_without_a_word(server):

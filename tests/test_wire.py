@@ -11,8 +11,10 @@ import pickle
 import subprocess
 import sys
 import threading
+import types
 from dataclasses import dataclass, make_dataclass
 from datetime import date, datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, Optional, TypeVar, Union
 
 import msgspec
@@ -54,14 +56,14 @@ def test_a_value_comes_back_as_it_was(value, serializer):
     assert same(again(value, serializer), value)
 
 
-@pytest.mark.parametrize("value", [value for value in EXAMPLES if not isinstance(value, np.ndarray)],   # pickle changes the byte order of some
+@pytest.mark.parametrize("value", [value for value in EXAMPLES if not isinstance(value, (np.ndarray, np.bytes_))],   # numpy pickles these otherwise
                          ids=lambda value: type(value).__name__)
 def test_a_value_comes_back_as_it_was_signed(value):
     assert same(again(value, PICKLED), value)
 
 
 @given(value=values())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_value_comes_back_as_it_was(value):
     assert same(again(value), value)
     assert same(again(value, SMALL), value)
@@ -260,6 +262,38 @@ def test_only_the_registered_class_itself_is_written_not_a_subclass():
         PLAIN.dumps(Special("ann"), birth=0)
 
 
+def test_what_is_written_by_itself_takes_no_handler():
+    for cls in (int, bytes, list, datetime, np.ndarray, np.float64):
+        with pytest.raises(ValueError, match=r"^types: .*without a Handler"):
+            Serializer(types=[Handler(cls, "mine", str, str)])
+
+
+def test_two_classes_of_one_name_are_refused():
+    one, two = a_class(("x", int)), a_class(("x", int))
+    with pytest.raises(ValueError, match=r"^types: two are named"):
+        Serializer(types=[one, two])
+    registered(name="thing")(a_class(("x", int), name="One"))
+    with pytest.raises(ValueError, match=r"^name: 'thing' is the name of"):
+        registered(name="thing")(a_class(("x", int), name="Two"))
+    newer = registered(name="thing")(a_class(("x", int), name="One"))       # a module that is loaded again
+    assert type(again(newer(1), Serializer())) is newer
+
+
+def test_a_class_registered_again_in_another_version_is_known_by_that():
+    cls = registered(version=1)(a_class(("x", int)))
+    serializer = Serializer()
+    before = serializer.dumps([cls(1)], birth=0)
+    assert serializer.loads(before)
+    registered(version=2)(cls)
+    assert serializer.loads(serializer.dumps([cls(1)], birth=0)).value == [cls(1)]
+
+
+def test_a_context_that_is_no_bytes_is_misuse():
+    for call in (lambda: PICKLED.dumps(1, birth=0, context="key"), lambda: PICKLED.loads(b"", context="key")):
+        with pytest.raises(TypeError, match=r"^context: expected bytes, got str"):
+            call()
+
+
 def test_a_dataclass_comes_back_without_its_constructor():
     @dataclass
     class Once:
@@ -307,7 +341,7 @@ def test_a_handler_says_what_is_wrong_with_it():
     for argument, wrong in (("type", "Plainly"), ("name", ""), ("name", 5), ("encode", None), ("decode", 1)):
         with pytest.raises(TypeError, match=f"^{argument}: "):
             Handler(**{**good, argument: wrong})
-    with pytest.raises(ValueError, match="two Handlers are named"):
+    with pytest.raises(ValueError, match="two are named"):
         Serializer(types=[Handler(Plainly, "x", vars, dict), Handler(Evil, "x", vars, dict)])
     assert "plainly" in repr(Handler(**good))
 
@@ -450,9 +484,8 @@ def test_schemas_are_the_same_in_every_process():
     from wire_values import Level
     tests = os.path.dirname(__file__)
     value = [User("ann", Colour.GREEN, [], Point(1.0)), Row(key="k"), Level.LOW, Fraction(1, 2)]
-    for seed in ("1", "2"):
-        ran = subprocess.run([sys.executable, "-P", "-c", SCRIPT.format(tests=tests)], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True)
-        assert PLAIN.loads(ran.stdout).value == value
+    ran = subprocess.run([sys.executable, "-P", "-c", SCRIPT.format(tests=tests)], env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True, check=True)
+    assert PLAIN.loads(ran.stdout).value == value
 
 
 # -- codecs
@@ -531,3 +564,14 @@ def test_reading_calls_no_import(monkeypatch):
 
 def test_a_date_is_no_datetime():
     assert type(again(date(2020, 1, 1))) is date and type(again(datetime(2020, 1, 1))) is datetime
+
+
+def test_the_examples_of_the_page_hold(monkeypatch):
+    page = (Path(__file__).parent.parent / "docs" / "wire.md").read_text()
+    blocks = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    assert blocks
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)
+    for block in blocks:
+        exec(compile(block, "docs/wire.md", "exec", dont_inherit=True), vars(module))
+    assert all(f"| `{reason}` |" in page for reason in Unreadable.REASONS)

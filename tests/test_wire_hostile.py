@@ -5,6 +5,7 @@ import hmac
 import os
 import pickle
 import struct
+import sys
 import threading
 import tracemalloc
 import zlib
@@ -81,7 +82,7 @@ def test_random_bytes_as_a_document_are_answered(data):
 
 
 @given(code=st.integers(-128, 127), data=st.one_of(st.binary(max_size=40), values().map(plain.Plain(REGISTRY).dumps)), wrap=st.booleans())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_any_extension_with_any_payload_is_answered(code, data, wrap):
     document = encode(Ext(code, data))
     assert answered(PLAIN.loads(sealed(encode([1, Ext(2, b"\x91" + document)]) if wrap else document)))
@@ -110,7 +111,7 @@ def test_bytes_cut_out_and_put_in_are_answered(which, cuts):
 
 
 @given(value=values(), at=st.floats(0, 1, exclude_max=True), byte=st.integers(1, 255))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_a_document_changed_under_a_good_checksum_is_answered(value, at, byte):
     body = bytearray(plain.Plain(REGISTRY).dumps(value))
     body[int(at * len(body))] ^= byte
@@ -170,7 +171,7 @@ def test_lengths_of_extras_are_checked():
 ], ids=lambda body: f"{body[:5].hex()}-{len(body)}")
 def test_depth_and_length_fields_that_lie_cost_nothing(body):
     assert_cheap(sealed(body))
-    for code in (2, 3, 4, 5, 17, 18, 32):
+    for code in (1, 2, 3, 4, 5, 19, 20, 32):
         assert_cheap(sealed(encode(Ext(code, body))))
 
 
@@ -184,7 +185,7 @@ def assert_cheap(data: bytes, reason: str = "value", most: int = 64 << 20) -> No
     assert type(read) is Unreadable and read.reason in (reason, "schema") and peak < most
 
 
-@pytest.mark.parametrize("code", [2, 4, 5, 32])
+@pytest.mark.parametrize("code", [1, 2, 4, 5, 32])
 def test_extensions_nested_without_end_are_refused_in_any_thread(code):
     body = b"\x90"
     for level in range(20_000):
@@ -194,11 +195,58 @@ def test_extensions_nested_without_end_are_refused_in_any_thread(code):
             body = encode(Ext(code, b"\x91" + body if level % 2 else b"\x91\x91" + body))
         if len(body) > 60_000:
             break
+    assert in_a_small_thread(body) == Unreadable("value") == PLAIN.loads(sealed(body))
+
+
+def test_more_than_was_ever_written_is_refused_long_before_the_stack_ends():
+    for depth, readable in ((plain.DEPTH, True), (plain.DEPTH + 10, False)):
+        for wrap in (lambda body: encode(Ext(2, b"\x91" + body)), lambda body: encode(Ext(1, b"\x81\xa1a" + body))):
+            body = b"\xc0"
+            for _ in range(depth):
+                body = wrap(body)
+            assert bool(PLAIN.loads(sealed(body))) is readable
+
+
+def test_no_zone_is_looked_for_outside_of_the_database(monkeypatch):
+    asked = []
+    monkeypatch.setattr(plain.zoneinfo, "ZoneInfo", lambda key: asked.append(key))
+    for key in (b"../../etc/passwd", b"/etc/passwd", b"a/../../b", b"tzdata.zi", b"os.path", b"a\\b", b"C:", b"a//b", b"a/", b"a\n", b"a" * 41, b"a/b/c/d/e"):
+        assert PLAIN.loads(sealed(encode(Ext(16, key)))) == Unreadable("value")
+    assert not asked and PLAIN.loads(sealed(encode(Ext(16, b"Europe/Berlin")))) and asked == ["Europe/Berlin"]
+
+
+def in_a_small_thread(body: bytes) -> Any:
+    """What is read where the stack has a sixteenth of its usual size: C code that recurses would end the process."""
     reads = []
-    thread = threading.Thread(target=lambda: reads.append(PLAIN.loads(sealed(body))))
-    thread.start()
+    before = threading.stack_size(512 << 10)
+    try:
+        thread = threading.Thread(target=lambda: reads.append(PLAIN.loads(sealed(body))))
+        thread.start()
+    finally:
+        threading.stack_size(before)
     thread.join()
-    assert reads == [Unreadable("value")] == [PLAIN.loads(sealed(body))]
+    (read,) = reads
+    return read
+
+
+@pytest.mark.parametrize("one", [b"\x91", b"\x81\xa1a", b"\x92\xc0", b"\xdc\x00\x01", b"\xde\x00\x01\xa1a"])
+def test_natives_nest_so_deep_and_no_deeper(one):
+    assert PLAIN.loads(sealed(one * plain.RUN + b"\xc0"))
+    for depth in (plain.RUN + 1, 5_000, 1_000_000):
+        assert in_a_small_thread(one * depth + b"\xc0") == Unreadable("value")
+
+
+def test_keys_that_collide_are_refused_before_they_are_compared():
+    """A hundred thousand of them take minutes to put into a dict."""
+    modulus = sys.hash_info.modulus
+    keys = [Ext(6, (number * modulus).to_bytes(12, "little", signed=True)) for number in range(1, 100_001)]
+    for body in (encode(Ext(5, encode([part for key in keys for part in (key, 0)]))), encode(Ext(3, encode(keys))), encode(Ext(4, encode(keys)))):
+        assert PLAIN.loads(sealed(body)) == Unreadable("value")
+    assert PLAIN.loads(sealed(encode(Ext(3, encode(keys[:1000]))))).value == {number * modulus for number in range(1, 1001)}
+    honest = {number: None for number in range(-50_000, 50_000)}
+    assert PLAIN.loads(PLAIN.dumps(honest, birth=0)).value == honest
+    for native in (encode({1: 1}), encode({1.5: 1}), encode({None: 1}), encode({b"a": 1}), encode({(1, 2): 1}), b"\x81\xd4\x06\x01\x01"):
+        assert PLAIN.loads(sealed(native)) == Unreadable("value")        # only strings, whose hashes nobody knows
 
 
 def test_reading_near_the_end_of_the_stack_is_answered():
@@ -221,10 +269,10 @@ def test_reading_near_the_end_of_the_stack_is_answered():
 
 @pytest.mark.parametrize("document", [
     Ext(3, b"\x91\x90"), Ext(5, encode([[], 1])), Ext(5, encode([1])), Ext(4, encode([{}])), Ext(2, encode("abc")), Ext(3, encode(5)),
-    Ext(6, b""), Ext(6, b"\x00" * 12), Ext(6, struct.pack(">HBBBBBIB", 2024, 13, 1, 0, 0, 0, 0, 0)), Ext(6, struct.pack(">HBBBBBIB", 2024, 1, 1, 0, 0, 0, 0, 2)),
-    Ext(6, struct.pack(">HBBBBBIB", 2024, 1, 1, 0, 0, 0, 0, 0) + encode("UTC")), Ext(7, b"\x00\x00\x01\x01"), Ext(7, b"\x07\xe8\x01\x01\x01"), Ext(8, b"\x18" + b"\x00" * 7),
-    Ext(9, struct.pack(">iII", 2**31 - 1, 0, 0)), Ext(10, struct.pack(">iII", 2, 0, 0)), Ext(11, b"../../etc/passwd"), Ext(11, b"/etc/passwd"), Ext(11, b"os"), Ext(11, b"No/Where"),
-    Ext(11, b""), Ext(11, "é".encode()), Ext(12, b"x"), Ext(12, b""), Ext(12, "١".encode()), Ext(13, b"\x00" * 15), Ext(14, b"\x00" * 15), Ext(16, b"\xff"), Ext(32, b""), Ext(17, b"\x00"),
+    Ext(11, b""), Ext(11, b"\x00" * 12), Ext(11, struct.pack(">HBBBBBIB", 2024, 13, 1, 0, 0, 0, 0, 0)), Ext(11, struct.pack(">HBBBBBIB", 2024, 1, 1, 0, 0, 0, 0, 2)),
+    Ext(11, struct.pack(">HBBBBBIB", 2024, 1, 1, 0, 0, 0, 0, 0) + encode("UTC")), Ext(12, b"\x00\x00\x01\x01"), Ext(12, b"\x07\xe8\x01\x01\x01"), Ext(13, b"\x18" + b"\x00" * 7),
+    Ext(14, struct.pack(">iII", 2**31 - 1, 0, 0)), Ext(15, struct.pack(">iII", 2, 0, 0)), Ext(16, b"../../etc/passwd"), Ext(16, b"/etc/passwd"), Ext(16, b"os"), Ext(16, b"No/Where"),
+    Ext(16, b""), Ext(16, "é".encode()), Ext(17, b"x"), Ext(17, b""), Ext(17, "١".encode()), Ext(18, b"\x00" * 15), Ext(10, b"\x00" * 15), Ext(7, b"\xff"), Ext(32, b""), Ext(19, b"\x00"),
 ], ids=lambda document: f"{document.code}-{bytes(document.data).hex()[:20]}")
 def test_payloads_that_make_no_value_are_refused(document):
     assert PLAIN.loads(sealed(encode(document))).reason in ("value", "schema")
@@ -232,7 +280,7 @@ def test_payloads_that_make_no_value_are_refused(document):
 
 
 def test_a_code_of_a_later_release_is_of_another_version():
-    for code in (0, 19, 31, 33, 127, -128, -2):
+    for code in (0, 23, 31, 33, 127, -128, -2):
         assert PLAIN.loads(sealed(encode([Ext(code, b"x")]))) == Unreadable("version")
 
 
@@ -257,18 +305,32 @@ def an_array(name: str, shape: Any, content: bytes, fortran: Any = False) -> byt
     an_array("<M8[1000000000s]", [1], b"\x00" * 8), an_array("<f8\n", [1], b"\x00" * 8),
 ], ids=lambda payload: payload[2:24].decode("latin-1"))
 def test_arrays_that_are_none_are_refused_before_anything_is_made(payload):
-    for code in (17, 18):
+    for code in (19, 20):
         assert_cheap(sealed(encode(Ext(code, payload))), most=1 << 20)
 
 
 def test_a_scalar_has_no_sides():
-    assert PLAIN.loads(sealed(encode(Ext(18, an_array("<f8", [1], b"\x00" * 8))))) == Unreadable("value")
+    assert PLAIN.loads(sealed(encode(Ext(20, an_array("<f8", [1], b"\x00" * 8))))) == Unreadable("value")
 
 
 def test_empty_arrays_of_any_claimed_shape_take_no_memory():
-    read = PLAIN.loads(sealed(encode(Ext(17, an_array("<f8", [0, 2**40], b"")))))
+    read = PLAIN.loads(sealed(encode(Ext(19, an_array("<f8", [0, 2**40], b"")))))
     assert answered(read)
-    assert_cheap(sealed(encode(Ext(17, an_array("<f8", [0, 2**62, 2**62], b"")))), most=1 << 20)
+    assert_cheap(sealed(encode(Ext(19, an_array("<f8", [0, 2**62, 2**62], b"")))), most=1 << 20)
+
+
+@pytest.mark.parametrize("one", [b"\x90", b"\x80", b"\xd4\x03\x90"])
+def test_a_byte_grows_to_so_many_and_no_more(one):
+    """What the page says of memory: the smallest documents of the largest objects."""
+    number = (1 << 16) // len(one)
+    data = sealed(b"\xdd" + struct.pack(">I", number) + one * number)
+    tracemalloc.start()
+    try:
+        read = PLAIN.loads(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(read.value) == number and peak < 80 * len(data)
 
 
 # -- compression
@@ -318,7 +380,7 @@ def planted(tmp_path):
 def test_a_planted_pickle_is_never_loaded(planted):
     forged = Serializer(Signed(OTHER)).dumps(1, birth=0)
     for data in (planted, sealed(planted, codec=2), sealed(planted, 64, codec=2), sealed(b"\x00" * 32 + planted, 64, codec=2), sealed(planted, codec=1), sealed(planted, codec=3),
-                 sealed(forged[23:55] + planted, 64, codec=2), sealed(planted, codec=0, extras=b"\x01\x06\x00pickle"), sealed(encode(Ext(32, planted))), sealed(encode(planted)),
+                 sealed(forged[23:55] + planted, 64, codec=2), sealed(planted, codec=0, extras=b"\x01\x06\x00pickle"), sealed(encode(Ext(32, planted))), sealed(encode(planted)), sealed(encode(Ext(8, planted))),
                  sealed(hmac.digest(b"", planted, "sha256") + planted, 64, codec=2)):
         for serializer in (PLAIN, SMALL, PICKLED, Serializer(Signed([KEY, OTHER]))):
             assert answered(serializer.loads(data))

@@ -95,7 +95,7 @@ CASES: dict[str, tuple[Any, ...]] = {
     "1-array-fortran": (PLAIN, np.asfortranarray(np.arange(6, dtype=">i2").reshape(2, 3)), BARE),
     "1-array-texts": (PLAIN, np.array(["a", "grün"], "<U4"), BARE),
     "1-array-times": (PLAIN, np.array(["2024-01-01", "NaT"], "<M8[D]"), BARE),
-    "1-scalars": (PLAIN, [np.float32(1.5), np.bool_(True), np.int64(-5)], BARE),
+    "1-scalars": (PLAIN, [np.float32(1.5), np.bool_(True), np.int64(-5), np.str_("a\x00"), np.bytes_(b"b\x00")], BARE),
     "1-enum": (PLAIN, Hue.BLUE, FIELDS),
     "1-flag": (PLAIN, Rights.READ | Rights.WRITE, BARE),
     "1-namedtuple": (PLAIN, Place(1.0), BARE),

@@ -127,7 +127,7 @@ EXAMPLES: list[Any] = [
     np.arange(6, dtype="<i4").reshape(2, 3), np.asfortranarray(np.arange(6.0).reshape(2, 3)), np.arange(10, dtype=">u2")[::3], np.array(5.0), np.zeros((0, 3), "f4"), np.zeros(0),
     np.array([True, False]), np.array(["a", "grün"]), np.array([b"a", b"bcd"]), np.array(["2020-01-01", "NaT"], "M8[D]"), np.array([1, 2], "m8[25s]"), np.array([1j], "c8"),
     np.ones(3, "f2"), np.array([math.nan, -0.0]), np.float64(1.5), np.float32(1.5), np.int64(-1), np.uint8(255), np.bool_(True), np.datetime64("2020-01-01T00:00", "ns"),
-    np.timedelta64(3, "h"), np.complex64(1j), np.str_("grün"), np.bytes_(b"ab"), np.float16(0.1), [np.float64(1.0), 1.0], {"w": np.arange(3)}, {np.int64(1): 2},
+    np.timedelta64(3, "h"), np.complex64(1j), np.str_("grün"), np.str_(""), np.str_("a\x00\ud800"), np.bytes_(b"ab"), np.bytes_(b"a\x00"), np.bytes_(b""), np.float16(0.1), [np.float64(1.0), 1.0], {"w": np.arange(3)}, {np.int64(1): 2},
 ]
 
 

@@ -155,7 +155,7 @@ class Knowledge:
             "layout": LAYOUT, "config": self.config, "numbers": self.numbers,
             "arrays": {name: pack(array) for name, array in self.arrays.items()},
             "namespaces": [
-                [_label(label), None if known.cells is None else pack(known.cells),
+                [labelled(label), None if known.cells is None else pack(known.cells),
                  None if known.hedges is None else pack(known.hedges), known.labels, list(known.code),
                  None if known.prior is None else pack(known.prior)]
                 for label, known in self.namespaces.items()],
@@ -222,7 +222,7 @@ def read(document: Any) -> Knowledge:
     arrays = {name: checked(kind, unpack(document["arrays"][name], kind, n), name) for name, (kind, n) in ARRAYS.items()}
     namespaces: dict[Hashable, Namespace] = {}
     for label, cells, hedges, labels, (mean, n), prior in document["namespaces"]:
-        said = _unlabel(label)
+        said = unlabelled(label)
         require(said not in namespaces, f"namespace {said!r} comes twice")
         namespaces[said] = Namespace(
             None if cells is None else checked("cell", unpack(cells, "cell", BINS), f"namespace {said!r}"),
@@ -330,9 +330,10 @@ def plain(label: Any) -> bool:
     return type(label) in (str, bytes, int, bool) or (type(label) is float and math.isfinite(label))
 
 
-def _label(label: Any) -> Any:
+def labelled(label: Any) -> Any:
+    """A plain label as a value fit for JSON."""
     if isinstance(label, tuple):
-        return [_label(part) for part in label]
+        return [labelled(part) for part in label]
     if isinstance(label, bytes):
         return {"bytes": base64.b64encode(label).decode()}
     if isinstance(label, (int, float)):
@@ -341,11 +342,12 @@ def _label(label: Any) -> Any:
     return label
 
 
-def _unlabel(given: Any) -> Hashable:
+def unlabelled(given: Any) -> Hashable:
+    """What `labelled` was given; ValueError when it cannot have been."""
     if isinstance(given, str):
         return given
     if isinstance(given, list):
-        return tuple(_unlabel(part) for part in given)
+        return tuple(unlabelled(part) for part in given)
     if isinstance(given, dict) and set(given) == {"bytes"}:
         return base64.b64decode(given["bytes"], validate=True)
     if isinstance(given, dict) and set(given) == {"number"} and isinstance(given["number"], str):

@@ -245,7 +245,6 @@ class Node:
         with topology.lock:
             self.tried = True
             self.view = None
-            self.end()
             topology.settle()
         if all(lease.until == OVER for lease in topology.tier.leases()):
             topology.tier.clear()

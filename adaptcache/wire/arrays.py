@@ -27,7 +27,7 @@ _encode: Final = Encoder().encode
 _decode: Final = Decoder(tuple[str, list[int], bool]).decode
 
 
-def ways(array_code: int, scalar_code: int) -> dict[type, Callable[[Any, int], Any]]:
+def ways(array_code: int, scalar_code: int, str_code: int, bytes_code: int) -> dict[type, Callable[[Any, int], Any]]:
     """How each of numpy's types is written."""
 
     def array(value: Any, left: int) -> Any:
@@ -36,8 +36,11 @@ def ways(array_code: int, scalar_code: int) -> dict[type, Callable[[Any, int], A
     def scalar(value: Any, left: int) -> Any:
         return Ext(scalar_code, _array(np.asarray(value)))
 
-    scalars: list[type] = [np.dtype(code).type for code in "?bBhHiIlLqQefdFDMmUS"]
-    return {np.ndarray: array, **dict.fromkeys(scalars, scalar)}
+    scalars: list[type] = [np.dtype(code).type for code in "?bBhHiIlLqQefdFDMm"]
+    # Texts by themselves are no arrays: numpy would take noughts at their end for filling.
+    return {np.ndarray: array, **dict.fromkeys(scalars, scalar),
+            np.str_: lambda value, left: Ext(str_code, value.encode("utf-8", "surrogatepass")),
+            np.bytes_: lambda value, left: Ext(bytes_code, bytes(value))}
 
 
 def _array(value: Any) -> bytes:
@@ -56,20 +59,20 @@ def _allowed(name: str) -> bool:
     return name in _NUMBERS or _OTHERS.fullmatch(name) is not None
 
 
-def read_array(data: memoryview) -> Any:
+def read_array(data: bytes) -> Any:
     """An array of its own memory, writable. Refused or ValueError where the parts do not fit."""
     (length,) = _PREFIX.unpack_from(data)
     head = data[_PREFIX.size:_PREFIX.size + length]
     name, shape, fortran = _decode(head)
     if not _allowed(name) or len(shape) > _DIMENSIONS or any(side < 0 for side in shape):
         raise Refused("value")
-    content = data[_PREFIX.size + length:]
+    begin = _PREFIX.size + length
     dtype = np.dtype(name)
-    if math.prod(shape) * dtype.itemsize != len(content):
+    if math.prod(shape) * dtype.itemsize != len(data) - begin:
         raise Refused("value")
-    if not len(content):
+    if len(data) == begin:
         return np.empty(shape, dtype, order="F" if fortran else "C")
-    array = np.frombuffer(content, dtype)
+    array = np.frombuffer(data, dtype, offset=begin)
     if dtype.kind == "b" and array.view(np.uint8).max() > 1:
         raise Refused("value")
     if dtype.kind == "U" and array.view(dtype.str[0] + "u4").max() > 0x10FFFF:
@@ -77,8 +80,16 @@ def read_array(data: memoryview) -> Any:
     return array.reshape(shape, order="F" if fortran else "C").copy("K")
 
 
-def read_scalar(data: memoryview) -> Any:
+def read_scalar(data: bytes) -> Any:
     array = read_array(data)
     if array.shape != ():
         raise Refused("value")
     return array[()]
+
+
+def read_str(data: bytes) -> Any:
+    return np.str_(data.decode("utf-8", "surrogatepass"))
+
+
+def read_bytes(data: bytes) -> Any:
+    return np.bytes_(data)

@@ -5,7 +5,7 @@ nothing out. This file knows no format.
 """
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, Literal, final
 
 REASONS: Final = {
     "foreign": "these bytes were not written by adaptcache",
@@ -57,7 +57,7 @@ class Unreadable:
     def __reduce__(self) -> tuple[type[Unreadable], tuple[str, str]]:
         return Unreadable, (self.reason, self.error)
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
     def __eq__(self, other: object) -> bool:

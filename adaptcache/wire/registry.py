@@ -8,8 +8,10 @@ constructor of a Struct. This file knows no bytes.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cached_property
+from itertools import count
 from operator import attrgetter
 from typing import Any, Final, TypeVar, final, overload
 
@@ -169,6 +171,8 @@ _SHAPES: Final[dict[str, Callable[[Any], Shape]]] = {
 }
 
 _everywhere: dict[type, Kind] = {}      # what `registered` names, for every Serializer
+_changes = count(1)
+_changed = 0                            # grows with every change of it
 
 
 @overload
@@ -189,7 +193,13 @@ def registered(cls: Any = None, /, *, name: str | None = None, version: int = 0)
         raise TypeError(f"version: expected an int, got {type(version).__name__}")
 
     def register(cls: C) -> C:
-        _everywhere[cls] = kind_of(cls, name, version)
+        global _changed
+        kind = kind_of(cls, name, version)
+        for other in list(_everywhere.values()):
+            if other.name == kind.name and other.type.__qualname__ != cls.__qualname__:    # else the same module, loaded twice
+                raise ValueError(f"name: {kind.name!r} is the name of {schema.full_name(other.type)} already; give each class its own")
+        _everywhere[cls] = kind
+        _changed = next(_changes)
         return cls
 
     return register if cls is None else register(cls)
@@ -205,12 +215,15 @@ class Registry:
             if kind.type in self._own:
                 raise ValueError(f"types: {schema.full_name(kind.type)} is named twice")
             self._own[kind.type] = kind
-        handlers = [kind.name for kind in self._own.values() if isinstance(kind, _HandledKind)]
-        for name in handlers:
-            if handlers.count(name) > 1:
-                raise ValueError(f"types: two Handlers are named {name!r}; give each a name of its own")
+        names = Counter((type(kind), kind.name) for kind in self._own.values())
+        for (_, name), times in names.items():
+            if times > 1:
+                raise ValueError(f"types: two are named {name!r}; give each a name of its own")
         self._marks: dict[bytes, Kind] = {}
-        self._marked = -1           # how many types were registered everywhere when `_marks` was made
+        self._marked = -1           # `_changed` when `_marks` was made
+
+    def own(self) -> Iterable[type]:
+        return self._own
 
     def of_type(self, cls: type) -> Kind | None:
         return self._own.get(cls) or _everywhere.get(cls)
@@ -218,10 +231,9 @@ class Registry:
     def of_mark(self, mark: bytes) -> Kind:
         """Refused if no registered type has this fingerprint today."""
         kind = self._marks.get(mark)
-        if kind is None and self._marked != len(_everywhere):
-            known = list(_everywhere.values())
-            self._marks = {each.mark: each for each in (*known, *self._own.values())}
-            self._marked = len(known)
+        if kind is None and self._marked != _changed:
+            self._marked = _changed
+            self._marks = {each.mark: each for each in (*_everywhere.values(), *self._own.values())}
             kind = self._marks.get(mark)
         if kind is None:
             raise Refused("schema")

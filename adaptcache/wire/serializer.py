@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Any, Final, final
 
 import msgspec
 
@@ -22,10 +22,11 @@ from adaptcache.wire.signing import Signed
 # Codec numbers of version 1; each keeps its meaning for ever.
 CUSTOM, MSGPACK, PICKLE = range(3)
 
-LIMIT: Final = 32 << 20
+LIMIT: Final = 16 << 20
 LONGEST_NAME: Final = 100       # bytes
 
 
+@final
 class Envelope(msgspec.Struct, frozen=True):
     """What was read: a value, and what its writer said of it. True, whatever the value.
 
@@ -70,7 +71,7 @@ class Serializer:
         self._encode: Callable[[Any], bytes]
         self._decode: Callable[[Any], Any]
         if codec == "msgpack":
-            plain = Plain(self._types)
+            plain = Plain(self._types)      # ValueError for types that it writes by itself
             self._codec, self._encode, self._decode = MSGPACK, plain.dumps, plain.loads
         elif self._signed is not None:
             self._codec, self._encode, self._decode = PICKLE, self._signed.dumps, self._signed.loads
@@ -79,7 +80,7 @@ class Serializer:
             self._name = _name(codec)
         else:
             raise TypeError(f'codec: expected "msgpack", Signed(key) or an object with dumps and loads, got {codec!r:.60}')
-        self._marks: dict[type, bytes] = dict.fromkeys((*NATIVE, list, dict, tuple, set, frozenset), b"")
+        self._marks: dict[type, bytes] = dict.fromkeys((*NATIVE, bytes, list, dict, tuple, set, frozenset), b"")
 
     def __repr__(self) -> str:
         return f"Serializer({self._signed or self._name or 'msgpack'!r})"
@@ -96,6 +97,8 @@ class Serializer:
         TypeError: an object of a type that nobody registered, or an argument of a wrong type. ValueError: an argument
         out of range; "value too large"; nested too deeply. What a codec or Handler of the user's raises comes through.
         """
+        if type(context) is not bytes:
+            raise TypeError(f"context: expected bytes, got {type(context).__name__}")
         try:
             sound = header.sound(birth, soft, hard, cost) and (digest is None or (isinstance(digest, int) and 0 <= digest < 1 << 64))
         except TypeError:
@@ -123,7 +126,9 @@ class Serializer:
         return header.write(body, self._codec, self._name, birth, soft, hard, cost, digest, self._mark(type(value)), flags, sign)
 
     def loads(self, data: bytes, *, context: bytes = b"") -> Envelope | Unreadable:
-        """What was written, or why it cannot be read. Raises nothing but what is no Exception, such as KeyboardInterrupt."""
+        """What was written, or why it cannot be read. Whatever the bytes, it raises nothing but what is no Exception, such as KeyboardInterrupt."""
+        if type(context) is not bytes:
+            raise TypeError(f"context: expected bytes, got {type(context).__name__}")
         try:
             if type(data) is not bytes:
                 if not isinstance(data, (bytearray, memoryview)):
@@ -177,7 +182,7 @@ def _name(codec: Any) -> str:
     name = getattr(codec, "name", None) or getattr(codec, "__name__", None) or type(codec).__qualname__
     if not isinstance(name, str):
         raise TypeError(f"codec: its name is {type(name).__name__}, expected str")
-    if len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+    if len(name.encode()) > LONGEST_NAME:
         raise ValueError(f"codec: its name takes more than {LONGEST_NAME} bytes")
     return name
 

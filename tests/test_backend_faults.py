@@ -1,0 +1,493 @@
+"""Servers that are killed, stopped, full, read-only or failing over: no wrong value, no exception, no stampede, and recovery."""
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from backend_doors import DOORS, world
+from servers import paused, until
+
+from adaptcache import Cache, RedisBackend, cached
+from adaptcache.backends.backend import Breaker
+from adaptcache.backends.breaker import CLOSED, HALF_OPEN, OPEN, Circuit
+
+QUICK = {"timeout": 0.3, "breaker": Breaker(failures=3, cooldown=0.1, longest=0.3)}
+
+
+@pytest.fixture(params=DOORS)
+def door(request):
+    return request.param
+
+
+def recovered(cache):
+    """A write arrives and is read: the server is back in use."""
+    cache.set("recovered", 1)
+    return cache.get("recovered") == 1
+
+
+# -- the breaker by itself
+
+
+def test_the_breaker_opens_probes_and_closes():
+    told = []
+    circuit = Circuit(Breaker(failures=2, cooldown=0.05, longest=0.1), lambda kind, key, error: told.append(kind))
+    error = OSError()
+    assert circuit.allow()
+    circuit.failed(error)
+    circuit.succeeded()
+    circuit.failed(error)
+    assert circuit.state == CLOSED and circuit.allow()
+    circuit.failed(error)
+    assert circuit.state == OPEN and not circuit.allow() and circuit.refused == 1
+    until(circuit.allow, "a probe may go")
+    assert circuit.state == HALF_OPEN and not circuit.allow()       # one at a time
+    circuit.failed(error)
+    assert circuit.state == OPEN
+    until(circuit.allow, "a probe may go")
+    circuit.succeeded()
+    assert circuit.state == CLOSED and circuit.allow() and circuit.opened == 2
+    assert told == ["breaker-open", "breaker-half-open", "breaker-open", "breaker-half-open", "breaker-closed"]
+
+
+def test_a_probe_that_is_never_heard_of_again_does_not_keep_it_shut():
+    circuit = Circuit(Breaker(failures=1, cooldown=0.05, longest=0.05), lambda *_: None)
+    circuit.failed(OSError())
+    until(circuit.allow, "a probe may go")
+    until(circuit.allow, "another one may go")
+
+
+@pytest.mark.parametrize("wrong", [{"failures": 0}, {"cooldown": 0}, {"longest": -1}])
+def test_breaker_options_are_checked(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Breaker(**wrong)
+
+
+# -- a server that is not there
+
+
+def test_a_killed_server_is_a_miss_and_comes_back_empty(valkey_server, door):
+    server = valkey_server()
+    with world(server.url, door, **QUICK) as made:
+        backend = made.backend()
+        cache = made.cache(backend=backend)
+        cache.set("k", 1)
+        server.kill()
+        assert cache.get("k") is None
+        loads = []
+        for _ in range(20):
+            assert cache.get_or_load("k", lambda key: loads.append(key) or 2) == 2
+            assert cache.get("k") == 2          # what was just loaded, for a while
+        assert loads == ["k"]
+        assert backend.stats().breaker != "closed" and backend.stats().refused > 20
+        server.start()
+        until(lambda: recovered(cache), "the server is in use again")
+        assert cache.get("k") is None           # the server is asked again, and has nothing
+        assert backend.stats().breaker == "closed"
+        assert {"read-failed", "breaker-open", "breaker-half-open", "breaker-closed"} <= set(made.kinds())
+
+
+def test_a_server_that_was_never_there(door):
+    with world("redis://127.0.0.1:1", door, **QUICK) as made:
+        cache = made.cache()
+        assert cache.get("k") is None
+        assert cache.get_many("ab") == {}
+        cache.set("k", 1)
+        cache.set_many({"a": 1})
+        assert cache.delete("k") is None
+        assert cache.delete_many("ab") == 0
+        assert cache.pop("k", 3) == 3
+        cache.clear()
+        assert cache.invalidate_tag("t") is False
+        assert cache.get_or_load("k", str) == "k"
+        assert cache.get_or_load_many("ab", lambda keys: {key: 1 for key in keys}) == {"a": 1, "b": 1}
+        with pytest.raises(LookupError):
+            cache.get_or_load("no", lambda key: {}[key])
+        undelivered = made.backends[0].stats().undelivered
+        assert undelivered == 5                 # k, a and b; the tag; the space
+        made.close()
+        made.backends.clear()
+        made.runner = None
+        assert made.kinds().count("forgotten") == undelivered
+
+
+def test_a_cluster_that_was_never_there(door):
+    with world("redis+cluster://127.0.0.1:1", door, **QUICK) as made:
+        cache = made.cache()
+        assert cache.get("k") is None
+        assert cache.get_or_load("k", str) == "k"
+        assert cache.get_many("ab") == {}
+
+
+def test_a_stopped_server_costs_its_timeout_a_few_times_and_then_nothing(valkey_server, door):
+    server = valkey_server()
+    with world(server.url, door, timeout=0.2, breaker=Breaker(failures=3, cooldown=30, longest=30)) as made:
+        cache = made.cache()
+        cache.set("k", 1)
+        with paused(server):
+            began = time.monotonic()
+            for at in range(200):
+                assert cache.get_or_load(at, lambda key: -key) == -at
+            assert time.monotonic() - began < 10        # 200 time-outs would be 40 s
+        assert made.backends[0].stats().refused > 150
+
+
+def test_a_paused_server_is_in_use_again_after_the_pause(valkey_server, door):
+    server = valkey_server()
+    with world(server.url, door, **QUICK) as made:
+        cache = made.cache()
+        cache.set("k", 1)
+        with server.client() as client:
+            client.execute_command("CLIENT", "PAUSE", 1000, "ALL")
+        loads = []
+        assert cache.get_or_load("k", lambda key: loads.append(key) or 1) == 1
+        until(lambda: recovered(cache), "the server is in use again")
+        assert cache.get("k") == 1 and len(loads) <= 1
+
+
+def test_a_connection_that_went_dead_without_a_word(valkey, wire, door):
+    link = wire(valkey.port)
+    with world(f"redis://127.0.0.1:{link.port}", door, **QUICK) as made:
+        cache = made.cache()
+        cache.set("k", 1)
+        assert cache.get("k") == 1
+        link.cut()
+        assert cache.get("k") is None
+        assert cache.get_or_load("k", lambda key: 1) == 1
+        link.drop()
+        link.mend()
+        until(lambda: recovered(cache), "the server is in use again")
+        assert cache.get("k") == 1
+
+
+def test_a_restarted_server_costs_no_failed_read(valkey_server, door):
+    server = valkey_server()
+    with world(server.url, door) as made:
+        cache = made.cache()
+        cache.set("k", 1)
+        server.kill()
+        server.start()
+        assert cache.get("k") is None
+        cache.set("k", 2)
+        assert cache.get("k") == 2
+        assert made.kinds() == [] or set(made.kinds()) == {"read-failed"}
+
+
+# -- invalidations that cannot be delivered
+
+
+OWED = {
+    "delete": lambda cache: cache.delete("k"),
+    "set": lambda cache: cache.set("k", 2),
+    "set_many": lambda cache: cache.set_many({"k": 2}),
+    "delete_many": lambda cache: cache.delete_many(["k"]),
+    "clear": lambda cache: cache.clear(),
+    "tag": lambda cache: cache.invalidate_tag("t"),
+}
+
+
+@pytest.mark.parametrize("how", OWED)
+def test_an_invalidation_that_was_not_heard_is_delivered_later_and_until_then_not_served(valkey, wire, how, door):
+    link = wire(valkey.port)
+    with world(f"redis://127.0.0.1:{link.port}", door, timeout=0.2, breaker=Breaker(failures=float("inf"))) as made:
+        cache = made.cache()
+        cache.set("k", 1, tags=("t",))
+        cache.set("other", 1)
+        assert cache.get("k") == 1
+        link.cut()
+        OWED[how](cache)
+        owed = cache.cache.backend.stats().undelivered
+        assert owed == 1
+        link.drop()
+        debts = cache.cache.backend.debts
+        link.mend()
+        if len(debts):      # the thread may have been quick
+            assert cache.get("k") is None or not len(debts)
+        until(lambda: not len(debts), "the server has heard")
+        assert cache.get("k") in (None, 2)
+        assert made.kinds().count("undelivered") == made.kinds().count("delivered") == 1
+        with RedisBackend(valkey.url) as another:
+            assert Cache(0, backend=another).get("k") in (None, 2)
+        assert cache.get("other") == (None if how == "clear" else 1)
+
+
+def test_what_is_owed_is_not_served_from_the_server(valkey, door):
+    """The debt is made by hand: the server is well and still holds the value."""
+    with world(valkey.url, door) as made:
+        cache = made.cache()
+        space, debts = cache.cache._space, cache.cache.backend.debts
+        cache.set("k", 1, tags=("t",))
+        cache.set("j", 1)
+        debts._closed = True        # nobody delivers
+        debts.owe_key("k", space.name("k"), space, None)
+        assert cache.get("k") is None and cache.get("j") == 1 and cache.get_many("kj") == {"j": 1}
+        assert cache.get_or_load("k", lambda key: "fresh") == "fresh"
+        cache.set("k", 3, tags=("t",))
+        assert cache.get("k") == 3 and len(debts) == 0      # a newer value there is as good
+        debts.owe_tag("t", space, None)
+        assert cache.get("k") is None and cache.get("j") == 1 and cache.get_many("kj") == {"j": 1}
+        debts.tags.clear()
+        debts.owe_space(space, None)
+        assert cache.get("j") is None and cache.get_many("kj") == {}
+        debts.spaces.clear()
+        assert cache.get("j") == 1
+
+
+def test_too_many_debts_become_one(valkey, monkeypatch):
+    from adaptcache.backends import debts
+
+    monkeypatch.setattr(debts, "MOST", 3)
+    with RedisBackend("redis://127.0.0.1:1", **QUICK) as backend:
+        cache = Cache(0, backend=backend)
+        for key in range(10):
+            cache.delete(key)
+        assert backend.stats().undelivered == 4
+
+
+# -- a server that refuses
+
+
+def test_a_full_server_is_read_and_no_load_is_repeated(valkey_server, door):
+    server = valkey_server(maxmemory="8mb", maxmemory_policy="noeviction")
+    with world(server.url, door) as made:
+        cache = made.cache()
+        cache.set("k", 1)
+        cache.set("old", "old")
+        with server.client() as client:
+            client.config_set("maxmemory", "1mb")
+        loads = []
+        for _ in range(10):
+            assert cache.get("k") == 1
+            assert cache.get_or_load("new", lambda key: loads.append(key) or 5) == 5
+        assert loads == ["new"]
+        cache.set("old", "new")
+        assert cache.get("old") is None         # not the old one
+        assert cache.get_or_load_many(["new", "k"], lambda keys: 1 / 0) == {"new": 5, "k": 1}
+        assert made.backends[0].stats().breaker == "closed"
+        with server.client() as client:
+            client.config_set("maxmemory", "80mb")
+        assert recovered(cache)
+        cache.set("old", "new")
+        assert cache.get("old") == "new" and made.backends[0].stats().undelivered == 0
+
+
+def test_a_read_only_replica_serves_reads_and_loses_writes(valkey_server, door):
+    primary = valkey_server()
+    with world(primary.url, door) as writing:
+        writing.cache().set("k", 1)
+        replica = valkey_server(replicaof=f"127.0.0.1 {primary.port}")
+        with replica.client() as client:
+            until(lambda: client.info("replication")["master_link_status"] == "up", "the replica follows")
+        with world(replica.url, door) as made:
+            cache = made.cache()
+            assert cache.get("k") == 1
+            loads = []
+            for _ in range(5):
+                assert cache.get_or_load("new", lambda key: loads.append(key) or 5) == 5
+            assert loads == ["new"]
+            cache.set("k", 2)
+            assert cache.get("k") is None               # owed, and so not served
+            assert cache.delete("j") is None
+            with replica.client() as client:
+                client.execute_command("REPLICAOF", "NO", "ONE")
+            until(lambda: made.backends[0].stats().undelivered == 0, "it is a primary now, and has heard")
+            assert cache.get("k") is None
+            assert recovered(cache)
+
+
+def test_a_server_that_wants_a_password_is_a_miss(valkey_server, door):
+    server = valkey_server(requirepass="secret")
+    with world(server.url, door, **QUICK) as made:
+        cache = made.cache()
+        assert cache.get("k") is None and cache.get_or_load("k", str) == "k"
+    with world(server.url.replace("redis://", "redis://:secret@"), door, **QUICK) as made:
+        assert recovered(made.cache())
+
+
+def test_scripts_that_the_server_forgot_are_sent_again(valkey, door):
+    with world(valkey.url, door) as made:
+        cache = made.cache()
+        assert cache.get_or_load("k", str) == "k"
+        with valkey.client() as client:
+            client.script_flush()
+        assert cache.get_or_load("j", str) == "j" and cache.get("j") == "j"
+        with valkey.client() as client:
+            client.script_flush()
+        assert cache.get_or_load_many("abc", lambda keys: {key: key for key in keys}) == {key: key for key in "abc"}
+        assert made.events == []
+
+
+# -- failover
+
+
+@pytest.mark.slow
+def test_a_sentinel_failover(sentinels, door):
+    with world(sentinels.sentinel().master_for("mymaster"), door, timeout=0.5) as made:
+        cache = made.cache()
+        cache.set("k", 1)
+        old = sentinels.primary()
+        time.sleep(0.3)
+        old.kill()
+        loads = []
+        assert cache.get_or_load("j", lambda key: loads.append(key) or 1) == 1
+        until(lambda: recovered(cache), "the new primary is in use", 40)
+        assert cache.get("k") in (1, None)
+        assert len(loads) == 1
+
+
+@pytest.mark.slow
+def test_a_cluster_failover(own_cluster, door):
+    cluster = own_cluster(3, 1)
+    with world(cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0"), door, timeout=0.5) as made:
+        cache = made.cache()
+        values = {at: at for at in range(60)}
+        cache.set_many(values)
+        time.sleep(0.3)
+        cluster.servers[0].kill()
+        loads = []
+        for at in range(60):
+            assert cache.get_or_load(at, lambda key: loads.append(key) or key) == at
+        assert len(loads) == len(set(loads))
+
+        def all_back():
+            cache.set_many(values)
+            return cache.get_many(values) == values
+
+        until(all_back, "all slots are served again", 40)
+        until(lambda: made.backends[0].stats().undelivered == 0, "everything is delivered", 40)
+        until(all_back, "all slots are served again", 40)
+
+
+@pytest.mark.slow
+def test_a_slot_that_moves(own_cluster, door):
+    from redis.crc import key_slot
+
+    cluster = own_cluster(3, 0)
+    with world(cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0"), door) as made:
+        cache = made.cache()
+        cache.set_many({at: at for at in range(300)})
+        slot = key_slot(cache.cache._space.name(7).value)
+        target = next(server for server in cluster.servers if server.port != cluster.owner(slot).port)
+        cluster.migrate(slot, target)
+        assert cache.get_many(range(300)) == {at: at for at in range(300)}
+        cache.set(7, "new")
+        assert cache.get(7) == "new" and cache.get_or_load("seven", str) == "seven"
+
+
+# -- no stampede
+
+
+def test_an_outage_under_load_is_one_load_a_key_and_process(valkey_server):
+    """Threads of two "processes" hammer ten keys while the server dies and comes back empty."""
+    server = valkey_server()
+    loads = {}
+    lock = threading.Lock()
+    stop = threading.Event()
+    down = threading.Event()
+    options = {"outage": 30.0, **QUICK}
+    with RedisBackend(server.url, **options) as one, RedisBackend(server.url, **options) as other:
+        caches = [Cache(0, backend=one), Cache(0, backend=other)]
+
+        def work(which):
+            def loader(key):
+                with lock:
+                    at = (which, key, down.is_set())
+                    loads[at] = loads.get(at, 0) + 1
+                time.sleep(0.005)
+                return f"value of {key}"
+
+            at = 0
+            while not stop.is_set():
+                at += 1
+                assert caches[which].get_or_load(at % 10, loader) == f"value of {at % 10}"
+                time.sleep(0.0005)
+            return at
+
+        with ThreadPoolExecutor(4) as pool:
+            futures = [pool.submit(work, at % 2) for at in range(4)]
+            time.sleep(0.4)
+            server.kill()
+            time.sleep(0.1)         # what was sent before has failed by now
+            down.set()
+            time.sleep(0.8)
+            down.clear()
+            server.start()
+            until(lambda: recovered(caches[0]) and recovered(caches[1]), "the server is in use again")
+            time.sleep(0.3)
+            stop.set()
+            assert all(future.result(20) > 20 for future in futures)
+        assert all(count == 1 for (_, _, while_down), count in loads.items() if while_down)
+        # once before, or in the first moment after; once more by somebody, because the server lost all
+        for key in range(10):
+            assert sum(count for (_, each, _), count in loads.items() if each == key) <= 2 + 2
+
+
+def test_a_decorated_function_goes_on_without_its_server(valkey_server):
+    server = valkey_server()
+    with RedisBackend(server.url, **QUICK) as backend:
+        calls = []
+
+        @cached(backend=backend)
+        def double(x):
+            calls.append(x)
+            return 2 * x
+
+        assert double(1) == 2
+        server.kill()
+        assert [double(1) for _ in range(10)] == [2] * 10 and len(calls) == 2
+        assert double.invalidate(1) is False
+        assert double(1) == 2 and len(calls) == 3
+        server.start()
+        until(lambda: backend.stats().undelivered == 0, "the invalidation is delivered")
+
+
+def test_tasks_go_on_without_their_server(valkey_server):
+    async def main():
+        server = valkey_server()
+        async with RedisBackend(server.url, **QUICK) as backend:
+            cache = Cache(0, backend=backend)
+            loads = []
+
+            async def loader(key):
+                loads.append(key)
+                await asyncio.sleep(0.01)
+                return key
+
+            server.kill()
+            for _ in range(3):
+                assert await asyncio.gather(*[cache.aget_or_load(at % 10, loader) for at in range(300)]) == [at % 10 for at in range(300)]
+            assert sorted(loads) == list(range(10))
+
+    asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_stopped_node_of_a_cluster_leaves_the_others_in_use(own_cluster, door):
+    cluster = own_cluster(3, 0)
+    with world(cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0"), door, timeout=0.3,
+               breaker=Breaker(failures=2, cooldown=5.0, longest=5.0)) as made:
+        for server in cluster.servers:
+            with server.client() as client:
+                client.config_set("cluster-require-full-coverage", "no")
+        backend = made.backend()
+        cache = made.cache(backend=backend)
+        values = {at: at for at in range(300)}
+        cache.set_many(values)
+        assert cache.get_many(values) == values
+        with paused(cluster.servers[1]):
+            there = cache.get_many(values)
+            assert 100 < len(there) < 300 and all(values[key] == value for key, value in there.items())
+            for _ in range(5):
+                cache.get_many(values)
+            began = time.monotonic()
+            for _ in range(50):
+                assert len(cache.get_many(values)) == len(there)
+            for key in values:
+                assert cache.get(key) == (key if key in there else None)
+            assert time.monotonic() - began < 15        # a time-out each would be 30 s
+            assert backend.stats().breaker == "open"
+            cache.set_many({key: -key for key in values})
+            assert cache.get_many(values) == {key: -key for key in there}
+        until(lambda: recovered(cache) and backend.stats().undelivered == 0, "everything is delivered")
+        until(lambda: backend.stats().breaker == "closed", "all nodes are in use")
+        assert cache.get_many(values) == {key: -key for key in there}

@@ -1,0 +1,273 @@
+"""The part of a shared cache that lies in this process: no socket for a hit, and nothing old after the server's word."""
+import asyncio
+import time
+
+import pytest
+from backend_doors import DOORS, Door, world
+from servers import until
+
+import adaptcache
+from adaptcache import Cache, Idle, RedisBackend, cached
+from adaptcache.near import NearCache
+
+
+@pytest.fixture(params=DOORS)
+def door(request):
+    return request.param
+
+
+@pytest.fixture(params=["valkey", "cluster"])
+def where(request):
+    server = request.getfixturevalue(request.param)
+    return server.url if request.param == "valkey" else server.url.replace("redis://", "redis+cluster://").removesuffix("/0")
+
+
+class Near:
+    """A cache with a part in this process that has begun to listen, and how many trips a call took."""
+
+    def __init__(self, made, maxsize=100, **options):
+        self.backend = made.backend()
+        self.made = made
+        self.cache = made.cache(maxsize, backend=self.backend, **options)
+        self.cache.get("none")
+        until(lambda: self._pass() or self.part().ready, "the server is listened to")
+
+    def _pass(self):
+        if self.made.runner is not None:
+            self.made.runner.run(asyncio.sleep(0.005))
+
+    def part(self):
+        inner = self.cache.cache
+        return inner._near if self.made.runner is None else next(iter(inner._nears.values()))
+
+    def trips(self, act):
+        before = self.backend.stats().trips
+        act()
+        return self.backend.stats().trips - before
+
+    def held(self, key, value):
+        """Read until it is answered from here."""
+        def here():
+            self._pass()
+            return self.trips(lambda: self.cache.get(key)) == 0
+
+        until(here, f"{key} is held here")
+        assert self.cache.get(key) == value
+
+    def becomes(self, key, value):
+        def now():
+            self._pass()
+            return self.cache.get(key) == value
+
+        until(now, f"{key} becomes {value}")
+
+
+def test_a_hit_here_takes_no_trip_and_ones_own_write_is_read_at_once(where, door):
+    with world(where, door) as made:
+        near = Near(made)
+        near.cache.set("k", 1)
+        near.held("k", 1)
+        near.cache.set("k", 2)
+        assert near.cache.get("k") == 2
+        near.held("k", 2)
+        assert near.trips(lambda: near.cache.get_or_load("k", lambda key: 1 / 0)) == 0
+        assert near.trips(lambda: near.cache.get_many(["k"])) == 0
+        near.cache.delete("k")
+        assert near.cache.get("k") is None
+        assert near.cache.cache.currsize <= 1
+
+
+CHANGES = {
+    "set": (lambda cache: cache.set("k", 2), 2),
+    "delete": (lambda cache: cache.delete("k"), None),
+    "clear": (lambda cache: cache.clear(), None),
+    "tag": (lambda cache: cache.invalidate_tag("t"), None),
+    "load": (lambda cache: cache.delete("k") and cache.get_or_load("k", lambda key: 3), 3),
+}
+
+
+@pytest.mark.parametrize("how", CHANGES)
+def test_what_another_process_changes_is_not_held_any_longer(where, door, how):
+    with world(where, door) as made:
+        near = Near(made)
+        other = Cache(0, backend=made.backend())
+        other.set("k", 1, tags=("t", "u"))
+        other.set("stays", 1)
+        near.cache.get_many(["k", "stays"])
+        near.held("k", 1)
+        change, after = CHANGES[how]
+        change(other)
+        near.becomes("k", after)
+        near.becomes("stays", None if how == "clear" else 1)
+
+
+def test_a_tag_that_this_process_invalidates_is_gone_at_once(where, door):
+    with world(where, door) as made:
+        near = Near(made)
+        near.cache.set("k", 1, tags=("t",))
+        near.held("k", 1)
+        near.cache.invalidate_tag("t")
+        assert near.cache.get("k") is None
+
+
+def test_a_ceiling_holds_here_too(valkey, door):
+    with world(valkey.url, door) as made:
+        near = Near(made)
+        near.cache.set("k", 1, ttl=0.4)
+        end = time.time() + 0.4
+        near.held("k", 1) if time.time() < end - 0.3 else None
+        until(lambda: time.time() >= end, "the ceiling is reached")
+        assert near.cache.get("k") is None
+
+
+def test_no_part_without_room_or_wish(valkey, door):
+    with world(valkey.url, door) as made:
+        for cache in (made.cache(0), made.cache(100, backend=made.backend(near=False))):
+            cache.set("k", 1)
+            assert cache.get("k") == 1
+            assert cache.cache._near is None and not cache.cache._nears and cache.cache.currsize == 0
+
+
+def test_the_room_is_kept(valkey, door):
+    with world(valkey.url, door) as made:
+        near = Near(made, 10)
+        near.cache.set_many({at: at for at in range(100)})
+        for at in range(100):
+            assert near.cache.get(at) == at
+        assert near.cache.cache.currsize <= 10
+        bytes_ = Near(made, 1000, getsizeof=len, space="weighed")
+        bytes_.cache.set("k", "x" * 400)
+        bytes_.held("k", "x" * 400)
+        assert bytes_.cache.cache.currsize == 400
+        with_key = Near(made, 10_000, getsizeof=adaptcache.sizeof, space="sized")
+        with_key.cache.set("k", "x" * 400)
+        with_key.held("k", "x" * 400)
+        assert 400 < with_key.cache.cache.currsize < 1000
+
+
+def test_one_entry_is_enough_room_for_one(valkey, door):
+    with world(valkey.url, door) as made:
+        near = Near(made, 1)
+        near.cache.set("k", 1)
+        near.held("k", 1)
+
+
+def test_hits_here_keep_an_idle_entry_on_the_server(valkey, door):
+    with world(valkey.url, door) as made:
+        near = Near(made, expiry=Idle(1.2))
+        near.cache.set("k", 1)
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            assert near.cache.get("k") == 1
+            time.sleep(0.02)
+        assert near.part().stats().hits > 20
+
+
+def test_the_learner_hears_of_hits_here(valkey, door):
+    with world(valkey.url, door) as made:
+        near = Near(made, expiry=adaptcache.Learned(memory_price=1e-4, predictors=("table",), learner="manual"))
+        near.cache.set("k", 1, cost=1.0)
+        near.held("k", 1)
+        heard = near.cache.cache.ledger.cache.stats
+        before, trips = heard().hits, near.backend.stats().trips
+        until(lambda: near.cache.get("k") == 1 and heard().hits > before, "the learner has heard")
+        assert near.backend.stats().trips == trips or made.runner is not None
+
+
+def test_a_lost_server_is_not_answered_for_beyond_the_window(valkey_server, door):
+    server = valkey_server()
+    with world(server.url, door, timeout=0.3, near=NearCache(None, heartbeat=0.1, window=0.4)) as made:
+        near = Near(made)
+        near.cache.set("k", 1)
+        near.held("k", 1)
+        server.pause()
+        try:
+            time.sleep(0.5)
+            assert near.cache.get("k") is None
+        finally:
+            server.resume()
+        near.becomes("k", 1)
+        server.kill()
+        near.becomes("k", None)
+        server.start()
+        near.becomes("k", None)
+        near.cache.set("k", 3)
+        near.held("k", 3)
+
+
+def test_what_is_owed_is_not_served_from_here(valkey, door):
+    with world(valkey.url, door) as made:
+        near = Near(made)
+        near.cache.set("k", 1, tags=("t",))
+        near.held("k", 1)
+        space, debts = near.cache.cache._space, near.backend.debts
+        debts._closed = True
+        debts.owe_tag("other", space, None)
+        debts.tags["t"] = debts.tags.pop("other")
+        assert near.cache.get("k") is None
+        debts.tags.clear()
+        near.held("k", 1)
+        debts.owe_key("k", space.name("k"), space, None)
+        assert near.cache.get("k") is None
+        debts.keys.clear()
+
+
+def test_a_decorated_hit_takes_no_trip(valkey):
+    with RedisBackend(valkey.url) as backend:
+        @cached(backend=backend)
+        def double(x):
+            return 2 * x
+
+        def held():
+            before = backend.stats().trips
+            assert double(4) == 8
+            return backend.stats().trips == before
+
+        until(held, "the result is held here")
+        info = double.cache_info()
+        assert info.hits >= 1 and info.currsize == 1 and info.maxsize == 128
+
+
+def test_a_decorated_coroutine_s_hit_takes_no_trip(valkey):
+    async def main():
+        async with RedisBackend(valkey.url) as backend:
+            @cached(backend=backend)
+            async def double(x):
+                return 2 * x
+
+            for _ in range(1000):
+                before = backend.stats().trips
+                assert await double(4) == 8
+                if backend.stats().trips == before:
+                    return
+                await asyncio.sleep(0.01)
+            raise AssertionError("never held")
+
+    asyncio.run(main())
+
+
+def test_a_dropped_cache_is_collected(valkey):
+    import gc
+    import weakref
+
+    with RedisBackend(valkey.url) as backend:
+        cache = Cache(10, backend=backend, expiry=adaptcache.Learned(predictors=("table",)))
+        cache["k"] = 1
+        assert cache["k"] == 1
+        gone = weakref.ref(cache)
+        cache.close()
+        del cache
+        gc.collect()
+        assert gone() is None
+
+
+def test_both_doors_at_once(valkey):
+    with world(valkey.url, "async") as made:
+        near = Near(made)
+        sync = Door(near.cache.cache)
+        sync.set("k", 1)
+        near.held("k", 1)
+        sync.set("k", 2)
+        assert near.cache.get("k") == 2
+        near.cache.set("k", 3)
+        assert sync.get("k") == 3
