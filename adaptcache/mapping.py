@@ -336,6 +336,8 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         others nobody knows what has changed meanwhile. StateError for a file that is damaged, foreign, of another version or machine,
         or learned with other predictors. At another price of memory only what holds at every price is taken over.
         """
+        if options.get("backend") is not None:
+            raise TypeError("backend: make the cache on the server first, and give it what was learned with merge_state(path)")
         learned, held = state.read(path, entries=entries)
         cache = cls(maxsize, getsizeof, **options)
         if cache._trainer is not None and learned is not None:

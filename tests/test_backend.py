@@ -1,5 +1,7 @@
 """A cache on a server is a dict with losses that many processes share, by threads and by tasks, on every kind of server."""
 import asyncio
+import copy
+import pickle
 import time
 from decimal import Decimal
 
@@ -111,9 +113,19 @@ def test_mapping_manners(valkey):
         with pytest.raises(KeyError):
             del cache["k"]
         assert cache and cache != {} and cache in [cache]
-        for untold in (lambda: len(cache), lambda: list(cache), cache.popitem, cache.keys, cache.values, cache.items, cache.expire):
+        for untold in (lambda: len(cache), lambda: list(cache), cache.popitem, cache.keys, cache.values, cache.items, cache.expire,
+                       lambda: cache.expires_in("j")):
             with pytest.raises(TypeError, match="does not know its entries"):
                 untold()
+        for refused in (lambda: cache.resize(5), lambda: cache.record("x"), lambda: copy.copy(cache), lambda: copy.deepcopy(cache),
+                        lambda: pickle.dumps(cache), lambda: Cache.load("x", 5, backend=backend)):
+            with pytest.raises(TypeError):
+                refused()
+        for unlearned in (lambda: cache.save("x"), lambda: cache.merge_state("x"), lambda: cache.explain("j"), lambda: cache.log_decisions("x")):
+            with pytest.raises(ValueError, match="does not learn"):
+                unlearned()
+    with pytest.raises(RuntimeError, match="closed"):
+        cache.get("k")
 
 
 def test_what_cannot_be_is_refused_before_anything_changes(valkey):

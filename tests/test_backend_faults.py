@@ -459,3 +459,35 @@ def test_tasks_go_on_without_their_server(valkey_server):
             assert sorted(loads) == list(range(10))
 
     asyncio.run(main())
+
+
+@pytest.mark.slow
+def test_a_stopped_node_of_a_cluster_leaves_the_others_in_use(own_cluster, door):
+    cluster = own_cluster(3, 0)
+    with world(cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0"), door, timeout=0.3,
+               breaker=Breaker(failures=2, cooldown=5.0, longest=5.0)) as made:
+        for server in cluster.servers:
+            with server.client() as client:
+                client.config_set("cluster-require-full-coverage", "no")
+        backend = made.backend()
+        cache = made.cache(backend=backend)
+        values = {at: at for at in range(300)}
+        cache.set_many(values)
+        assert cache.get_many(values) == values
+        with paused(cluster.servers[1]):
+            there = cache.get_many(values)
+            assert 100 < len(there) < 300 and all(values[key] == value for key, value in there.items())
+            for _ in range(5):
+                cache.get_many(values)
+            began = time.monotonic()
+            for _ in range(50):
+                assert len(cache.get_many(values)) == len(there)
+            for key in values:
+                assert cache.get(key) == (key if key in there else None)
+            assert time.monotonic() - began < 15        # a time-out each would be 30 s
+            assert backend.stats().breaker == "open"
+            cache.set_many({key: -key for key in values})
+            assert cache.get_many(values) == {key: -key for key in there}
+        until(lambda: recovered(cache) and backend.stats().undelivered == 0, "everything is delivered")
+        until(lambda: backend.stats().breaker == "closed", "all nodes are in use")
+        assert cache.get_many(values) == {key: -key for key in there}

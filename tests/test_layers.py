@@ -23,9 +23,9 @@ EXTRAS = {"wire", "near", "backends", "redis", "fleet", "release.py", "simulate"
 ROOMS = {
     "river": {"learn/compiled.py", "learn/river_models.py"},
     "click": {"cli.py"},
-    "redis": {"release.py", "near", "backends", "redis", "fleet"},
+    "redis": {"release.py", "near", "backends", "redis", "fleet", "demo/fleet.py"},
     "msgspec": {"wire"},
-    "zstandard": {"wire/compression.py", "simulate/formats/source.py"},
+    "zstandard": {"wire", "simulate", "fleet"},
 }
 
 

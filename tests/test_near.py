@@ -5,6 +5,7 @@ import math
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -253,8 +254,7 @@ def test_users_passwords_and_sockets(kind, valkey_server):
     server = valkey_server(requirepass="secret", unixsocket="here.sock", unixsocketperm="700")
     path = os.path.join(server.folder, "here.sock")
     with server.client(password="secret") as admin:
-        # Whoever may track may use the tier: HELLO may always be asked.
-        admin.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "-@all", "+get", "+client|tracking", "+client|setinfo")
+        admin.execute_command("ACL", "SETUSER", "reader", "on", ">pass", "~*", "-@all", "+get", "+ping", "+client|tracking", "+client|setinfo")
         admin.set("a", 1)
         classes = {"threads": redis.UnixDomainSocketConnection, "tasks": redis.asyncio.UnixDomainSocketConnection}
         pools = {"threads": redis.ConnectionPool, "tasks": redis.asyncio.ConnectionPool}
@@ -332,6 +332,33 @@ def test_a_stopped_server_is_not_believed_for_longer_than_the_window(kind, valke
             assert near.stats().currsize == 0
         until(lambda: near.ready, "it is back")
         assert near.get(b"a") is None
+
+
+def test_a_server_that_is_busy_with_a_script_is_not_believed(kind, server, valkey_server):
+    """It has acknowledged a write from just before the script, answers HELLO, and sits on the invalidation until the script ends."""
+    server = valkey_server(server.binary, busy_reply_threshold=50)
+    with closing(opened(kind, server.port)) as near, server.client() as client, \
+            socket.create_connection((HOST, server.port)) as writer, socket.create_connection((HOST, server.port)) as script:
+        ready(near)
+        for link in (writer, script):
+            link.settimeout(10)
+            link.sendall(b"PING\r\n")
+            assert link.recv(7) == b"+PONG\r\n"
+        client.set("a", 1)
+        hold(near, client, b"a")
+        with paused(server):                # both are there when it looks, the write first
+            time.sleep(0.05)                # until it really stands still
+            writer.sendall(b"SET a 2\r\n")
+            time.sleep(0.02)
+            script.sendall(b"EVAL 'while true do end' 0\r\n")
+            time.sleep(0.02)
+        assert writer.recv(5) == b"+OK\r\n"
+        acknowledged = time.monotonic()
+        assert last_served(near, b"a", b"1") <= acknowledged + WINDOW
+        until(lambda: not near.ready, "the lease has run out", WINDOW)
+        client.script_kill()
+        ready(near)
+        assert fetch(near, client, b"a") == b"2"
 
 
 def test_a_wire_that_forwards_nothing_ends_within_the_window(kind, server, writer):

@@ -22,7 +22,8 @@ KEYS = [b"a", b"b", b"c"]
 
 
 def hello(role=b"master", proto=3):
-    return b"%%3\r\n+server\r\n+redis\r\n+proto\r\n:%d\r\n+role\r\n+%s\r\n" % (proto, role)
+    """The answer to a question."""
+    return b"%%3\r\n+server\r\n+redis\r\n+proto\r\n:%d\r\n+role\r\n+%s\r\n+PONG\r\n" % (proto, role)
 
 
 def invalid(*keys):
@@ -143,9 +144,11 @@ class Oracle(RuleBasedStateMachine):
         if first[:2] == [b"CLIENT", b"TRACKING"]:
             self.tracking = True
             self.stream.append((b"+OK\r\n", {}))
+        elif first == [b"HELLO"]:
+            self.stream.append((hello().removesuffix(b"+PONG\r\n"), {}))
         else:
-            assert first == [b"HELLO"]
-            self.stream.append((hello(), {}))
+            assert first == [b"PING"]
+            self.stream.append((b"+PONG\r\n", {}))
 
     # -- the network
 
@@ -251,7 +254,7 @@ TestOracle.settings = settings(max_examples=60, stateful_step_count=60, deadline
 
 def test_a_new_connection_asks_for_tracking_and_is_ready_when_answered():
     bench = Bench()
-    assert bench.questions() == [[b"CLIENT", b"TRACKING", b"ON", b"BCAST"], [b"HELLO"]]
+    assert bench.questions() == [[b"CLIENT", b"TRACKING", b"ON", b"BCAST"], [b"HELLO"], [b"PING"]]
     bench.deliver(b"+OK\r\n")
     assert not bench.tier.ready
     bench.deliver(hello())
@@ -296,7 +299,7 @@ def test_a_question_is_asked_each_heartbeat_and_answers_move_the_lease_on():
     assert bench.tier.put(ticket, 1)
     for beat in range(1, 20):
         bench.wake()
-        assert bench.questions() == [[b"HELLO"]] and bench.now == pytest.approx(1000.0 + beat * HEARTBEAT)
+        assert bench.questions() == [[b"HELLO"], [b"PING"]] and bench.now == pytest.approx(1000.0 + beat * HEARTBEAT)
         bench.sent.clear()
         bench.deliver(hello())
         assert bench.tier.get(b"a") == 1
@@ -361,9 +364,10 @@ def test_everything_invalid_empties_the_tier_and_listening_goes_on():
 
 @pytest.mark.parametrize("answer, said", [
     (b"-NOPERM User x has no permissions\r\n", "CLIENT TRACKING was refused.*NOPERM"),
-    (b"+OK\r\n-ERR unknown command\r\n", "HELLO was refused"),
+    (b"+OK\r\n-ERR unknown command\r\n+PONG\r\n", "HELLO was refused"),
+    (b"+OK\r\n" + hello().replace(b"+PONG", b"-NOPERM no"), "PING was refused"),
     (b"+OK\r\n" + hello(proto=2), "does not speak RESP3"),
-    (b"+OK\r\n+PONG\r\n", "does not speak RESP3"),
+    (b"+OK\r\n+PONG\r\n+PONG\r\n", "does not speak RESP3"),
     (b"HTTP/1.1 400\r\n", "not RESP3"),
     (b"+OK\r\n" + hello() * 2, "an answer without a question"),
 ])
@@ -421,6 +425,18 @@ def test_other_pushes_are_not_our_business():
     bench.ready()
     bench.deliver(b">3\r\n+message\r\n+a\r\n+b\r\n" + b">0\r\n")
     assert bench.tier.ready
+
+
+@pytest.mark.parametrize("answer", [b"-BUSY Redis is busy running a script.", b"-LOADING Redis is loading the dataset in memory"])
+def test_a_server_without_time_for_a_ping_proves_nothing(answer):
+    bench = Bench()
+    bench.ready()
+    bench.wake()
+    bench.deliver(hello().replace(b"+PONG", answer))
+    assert bench.keeper.lease.until == 1000.0 + WINDOW and not bench.hung
+    bench.wake()
+    bench.deliver(hello())
+    assert bench.keeper.lease.until == 1000.0 + 2 * HEARTBEAT + WINDOW
 
 
 def test_closing_ends_the_lease():

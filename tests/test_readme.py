@@ -6,14 +6,18 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_every_python_block_runs(capsys):
+def test_every_python_block_runs(capsys, valkey):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) >= 2
     for block in blocks:
         scope = {"expensive_query": lambda tenant, day: (tenant, day)}
-        exec(compile(block, "README.md", "exec"), scope)
+        exec(compile(block.replace("redis://localhost:6379", valkey.url), "README.md", "exec"), scope)
         if "report" in scope:
             assert scope["report"]("acme", 3) == ("acme", 3)
+        if "shared" in scope:
+            with valkey.client() as client:
+                assert client.dbsize() > 0
+            scope["shared"].close()
     assert "<=" in capsys.readouterr().out
 
 

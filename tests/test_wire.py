@@ -63,7 +63,7 @@ def test_a_value_comes_back_as_it_was_signed(value):
 
 
 @given(value=values())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_value_comes_back_as_it_was(value):
     assert same(again(value), value)
     assert same(again(value, SMALL), value)

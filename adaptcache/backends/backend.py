@@ -71,7 +71,7 @@ class RedisBackend:
     on_event        called with each `Event`, in whatever thread; if it raises it is logged and hears no more
 
     `close()`, or `await aclose()` in each event loop that used it, lets go of connections and threads. A backend may be used after a fork:
-    the child begins with connections of its own.
+    the child begins with connections of its own. Used after `close`, it raises RuntimeError.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class RedisBackend:
         self._client: Any = None
         self._drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncDriver, Any]] = WeakKeyDictionary()
         self._driver = Driver((ClusterRoad if self.place.cluster else Road)(self.client, self._traffic), self.inbox)
-        self._closed = False
+        self._closed = self._ended = False
         self.caches: weakref.WeakSet[Any] = weakref.WeakSet()
         _everyone.add(self)
 
@@ -120,6 +120,8 @@ class RedisBackend:
         client = self._client
         if client is None:
             with self._lock:
+                if self._ended:
+                    raise RuntimeError(f"{self!r} is closed")
                 if self._client is None:
                     self._client = self.place.client(self.timeout)
                 client = self._client
@@ -145,6 +147,8 @@ class RedisBackend:
         loop = asyncio.get_running_loop()
         pair = self._drivers.get(loop)
         if pair is None:
+            if self._ended:
+                raise RuntimeError(f"{self!r} is closed")
             client = self.place.async_client(self.timeout)
             road = (AsyncClusterRoad if self.place.cluster else AsyncRoad)(client, self._traffic, asyncio.Semaphore(self.connections))
             pair = AsyncDriver(road, self.inbox), client
@@ -181,6 +185,7 @@ class RedisBackend:
         self.debts.close()
         self.inbox.close()
         with self._lock:
+            self._ended = True
             client, self._client = self._client, None
         for each in () if client is None else clients.clients_of(client):
             each.close()
@@ -216,6 +221,8 @@ class RedisBackend:
         self.debts.forked()
         self.events.forked()
         self._traffic.forked()
+        for cache in list(self.caches):
+            cache._lock = threading.Lock()
 
 
 class _Lazy:

@@ -26,6 +26,7 @@ from adaptcache.backends.names import Names
 from adaptcache.backends.plans import Generation, Held, Space, Wanted
 from adaptcache.backends.roads import TROUBLES
 from adaptcache.backends.steps import Plan
+from adaptcache.decisionlog import DecisionLog
 from adaptcache.expiry import Learned
 from adaptcache.flights import MISSING
 from adaptcache.ledger import Ledger
@@ -390,6 +391,15 @@ class TieredCache(Cache[Any, Any]):
     def expire(self, time: float | None = None) -> Any:
         self._untold("expire()")
 
+    def expires_in(self, key: Any) -> Any:
+        self._untold("expires_in()")
+
+    def resize(self, maxsize: float | None) -> NoReturn:
+        raise TypeError("resize(): the part in this process keeps its size; make another cache with the same backend and space")
+
+    def record(self, path: Any, **options: Any) -> NoReturn:
+        raise TypeError("record(): a cache on a server is not recorded; record the caches in front of it")
+
     def __eq__(self, other: object) -> bool:
         return self is other
 
@@ -417,22 +427,32 @@ class TieredCache(Cache[Any, Any]):
 
     def explain(self, key: Any) -> Any:
         """Why this key's deadline on the server is what it is; KeyError when this process does not follow it."""
-        if self.ledger is None:
-            raise ValueError("explain: this cache does not learn; its expiry is not Learned")
-        return self.ledger.cache.explain(self.ledger.number(self._space.name(key).value))
+        cache = self._learned("explain")
+        assert self.ledger is not None
+        return cache.explain(self.ledger.number(self._space.name(key).value))
 
     def learn(self) -> int:
         """One step of learning by hand, for `learner="manual"`."""
         return 0 if self.ledger is None else self.ledger.step()
 
     def save(self, path: str | os.PathLike[str], *, entries: bool = False) -> None:
-        """Write what was learned to a file. There are no entries to write."""
+        """Write what was learned to a file. There are no entries to write. ValueError when this cache does not learn."""
         if entries:
             self._untold("entries")
+        self._learned("save").save(path)
+
+    def merge_state(self, paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> None:
+        """Add what was learned and saved before, or elsewhere."""
+        self._learned("merge_state").merge_state(paths)
+
+    def log_decisions(self, path: str | os.PathLike[str], **options: Any) -> DecisionLog:
+        """As for any cache that learns; keys are salted hashes."""
+        return self._learned("log_decisions").log_decisions(path, **options)
+
+    def _learned(self, what: str) -> Cache[Any, Any]:
         if self.ledger is None:
-            super().save(path)
-        else:
-            self.ledger.cache.save(path)
+            raise ValueError(f"{what}: this cache does not learn; its expiry is not Learned")
+        return self.ledger.cache
 
     @property
     def currsize(self) -> float:
@@ -464,7 +484,7 @@ def _weigh(getsizeof: Callable[..., float] | None, held: Any) -> float:
         return 1.0 if getsizeof is None else float(sizeof(held))
     if getsizeof is None:
         return 1.0
-    return getsizeof(held.key, held.value) if getattr(getsizeof, "with_key", False) is True else getsizeof(held.value)
+    return float(getsizeof(held.key, held.value)) if getattr(getsizeof, "with_key", False) is True else getsizeof(held.value)
 
 
 def _stored(value: object, seconds: float) -> None:

@@ -6,8 +6,10 @@ write acknowledged before s has been heard of here, and values may be served unt
 connection's being found dead: with a half-open connection, a stopped server, a stopped process or a stalled thread the time
 simply runs out.
 
-**The question** is HELLO. Unlike PING it may be asked whatever the user's ACL, and its answer says more: that RESP3 is spoken, and
-whether the server is still a primary. Of a cluster's node CLUSTER NODES is asked with it (see `topology`).
+**The question** is HELLO and PING. HELLO says that RESP3 is spoken, and whether the server is still a primary. But HELLO is answered by
+a server that is busy with a script, too, and such a server sends acknowledgements of writes from just before the script
+while it still sits on their invalidations; PING it refuses. So only PONG is a proof; a server that says BUSY or LOADING is
+listened to, and its lease runs out. Of a cluster's node CLUSTER NODES is asked with it (see `topology`).
 
 A watch is a generator of commands (`Dial`, `Send`, `Receive`, `Pause`, `Hang`). Drivers answer `Receive` with bytes, or None
 when the time is over, `Dial` with where it led, and throw `Lost` for a connection that failed. This file knows no
@@ -73,7 +75,7 @@ Watch = Generator[Command, Any, None]
 class Keeper(Protocol):
     """Who keeps the lease of the server that a watch listens to."""
 
-    more: bytes                 # what is asked with every HELLO
+    more: bytes                 # what is asked with every HELLO and PING
     answers: int                # how many replies that gives
 
     def wanted(self) -> bool: ...                               # is there a reason to listen at all?
@@ -154,7 +156,7 @@ def follow(keeper: Keeper, tier: Tier, place: object) -> Watch:
     """Follow one connection until it is lost."""
     heartbeat, window = tier.options.heartbeat, tier.options.window
     reader = Reader()
-    question = pack(b"HELLO") + keeper.more
+    question = pack(b"HELLO") + pack(b"PING") + keeper.more
     awaited: deque[float] = deque()         # when the questions were sent that are not answered yet
     replies: list[Any] = []                 # what has come of the answer to the first of them
     role: object = None
@@ -189,12 +191,14 @@ def follow(keeper: Keeper, tier: Tier, place: object) -> Watch:
                     if not awaited:
                         raise Lost("an answer without a question")
                     replies.append(message)
-                    if len(replies) <= keeper.answers:
+                    if len(replies) < 2 + keeper.answers:
                         continue
                     role = same_server(replies[0], role)
                     if place != keeper.where():
                         raise Lost(f"the application reads from {keeper.where()} now")
-                    keeper.proved(awaited.popleft(), replies[1:])
+                    sent = awaited.popleft()
+                    if proves(replies[1]):
+                        keeper.proved(sent, replies[2:])
                     replies = []
         except Garbled as error:
             raise Lost(f"not RESP3: {error}") from None
@@ -232,6 +236,14 @@ def same_server(hello: object, role: object) -> object:
     if role is not None and now != role:
         raise Lost(f"the server's role was {role!r} and is {now!r}")
     return now
+
+
+def proves(ping: object) -> bool:
+    """Is it PONG? False for a server that has no time for it now; Lost for one that will not say it."""
+    if isinstance(ping, Failure) and ping.startswith(("BUSY", "LOADING", "MASTERDOWN")):
+        return False
+    accept(ping, b"PONG", "PING")
+    return True
 
 
 def simplest(prefixes: Sequence[bytes]) -> tuple[bytes, ...]:

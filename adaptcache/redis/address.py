@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
+import redis.client
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
@@ -36,10 +37,14 @@ class Address:
 
 def of_pool(pool: Any) -> Address:
     """The address of a connection pool, sync or asyncio."""
-    given: Mapping[str, Any] = pool.connection_kwargs
+    given = getattr(pool, "connection_kwargs", None)
+    if not isinstance(given, Mapping):
+        return _nowhere(pool)
     encoding = (given.get("encoding", "utf-8"), given.get("encoding_errors", "strict"))
     manager = getattr(pool, "sentinel_manager", None)
     if manager is not None:
+        if not all(hasattr(one, "connection_pool") for one in manager.sentinels):
+            return _nowhere(pool)
         nodes = tuple((one.connection_pool.connection_kwargs.get("host"), one.connection_pool.connection_kwargs.get("port"))
                       for one in manager.sentinels)
         name, primary = pool.service_name, bool(pool.is_master)
@@ -61,9 +66,10 @@ def of_pool(pool: Any) -> Address:
 
 def of_cluster(manager: Any) -> Address:
     """The address of a cluster client, by its nodes manager."""
-    nodes = manager.startup_nodes
+    nodes, given = getattr(manager, "startup_nodes", None), getattr(manager, "connection_kwargs", None)
+    if not isinstance(nodes, (Mapping, list, tuple)) or not isinstance(given, Mapping):
+        return _nowhere(manager)
     starts = tuple((one.host, int(one.port)) for one in (nodes.values() if isinstance(nodes, Mapping) else nodes))
-    given: Mapping[str, Any] = manager.connection_kwargs
     encoding = (given.get("encoding", "utf-8"), given.get("encoding_errors", "strict"))
     options = _options(given)
     for name in ("host", "port", "db", "path"):
@@ -71,6 +77,15 @@ def of_cluster(manager: Any) -> Address:
     tls = given.get("ssl") is True or "SSL" in getattr(given.get("connection_class"), "__name__", "")
     return Address(f"cluster at {', '.join(f'{host}:{port}' for host, port in starts[:3])}",
                    ("cluster", frozenset(starts), *encoding), True, lambda: _cluster(starts, tls, options))
+
+
+def _nowhere(place: Any) -> Address:
+    """A pool of the user's own making, which does not say where it leads: what passes is seen, and nothing is asked."""
+
+    def connect() -> Any:
+        raise redis.ConnectionError("the client's connection pool does not tell where it leads")
+
+    return Address(f"an unknown server ({type(place).__name__})", ("unknown", id(place)), False, connect)
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,6 +101,38 @@ def _connection_class(kind: Any, given: Mapping[str, Any]) -> type[Any]:
     return redis.Connection
 
 
+class _Pipeline(redis.client.Pipeline):
+    """See `_Client`."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        self.connection = self.connection_pool.get_connection()
+        try:
+            return list(self._execute_pipeline(self.connection, self.command_stack, raise_on_error))
+        except (redis.ConnectionError, redis.TimeoutError):
+            self.connection.disconnect()
+            raise
+        finally:
+            self.reset()
+
+
+class _Client(redis.Redis):
+    """A client that is in none of redis-py's own metrics, which are the application's."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        connection = self.connection_pool.get_connection()
+        try:
+            connection.send_command(*args)
+            return self.parse_response(connection, args[0], **options)
+        except (redis.ConnectionError, redis.TimeoutError):
+            connection.disconnect()     # an answer that comes late must not be taken for another's
+            raise
+        finally:
+            self.connection_pool.release(connection)
+
+    def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:
+        return _Pipeline(self.connection_pool, self.response_callbacks, False, None)
+
+
 def _quick() -> dict[str, Any]:
     return {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "protocol": 2}
 
@@ -96,14 +143,14 @@ def _none() -> Retry:
 
 def _single(kind: type[Any], options: Mapping[str, Any]) -> Any:
     pool = redis.ConnectionPool(connection_class=kind, retry=_none(), max_connections=4, **{**options, **_quick()})
-    return redis.Redis.from_pool(pool)
+    return _Client.from_pool(pool)
 
 
 def _by_sentinel(name: str, primary: bool, nodes: tuple[tuple[Any, Any], ...], own: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
     sentinel = Sentinel(list(nodes), sentinel_kwargs={**_options(own), **_quick()})
     rest = {key: value for key, value in options.items() if key not in ("host", "port")}
     pool = SentinelConnectionPool(name, sentinel, is_master=primary, retry=_none(), max_connections=4, **{**rest, **_quick()})
-    return redis.Redis.from_pool(pool)
+    return _Client.from_pool(pool)
 
 
 def _cluster(starts: tuple[tuple[str, int], ...], tls: bool, options: Mapping[str, Any]) -> Any:

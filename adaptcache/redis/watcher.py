@@ -62,7 +62,11 @@ class Watcher:
         self._fresh()
         self.watching = False
         self._mode = "off"
-        self.mode = adapt.mode
+        if adapt.mode == "release" and not address.writes:
+            self.mode = "observe"
+            self.trouble = "nothing can be released here: a replica, or a server that is not known"
+        else:
+            self.mode = adapt.mode
         _watchers.add(self)
 
     def _fresh(self) -> None:
@@ -210,15 +214,14 @@ class Watcher:
     def mode(self, mode: str) -> None:
         check_mode(mode)
         if mode == "release" and not self.address.writes:
-            raise ValueError("mode: 'release' is not accepted for a replica; the accepted values are 'off' and 'observe'")
+            raise ValueError("mode: 'release' is not accepted for a replica or an unknown server; the accepted values are 'off' and 'observe'")
         with self._lock:
             if mode == self._mode:
                 return
             self._stop()
             self._mode = mode
             self._follower.real = mode == "release"
-            if mode != "off":
-                self.trouble = ""
+            self.trouble = ""
             self.watching = mode != "off"
 
     def _stop(self) -> None:
