@@ -38,7 +38,7 @@ from adaptcache.release import Releaser
 _log = logging.getLogger("adaptcache")
 
 LIMIT = 1 << 14         # notes that wait, at most
-SHARE = 150             # seconds slept per second worked; the learner's own thread takes twice as much at most
+SHARE = {"off": 500, "observe": 500, "release": 100}    # seconds slept per second worked; what is not followed is not released
 SLICE = 0.0003          # seconds of work at a time, about
 CROWD = 1024            # notes waiting from which fewer keys are followed
 SPARSEST = 10           # one key in 1024 at least
@@ -315,7 +315,7 @@ class Watcher:
         shift = self._follower.shift
         came = max(0, waiting - self._left) / max(now - self._looked, 1e-3)
         self._looked = now
-        possible = 1 / (SHARE * self._each)
+        possible = 1 / (SHARE[self._mode] * self._each)
         if waiting > CROWD and came > possible and now - self._crowded > 0.1 and shift < SPARSEST:
             self._sample(shift + 1, now)
         elif waiting < CROWD // 4 and shift and now - self._crowded > LEISURE:
@@ -530,11 +530,16 @@ class Patrol:
         seen: dict[Watcher, float] = {}     # these live until they have been quiet for a while
         rest = 0.01
         while True:
-            spent = thread_time()
+            worked = due = 0.0
             now = monotonic()
             for watcher in list(_watchers):
                 if watcher.queue or watcher in seen:
-                    if watcher.watching and watcher.work(SLICE):
+                    spent = thread_time()
+                    did = watcher.watching and watcher.work(SLICE)
+                    spent = thread_time() - spent
+                    worked += spent
+                    due += spent * SHARE[watcher.mode]
+                    if did:
                         seen[watcher] = now
                     elif now - seen.setdefault(watcher, now) > LINGER:
                         watcher.rest()
@@ -545,9 +550,8 @@ class Patrol:
                     if not any(one.queue and one.watching for one in _watchers):
                         self.awake = False
                         return
-            worked = thread_time() - spent
             rest = min(0.05, rest * 1.5) if worked < 0.0001 else 0.002
-            sleep(min(max(rest, SHARE * worked), LONGEST))
+            sleep(min(max(rest, due), LONGEST))
 
 
 _watchers: WeakSet[Watcher] = WeakSet()
