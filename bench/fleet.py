@@ -8,8 +8,8 @@ dict. *Alone*: every ledger learns from its own requests. *Fleet*: besides, a pu
 its model is installed in every ledger after every `--every` requests, through the bytes that would lie on the server. *One*: a single
 worker serves all requests, so it knows all that there is to know.
 
-Cost: of misses, and rent for what the server holds, at 0.3 times the price of docs/harness.md, over that of never letting go before the trace's
-end or `--ttl`. Printed as markdown, with what the promise says: requests lost within their windows, and what may be lost.
+Cost: of misses, and rent for what the server holds, at `--price` times the price of docs/harness.md (`0.1x` there is 0.1 here); beside it, of never
+letting go. Printed as markdown, with what the promise says: requests lost within their windows, and what may be lost.
 The traces are `NAME.npz` in the folder that ADAPTCACHE_TRACES names, or `synthetic:pipeline`.
 """
 from __future__ import annotations
@@ -61,24 +61,38 @@ def load(name: str, rows: int) -> Trace:
     return read(Path(os.environ.get("ADAPTCACHE_TRACES") or default) / f"{name}.npz", None, rows)
 
 
-def run(name: str, rows: int, workers: int, together: bool, alpha: float, every: int, sticky: bool, seed: int) -> tuple[float, int, int, float]:
+def run(name: str, rows: int, workers: int, together: bool, alpha: float, every: int, sticky: bool, join: int, scale: float, seed: int) -> tuple[float, int, int, float]:
     """(cost, misses, lost + in flight, allowed)."""
     trace = load(name, rows)
     assert trace.time is not None
-    price = Oracle(trace).price(PRICE)
+    price = Oracle(trace).price(scale)
     now, dice = float(trace.time[0]), random.Random(seed)
     clock = [now]
     spec = Learned(memory_price=price, premature=alpha, learner="manual", seed=seed)
     out: list[list[Release]] = [[] for _ in range(workers)]
-    ledgers = [Ledger(spec, timer=lambda: clock[0], salt=b"bench", on_release=out[at].extend) for at in range(workers)]
-    taps = [Tap(room=8192) for _ in ledgers]
+    taps = [Tap(room=8192) for _ in range(workers)]
     pupil = Pupil(spec)
-    if together:
-        for ledger, tap in zip(ledgers, taps, strict=True):
-            ledger.listener = tap
-    server, misses, cost = Server(), 0, 0.0
-    for at in range(len(trace)):
+
+    def started(at: int, listening: bool) -> Ledger:
+        ledger = Ledger(spec, timer=lambda: clock[0], salt=b"bench", on_release=out[at].extend)
+        ledger.listener = taps[at] if listening else None
+        return ledger
+
+    ledgers = [started(at, together or join > 0) for at in range(workers)]
+    server, misses, cost, half, end = Server(), 0, 0.0, len(trace) // 2, len(trace)
+    if join:
+        end = min(end, half + join)
+    for at in range(end):
         clock[0] = now = float(trace.time[at])
+        if join and at == half:
+            teach(pupil, taps, [])
+            ledgers = [started(number, together) for number in range(workers)]
+            for tap in taps:
+                tap.take()
+            if together:
+                teach(pupil, taps, ledgers)
+            misses, cost, server.memory = 0, 0.0, 0.0
+            server.held = {key: (now, size) for key, (_, size) in server.held.items()}
         key = b"%d" % trace.key[at]
         ledger = ledgers[mixed(int(trace.key[at])) % workers if sticky else dice.randrange(workers)]
         hit = key in server.held
@@ -102,8 +116,8 @@ def run(name: str, rows: int, workers: int, together: bool, alpha: float, every:
                             # When it was decided, not when this loop got to it.
                             server.drop(one.key, min(now, one.last + one.age))
                 releases.clear()
-        if together and at % every == every - 1:
-            teach(pupil, taps, ledgers)
+        if (together or (join and at < half)) and at % every == every - 1:
+            teach(pupil, taps, ledgers if not join or at >= half else [])
     for key in list(server.held):
         server.drop(key, now)
     books = [ledger.stats() for ledger in ledgers]
@@ -130,11 +144,11 @@ def teach(pupil: Pupil, taps: list[Tap], ledgers: list[Ledger]) -> None:
         known.install(ledger.cache, ledger.cache._trainer)
 
 
-def holding(name: str, rows: int) -> float:
+def holding(name: str, rows: int, scale: float) -> float:
     """What it costs to let nothing go before the end."""
     trace = load(name, rows)
     assert trace.time is not None
-    price = Oracle(trace).price(PRICE)
+    price = Oracle(trace).price(scale)
     keys, first = np.unique(trace.key, return_index=True)
     sizes = np.ones(len(keys)) if trace.size is None else trace.size[first]
     costs = np.ones(len(keys)) if trace.cost is None else trace.cost[first]
@@ -153,6 +167,9 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1000, help="requests between two models")
     parser.add_argument("--rows", type=int, default=0, help="of each trace (default: as many as this file says)")
     parser.add_argument("--sticky", action="store_true", help="all requests of a key go to one worker, as with consistent hashing")
+    parser.add_argument("--join", type=int, default=0, metavar="N",
+                        help="all workers are replaced by new ones in the middle of the trace; count the N requests after that")
+    parser.add_argument("--price", type=float, default=PRICE, help="times the price of docs/harness.md (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     print(f"| trace, {given.workers} workers, alpha {given.alpha:.0%} | held for ever | alone | fleet | fleet / alone | one sees all | lost + open, alone | fleet |\n"
@@ -161,9 +178,9 @@ def main() -> None:
         jobs = {}
         for name in given.traces:
             rows = given.rows or TRACES.get(name, 20_000)
-            jobs[name] = [pool.submit(run, name, rows, workers, together, given.alpha, given.every, given.sticky, given.seed)
+            jobs[name] = [pool.submit(run, name, rows, workers, together, given.alpha, given.every, given.sticky, given.join, given.price, given.seed)
                           for workers, together in ((given.workers, False), (given.workers, True), (1, False))]
-            jobs[name].append(pool.submit(holding, name, rows))  # type: ignore[arg-type]
+            jobs[name].append(pool.submit(holding, name, rows, given.price))  # type: ignore[arg-type]
         for name, parts in jobs.items():
             alone, fleet, one, base = (part.result() for part in parts)
             print(f"| {name} | {base:,.0f} | {alone[0]:,.1f} | {fleet[0]:,.1f} | {fleet[0] / alone[0]:.3f} | {one[0]:,.1f} "

@@ -61,10 +61,13 @@ class Shared:
 class Process:
     """A worker of this file in a process of its own."""
 
+    running: list[Process] = []     # noqa: RUF012
+
     def __init__(self, url: str, name: str, seed: int, **options: Any) -> None:
         told = [f"{option}={value}" for option, value in options.items()]
         self.events: list[tuple[str, dict[str, Any]]] = []
         self._rest = b""
+        self.running.append(self)
         self.process = subprocess.Popen([sys.executable, str(HERE), url, name, str(seed), *told], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "random"})
 
@@ -75,7 +78,7 @@ class Process:
     def heard(self, what: str, since: int = 0) -> dict[str, Any] | None:
         """The latest event of this name, if there was one after the first `since` events."""
         self._read()
-        return next((details for said, details in reversed(self.events[since:]) if said == what), None)
+        return next(({**details, "what": said} for said, details in reversed(self.events[since:]) if said == what), None)
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -89,6 +92,7 @@ class Process:
 
     def close(self) -> None:
         assert self.process.stdin is not None and self.process.stdout is not None
+        self.running.remove(self)
         try:
             self.process.stdin.close()
         except BrokenPipeError:

@@ -26,7 +26,11 @@ MARGIN = 15.0        # on a machine that does other things at the same time
 
 
 def until(true: Callable[[], Any], what: str, patience: float = 60.0) -> Any:
-    return within(true, what, patience)
+    try:
+        return within(true, what, patience)
+    except AssertionError as error:
+        said = "; ".join(f"{each.pid} {each.events[-6:]}" for each in Process.running)
+        raise AssertionError(f"{error}: {said}") from None
 
 
 def published(server: Server) -> About | None:
@@ -130,9 +134,11 @@ def test_a_learner_of_its_own_takes_part_in_the_election_and_top_shows_it(valkey
                          "top shows worker and learner")
             assert seen["learner"]["role"] == "learner" and seen["learner"]["fence"] == seen["lock"]["fence"] == seen["fence"] >= 1
             assert seen["model"]["bytes"] > 1000 and seen["stream"] > 0 and seen["total"]["premature"] + seen["total"]["in_flight"] <= seen["total"]["budget"]
-            page = subprocess.run([*command, "top", server.url, "--name", NAME, "--once"], env=env, capture_output=True, check=True, text=True).stdout
-            for word in ("a process of its own", "fence ", "promise", "weights", "batches"):
-                assert word in page
+
+            def page() -> str:
+                return subprocess.run([*command, "top", server.url, "--name", NAME, "--once"], env=env, capture_output=True, check=True, text=True).stdout
+
+            until(lambda: all(word in page() for word in ("a process of its own", "promise", "weights", "batches")), "the page shows it all")
             alone.send_signal(signal.SIGTERM)
             assert alone.wait(20) == 0
             assert alone.stdout is not None and "learner_elected: " in alone.stdout.read()

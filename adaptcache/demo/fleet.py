@@ -1,12 +1,11 @@
 """The demo of a fleet: worker processes that share a server, once with a fixed expiry and once with a learned one.
 
 Both ways serve the same requests at the same moments, each from a Valkey of its own, so `INFO memory` tells what either holds. With
-the learned expiry keys are written with the same expiry as with the fixed one, and let go of earlier where the fleet has learned
-that nobody will ask for them soon enough, under the promise. Time passes quickly: hours of the pipeline workload in a minute.
+the learned expiry no value is older than with the fixed one, and it goes earlier where the fleet has learned that nobody will ask for
+it soon enough, under the promise. Time passes quickly: hours of the pipeline workload in a minute.
 """
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -27,6 +26,8 @@ QUICK = 180.0           # workload seconds in one of the demo
 REQUESTS = 220.0        # a second, all workers together
 BEGINS = 8 * 3600.0     # of the workload: Monday, eight o'clock
 PREMATURE = 0.01
+WORTH = 3.0             # times as long a typical answer is worth its memory
+PRICE = 0.05 / (4096 * TTL * WORTH)
 LINE = 5.0              # seconds between two lines
 MOST = 1 << 16          # bytes of a value, at the most
 
@@ -35,8 +36,9 @@ MOST = 1 << 16          # bytes of a value, at the most
 class Side:
     """How one way fares so far."""
 
-    hits: int = 0
-    misses: int = 0
+    hits: float = 0
+    misses: float = 0
+    cost: float = 0.0       # seconds that the misses took
     memory: float = 0.0     # bytes, summed over looks
     looks: int = 0
 
@@ -68,12 +70,9 @@ def planned(seconds: float, seed: int) -> list[tuple[float, Request, float, floa
 
 def work(number: int, workers: int, seconds: float, seed: int, fixed_url: str, learned_url: str, begin: float, pipe: Connection) -> None:
     """A worker process: its share of the requests, each asked both ways."""
-    import redis
-
-    from adaptcache import Learned
+    from adaptcache import Cache, Fixed, Learned, RedisBackend
     from adaptcache.fleet import Fleet
-    from adaptcache.ledger import Ledger
-    from adaptcache.release import Releaser
+    from adaptcache.wire import Serializer
 
     installed = 0
 
@@ -81,14 +80,13 @@ def work(number: int, workers: int, seconds: float, seed: int, fixed_url: str, l
         nonlocal installed
         installed += what == "model_installed"
 
-    plain, shared = redis.Redis.from_url(fixed_url), redis.Redis.from_url(learned_url)
-    releaser = Releaser(shared, name=NAME)
-    ledger = Ledger(Learned(premature=PREMATURE, seed=seed + number), break_even_ttl=1.0, salt=b"demo", on_release=releaser.release,
-                    on_touch=releaser.touch)
-    releaser.attach(ledger)
+    # Values are noughts: compressed, they would weigh nothing.
+    backends = [RedisBackend(url, prefix=NAME, near=False, serializer=Serializer(compress_above=None)) for url in (fixed_url, learned_url)]
+    fixed: Any = Cache(0, backend=backends[0], expiry=Fixed(TTL))
+    learned: Any = Cache(0, backend=backends[1], expiry=Learned(memory_price=PRICE, ceiling=TTL, premature=PREMATURE, seed=seed + number))
     rows = planned(seconds, seed)[number::workers]
-    counts = [0, 0, 0, 0]
-    with Fleet(learned_url, NAME, ledger, publish=4.0, lock_time=3.0, on_event=heard) as fleet:
+    counts = [0, 0, 0.0, 0, 0, 0.0]      # hits, misses and cost of the misses: fixed, then learned
+    with Fleet(learned_url, NAME, learned.ledger, publish=4.0, lock_time=3.0, on_event=heard) as fleet:
         pipe.send(None)         # ready
         begin += pipe.recv()
         shown = 0.0
@@ -96,48 +94,29 @@ def work(number: int, workers: int, seconds: float, seed: int, fixed_url: str, l
             now = time.time()
             if begin + when > now:
                 time.sleep(begin + when - now)
-            key = json.dumps([request.function, *request.arguments.values()]).encode()
-            _fixed(plain, key, size, counts)
-            _learned(shared, ledger, releaser, key, request, size, cost, counts)
+            key = (request.function, *request.arguments.values())
+            for at, cache in ((0, fixed), (3, learned)):
+                before = counts[at + 1]
+
+                def load(key: Any, at: int = at, size: float = size, cost: float = cost) -> bytes:
+                    counts[at + 1] += 1
+                    counts[at + 2] += cost
+                    return bytes(int(size))
+
+                cache.get_or_load(key, load, cost=cost, namespace=request.function, features=request.features)
+                counts[at] += counts[at + 1] == before
             if when - shown >= 0.5:
                 shown = when
-                pipe.send(_told(counts, ledger, releaser, fleet, installed))
-        pipe.send(_told(counts, ledger, releaser, fleet, installed))
+                pipe.send(_told(counts, learned, fleet, installed))
+        pipe.send(_told(counts, learned, fleet, installed))
     pipe.send(None)
-    releaser.close()
-    ledger.close()
-    for client in (plain, shared):
-        client.close()
+    for backend in backends:
+        backend.close()
     pipe.close()
 
 
-def _fixed(client: Any, key: bytes, size: float, counts: list[int]) -> None:
-    if client.get(key) is not None:
-        counts[0] += 1
-    else:
-        counts[1] += 1
-        client.set(key, bytes(int(size)), px=round(TTL * 1000))
-
-
-def _learned(client: Any, ledger: Any, releaser: Any, key: bytes, request: Request, size: float, cost: float, counts: list[int]) -> None:
-    hit = client.get(key) is not None
-    known = ledger.got(key, hit)
-    if hit:
-        counts[2] += 1
-        if known:
-            return
-        left = client.pttl(key) / 1000
-    else:
-        counts[3] += 1
-        releaser.missed(key)
-        client.set(key, bytes(int(size)), px=round(TTL * 1000))
-        left = TTL
-    if left > 0:
-        ledger.put(key, size=size, ttl=left, nominal=TTL, namespace=request.function, features=request.features)
-
-
-def _told(counts: list[int], ledger: Any, releaser: Any, fleet: Any, installed: int) -> dict[str, Any]:
-    books, let, part = ledger.stats(), releaser.stats(), fleet.stats()
+def _told(counts: list[float], cache: Any, fleet: Any, installed: int) -> dict[str, Any]:
+    books, let, part = cache.ledger.stats(), cache.releaser.stats(), fleet.stats()
     return {"counts": list(counts), "premature": books.premature, "in_flight": books.in_flight, "budget": books.premature_budget,
             "protected": books.protected, "released": let.released, "refusal": let.refusal, "installed": installed, "version": part.version,
             "learning": part.learning, "sent": part.sent, "dropped": part.dropped}
@@ -156,8 +135,8 @@ def main(*, seconds: float = 50.0, workers: int = 4, seed: int = 0) -> int:
     with ExitStack() as stack:
         servers = [stack.enter_context(ValkeyServer()) for _ in range(2)]
         urls = [f"redis://127.0.0.1:{server.port}" for server in servers]
-        console.print(f"Two embedded Valkeys; {workers} workers ask for the same of both. Everything is written with an expiry of {TTL:g} s; of the second "
-                      f"one the fleet lets go earlier what it has learned that nobody wants. Look at it with: adaptcache top {urls[1]} --name {NAME}")
+        console.print(f"Two embedded Valkeys; {workers} workers ask for the same of both. In the first everything expires after {TTL:g} s; in the second, too, but "
+                      f"what the fleet has learned that nobody wants goes earlier. Look at it with: adaptcache top {urls[1]} --name {NAME}")
         pipes, processes = [], []
         begin = time.time()
         for number in range(workers):
@@ -191,7 +170,7 @@ def _watch(console: Any, pipes: list[Connection], urls: list[str], begin: float,
     whole, half = (Side(), Side()), (Side(), Side())
     broken, following, line, looked = False, set(range(len(pipes))), 0.0, 0.0
     with redis.Redis.from_url(urls[0]) as plain, redis.Redis.from_url(urls[1]) as shared:
-        at_half: list[int] | None = None
+        at_half: list[float] | None = None
         while following:
             for number, said in _heard(pipes, following):
                 told[number] = said
@@ -213,10 +192,10 @@ def _watch(console: Any, pipes: list[Connection], urls: list[str], begin: float,
                 console.print(_line(past, told, plain, shared))
         own = _own(shared)
     counts = _sums(told)
-    for sides, since in ((whole, [0, 0, 0, 0]), (half, at_half or [0, 0, 0, 0])):
+    for sides, since in ((whole, [0.0] * 6), (half, at_half or [0.0] * 6)):
         for at, side in enumerate(sides):
-            side.hits, side.misses = (counts[2 * at + which] - since[2 * at + which] for which in (0, 1))
-    return _verdict(console, told, whole, half, own, broken)
+            side.hits, side.misses, side.cost = (counts[3 * at + which] - since[3 * at + which] for which in range(3))
+    return _verdict(console, told, whole, half, own, broken, seconds)
 
 
 def _heard(pipes: list[Connection], following: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -234,8 +213,8 @@ def _heard(pipes: list[Connection], following: set[int]) -> Iterator[tuple[int, 
             yield number, said
 
 
-def _sums(told: dict[int, dict[str, Any]]) -> list[int]:
-    return [sum(each["counts"][at] for each in told.values()) for at in range(4)]
+def _sums(told: dict[int, dict[str, Any]]) -> list[float]:
+    return [sum(each["counts"][at] for each in told.values()) for at in range(6)]
 
 
 def _books(told: dict[int, dict[str, Any]]) -> str:
@@ -244,7 +223,7 @@ def _books(told: dict[int, dict[str, Any]]) -> str:
 
 
 def _line(past: float, told: dict[int, dict[str, Any]], plain: Any, shared: Any) -> str:
-    a, b, c, d = _sums(told)
+    a, b, _, c, d, _ = _sums(told)
     held = [int(client.info("memory")["used_memory_dataset"]) / 2**20 for client in (plain, shared)]
     learning = next((each["learning"] for each in told.values() if each["learning"]), 0)
     return (f"{past:4.0f} s  fixed {a / max(1, a + b):6.1%} hits {held[0]:6.1f} MiB   learned {c / max(1, c + d):6.1%} hits {held[1]:6.1f} MiB   "
@@ -256,14 +235,19 @@ def _own(client: Any) -> float:
     return float(sum(client.memory_usage(key) or 0 for key in client.scan_iter("adaptcache:fleet:*")))
 
 
-def _verdict(console: Any, told: dict[int, dict[str, Any]], whole: tuple[Side, Side], half: tuple[Side, Side], own: float, broken: bool) -> int:
-    for what, (fixed, learned) in (("All of it", whole), ("Its second half", half)):
-        fewer = 1 - learned.held / fixed.held if fixed.held else 0.0
-        more = learned.misses / fixed.misses - 1 if fixed.misses else 0.0
-        console.print(f"{what}: fixed expiry {fixed.ratio:.1%} hits, {fixed.misses:,} misses, {fixed.held / 2**20:.1f} MiB on average; learned {learned.ratio:.1%} hits, "
-                      f"{learned.misses:,} misses ({more:+.1%}), {learned.held / 2**20:.1f} MiB ({-fewer:+.1%})")
+def _verdict(console: Any, told: dict[int, dict[str, Any]], whole: tuple[Side, Side], half: tuple[Side, Side], own: float, broken: bool,
+             seconds: float) -> int:
+    for what, (fixed, learned), past in (("All of it", whole, seconds), ("Its second half", half, seconds / 2)):
+        console.print(f"{what}:")
+        for called, side in (("fixed", fixed), ("learned", learned)):
+            rent = side.held * PRICE * past
+            console.print(f"  {called:8} {side.ratio:6.1%} hits, {side.misses:6,.0f} misses, {side.held / 2**20:5.1f} MiB on average; "
+                          f"misses cost {side.cost:6.1f} s + rent {rent:6.1f} s = {side.cost + rent:6.1f} s")
+        if fixed.misses and fixed.held:
+            console.print(f"  learned over fixed: misses {learned.misses / fixed.misses - 1:+.1%}, memory {learned.held / fixed.held - 1:+.1%}, "
+                          f"cost {(learned.cost + learned.held * PRICE * past) / (fixed.cost + fixed.held * PRICE * past) - 1:+.1%}")
     unmodelled = [number for number, each in told.items() if not each["installed"]]
-    console.print(f"{sum(each['released'] for each in told.values()):,} keys were let go of early. The fleet's own keys take {own / 1024:,.0f} KiB of that server. "
+    console.print(f"{sum(each['released'] for each in told.values()):,} keys were unlinked, others had shorter deadlines. The fleet's own keys take {own / 1024:,.0f} KiB of that server. "
                   f"{sum(each['sent'] for each in told.values()):,} events told, {sum(each['dropped'] for each in told.values()):,} dropped.")
     if unmodelled:
         console.print(f"No model reached {len(unmodelled)} of {len(told)} workers.")

@@ -33,7 +33,8 @@ class Fleets:
         self.names = Names(name)
         self._server = Server(client)
         self._time = ServerTime(time.time)
-        self._before: dict[str, tuple[int, int]] = {}       # worker -> hits and misses when last looked at
+        # Worker -> hits and misses when they last changed, and the hit ratio and the number of requests of the time before that.
+        self._before: dict[str, tuple[int, int, float | None, int]] = {}
 
     def look(self) -> dict[str, Any]:
         """Everything about the fleet at this moment. Raises what redis-py raises."""
@@ -69,13 +70,16 @@ class Fleets:
         }
 
     def _lately(self, each: dict[str, Any]) -> float | None:
-        """The hit ratio since the last look."""
-        hits, misses = self._before.get(each["id"], (0, 0))
-        asked = each["hits"] + each["misses"] - hits - misses
-        ratio = (each["hits"] - hits) / asked if asked > 0 and each["id"] in self._before else None
-        each["asked_lately"] = max(0, asked) if ratio is not None else 0
-        if asked:
-            self._before[each["id"]] = each["hits"], each["misses"]
+        """The hit ratio between its last two snapshots that were looked at."""
+        known = self._before.get(each["id"])
+        if known is None:
+            known = each["hits"], each["misses"], None, 0
+        hits, misses, ratio, asked = known
+        now = each["hits"] + each["misses"] - hits - misses
+        if now > 0:
+            ratio, asked = (each["hits"] - hits) / now, now
+        self._before[each["id"]] = each["hits"], each["misses"], ratio, asked
+        each["asked_lately"] = asked
         return ratio
 
     def _together(self, workers: Sequence[dict[str, Any]]) -> float | None:
