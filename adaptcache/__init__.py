@@ -1,4 +1,6 @@
 """adaptcache: a cache that learns the expiry of every key online, and proves that it did not expire it too early."""
+from typing import TYPE_CHECKING
+
 from adaptcache.decisionlog import DecisionLog
 from adaptcache.decorators import cached
 from adaptcache.errors import AdaptcacheError, LogError, RecursiveLoadError, StateError, TraceError
@@ -12,6 +14,9 @@ from adaptcache.removal import Cause
 from adaptcache.sizes import sizeof
 from adaptcache.state import merge
 from adaptcache.stats import Stats
+
+if TYPE_CHECKING:
+    from adaptcache.backends.backend import RedisBackend as RedisBackend
 
 __version__ = "0.1.0"
 

@@ -15,10 +15,11 @@ import redis
 import redis.asyncio
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from servers import Server
+from servers import Server, until
 
 import adaptcache.redis.asyncio as ours_async
 from adaptcache import redis as ours
+from adaptcache.near import NearCache
 
 KEYS = [f"page:{at}" for at in range(1000)]
 AIMS = {"redis-py": 1.03}
@@ -81,6 +82,20 @@ def test_set(contest: Any, pair: tuple[str, Any, Any]) -> None:
 def test_pipeline_of_100(contest: Any, pair: tuple[str, Any, Any]) -> None:
     mode, mine, theirs = pair
     contest("drop-in", f"pipeline of 100, {mode}", _pipelines(mine), {"redis-py": _pipelines(theirs)}, 10, rounds=101, aims=AIMS)
+
+
+def test_get_answered_near(contest: Any, server: Server) -> None:
+    adapt = ours.Adapt(near=NearCache(10_000))
+    with redis.Redis(port=server.port) as theirs, ours.Redis(port=server.port, adapt=adapt) as mine:
+        for key in KEYS[:200]:
+            mine.set(key, "x" * 100, ex=600)
+        near = until(lambda: mine.adapt.flush() or mine._watcher.near, "near")
+        until(lambda: near.ready, "a listening connection")
+        _gets(mine)()
+        mine.adapt.flush()
+        contest("drop-in", "get, answered near", _gets(mine), {"redis-py": _gets(theirs)}, 200, rounds=51)
+        assert near.stats().hits > 51 * 190
+        mine.adapt.close()
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -114,7 +114,7 @@ def run(folder: Path, mode: str, server: str, cluster: bool, rest: list[str]) ->
                 path.unlink(missing_ok=True)
         markers = re.findall(r'^    "(\w+: .*?)",$', (folder / "pyproject.toml").read_text(), re.M)
         Path(scratch, "pytest.ini").write_text(CONFIG.format(markers="\n    ".join(markers)))
-        started = Cluster(3, 3, binary) if cluster else Server(binary)
+        started = Cluster(3, 1, binary) if cluster else Server(binary)
         try:
             outcomes = Path(scratch, "outcomes.json")
             only = "not onlynoncluster" if cluster else "not onlycluster"

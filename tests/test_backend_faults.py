@@ -9,7 +9,7 @@ from backend_doors import DOORS, world
 from servers import paused, until
 
 from adaptcache import Cache, RedisBackend, cached
-from adaptcache.backends.backend import Breaker
+from adaptcache.backends import Breaker
 from adaptcache.backends.breaker import CLOSED, HALF_OPEN, OPEN, Circuit
 
 QUICK = {"timeout": 0.3, "breaker": Breaker(failures=3, cooldown=0.1, longest=0.3)}
@@ -173,6 +173,51 @@ def test_a_restarted_server_costs_no_failed_read(valkey_server, door):
         assert made.kinds() == [] or set(made.kinds()) == {"read-failed"}
 
 
+@pytest.mark.parametrize("what", ["delete", "set"])
+def test_only_what_may_be_done_twice_is_sent_again(valkey_server, what, door):
+    """The connection is cut while the server holds the command back."""
+    server = valkey_server()
+    with world(server.url, door, timeout=10) as made, server.client() as client:
+        backend = made.backend()
+        cache = made.cache(backend=backend)
+        cache.set("k", 1)
+        client.execute_command("CLIENT", "PAUSE", 10_000, "WRITE")
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(cache.delete, "k") if what == "delete" else pool.submit(cache.set, "k", 2)
+            until(lambda: int(client.info("clients")["blocked_clients"]) == 1, "the command is held back")
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            if what == "delete":
+                until(lambda: int(client.info("clients")["blocked_clients"]) == 1, "it was sent again")
+            client.execute_command("CLIENT", "UNPAUSE")
+            said = future.result(20)
+        if what == "delete":
+            assert said is True and backend.stats().retries == 1 and made.events == []
+        else:
+            assert backend.stats().retries == 0 and made.kinds()[0] == "write-failed"
+            until(lambda: backend.stats().undelivered == 0, "the old value is gone")
+        assert cache.get("k") is None
+
+
+def test_a_cancelled_read_leaves_no_answer_behind(valkey_server):
+    async def main():
+        server = valkey_server()
+        async with RedisBackend(server.url, timeout=10) as backend:
+            cache = Cache(0, backend=backend)
+            await cache.aset_many({"a": "a", "b": "b"})
+            with paused(server):
+                tasks = [asyncio.ensure_future(cache.aget("a")) for _ in range(3)]
+                await asyncio.sleep(0.1)
+                for task in tasks:
+                    task.cancel()
+                assert await asyncio.gather(*tasks, return_exceptions=True)
+            for _ in range(10):
+                assert await cache.aget("b") == "b"
+                assert await cache.aget_many("ab") == {"a": "a", "b": "b"}
+            assert backend.stats().breaker == "closed"
+
+    asyncio.run(main())
+
+
 # -- invalidations that cannot be delivered
 
 
@@ -180,6 +225,7 @@ OWED = {
     "delete": lambda cache: cache.delete("k"),
     "set": lambda cache: cache.set("k", 2),
     "set_many": lambda cache: cache.set_many({"k": 2}),
+    "set with a tag": lambda cache: cache.set("k", 2, tags=("new",)),
     "delete_many": lambda cache: cache.delete_many(["k"]),
     "clear": lambda cache: cache.clear(),
     "tag": lambda cache: cache.invalidate_tag("t"),
@@ -272,7 +318,7 @@ def test_a_full_server_is_read_and_no_load_is_repeated(valkey_server, door):
 
 
 def test_a_read_only_replica_serves_reads_and_loses_writes(valkey_server, door):
-    primary = valkey_server()
+    primary = valkey_server(repl_diskless_sync_delay=0)
     with world(primary.url, door) as writing:
         writing.cache().set("k", 1)
         replica = valkey_server(replicaof=f"127.0.0.1 {primary.port}")

@@ -19,7 +19,7 @@ from adaptcache import Cache, RedisBackend
 WORKER = Path(__file__).with_name("backend_worker.py")
 
 
-@pytest.fixture(params=["valkey", "cluster"])
+@pytest.fixture(params=["valkey", pytest.param("cluster", marks=pytest.mark.slow)])
 def where(request):
     server = request.getfixturevalue(request.param)
     return server.url if request.param == "valkey" else server.url.replace("redis://", "redis+cluster://").removesuffix("/0")
@@ -59,11 +59,17 @@ class Workers:
             process.stdout.close()
 
 
-def test_processes_load_each_key_once(server):
+@pytest.mark.parametrize("kind", ["_valkey", pytest.param("_debian", marks=pytest.mark.slow)])
+def test_processes_load_each_key_once(request, kind):
+    server = request.getfixturevalue(kind)
+    if server is None:
+        pytest.skip("redis-server is not installed (apt-get install redis-server)")
+    with server.client() as client:
+        client.flushall()
     keys = [f"k{at}" for at in range(15)]
-    with Workers(server.url, 4, work="load", keys=keys, seconds=0.02) as workers:
+    with Workers(server.url, 3, work="load", keys=keys, seconds=0.02) as workers:
         workers.go()
-        assert workers.results() == [[f"{key}:1" for key in keys]] * 4
+        assert workers.results() == [[f"{key}:1" for key in keys]] * 3
 
 
 def test_another_takes_over_when_the_owner_is_killed(valkey):
@@ -104,6 +110,37 @@ def test_who_waits_is_woken_and_does_not_ask_again_and_again(where, door):
             assert time.monotonic() - began < 5        # the lease would have been 30
         assert backend.stats().trips <= 7       # ask, JOIN, JOIN with the inbox, again when it was open, again when woken; scripts once anew
         assert waiter.cache.stats().loads == 0
+
+
+def test_a_word_that_was_said_before_anybody_listened_is_not_waited_for(valkey, monkeypatch):
+    with RedisBackend(valkey.url, lease=30.0) as first, RedisBackend(valkey.url, lease=30.0) as second:
+        owner, waiter = Cache(0, backend=first), Cache(0, backend=second)
+        begun, done, listen = threading.Event(), threading.Event(), threading.Event()
+        subscribe = second.inbox._subscribe
+
+        def late(channel):
+            assert listen.wait(20)
+            return subscribe(channel)
+
+        monkeypatch.setattr(second.inbox, "_subscribe", late)
+
+        def slow(key):
+            begun.set()
+            assert done.wait(20)
+            return "slow"
+
+        with ThreadPoolExecutor(2) as pool:
+            one = pool.submit(owner.get_or_load, "k", slow)
+            assert begun.wait(20)
+            other = pool.submit(waiter.get_or_load, "k", lambda key: "never")
+            until(lambda: waiter._space.counted.waits == 1, "the second process waits")
+            with valkey.client() as client:
+                until(lambda: client.exists(waiter._space.name("k").waiters), "it has left its name")
+            began = time.monotonic()
+            done.set()
+            assert one.result(20) == "slow"
+            listen.set()
+            assert other.result(20) == "slow" and time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("door", DOORS)

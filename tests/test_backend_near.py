@@ -16,7 +16,7 @@ def door(request):
     return request.param
 
 
-@pytest.fixture(params=["valkey", "cluster"])
+@pytest.fixture(params=["valkey", pytest.param("cluster", marks=pytest.mark.slow)])
 def where(request):
     server = request.getfixturevalue(request.param)
     return server.url if request.param == "valkey" else server.url.replace("redis://", "redis+cluster://").removesuffix("/0")

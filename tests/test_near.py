@@ -4,6 +4,7 @@ import gc
 import math
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import redis
 import redis.asyncio
 from hot_keys import fleet, staleness
 from redis.cluster import LoadBalancingStrategy
-from servers import HOST, Sentinels, Wire, paused, until
+from servers import HOST, Sentinels, Wire, free_port, paused, redis_binary, until
 
 from adaptcache.near import AsyncNear, Near, NearCache
 from adaptcache.near.topology import slot_of
@@ -269,6 +270,26 @@ def test_users_passwords_and_sockets(kind, valkey_server):
             hold(near, admin, b"a")
             admin.set("a", 2)
             until(lambda: near.get(b"a") is None, "the invalidation has come")
+
+
+def test_an_encrypted_connection(kind, valkey_server, tmp_path):
+    binary, openssl = redis_binary(), shutil.which("openssl")
+    if binary is None or openssl is None:
+        pytest.skip("needs Debian's redis-server, which speaks TLS, and openssl")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj",
+                    "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    port = free_port()
+    server = valkey_server(binary, tls_port=port, tls_cert_file=cert, tls_key_file=key, tls_ca_cert_file=cert, tls_auth_clients="no")
+    with closing(opened(kind, port, ssl=True, ssl_ca_certs=str(cert))) as near, server.client() as writer:
+        ready(near)
+        writer.set("a", 1)
+        hold(near, writer, b"a")
+        for number in range(3000):          # more than one record, and than one read
+            writer.set(f"some other key {number}", 1)
+        writer.set("a", 2)
+        until(lambda: near.get(b"a") is None, "the invalidation has come")
+        assert near.stats().invalidations == 3002 and near.stats().losses == 0
 
 
 def test_who_may_not_track_gets_no_near_cache(kind, valkey_server, caplog):
@@ -642,6 +663,7 @@ def test_reads_from_replicas_are_refused(cluster):
         Near(client, NearCache(10))
 
 
+@pytest.mark.parametrize("kind", ["threads", pytest.param("tasks", marks=pytest.mark.slow)])
 def test_a_slot_that_moves_leaves_no_value_without_a_watcher(kind, own_cluster):
     cluster = own_cluster(2)
     with closing(cluster_near(kind, cluster)) as near, closing(cluster.client()) as client:

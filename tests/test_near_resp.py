@@ -2,7 +2,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adaptcache.near.resp import Failure, Garbled, Push, Reader, pack
@@ -31,9 +31,10 @@ scalars = st.one_of(st.none(), st.booleans(), st.integers(-10**20, 10**20), st.f
                     st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=9).map(Failure))
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.binary(max_size=5), inner, max_size=3),
                       max_leaves=12)
-messages = values | st.lists(values, max_size=4).map(Push)
+messages = values | st.lists(values, max_size=4).map(Push) | st.binary(max_size=20).map(lambda key: Push([b"invalidate", [key]]))
 
 
+@settings(max_examples=60)
 @given(st.lists(messages, max_size=6), st.data())
 def test_messages_come_out_whole_whatever_pieces_they_come_in(sent, data):
     stream = b"".join(map(written, sent))

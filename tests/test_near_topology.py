@@ -391,4 +391,4 @@ class Oracle(RuleBasedStateMachine):
 
 
 TestOracle = Oracle.TestCase
-TestOracle.settings = settings(max_examples=80, stateful_step_count=60, deadline=None)
+TestOracle.settings = settings(max_examples=50, stateful_step_count=60, deadline=None)

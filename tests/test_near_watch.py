@@ -41,7 +41,8 @@ class Bench:
         self.tier = Tier(NearCache(100, heartbeat=HEARTBEAT, window=WINDOW, **options), clock=lambda: self.now)
         self.address = "here"
         self.keeper = Single(self.tier, lambda: self.address)
-        self.watch = watch(self.keeper, self.tier)
+        self.slept = 5.0
+        self.watch = watch(self.keeper, self.tier, lambda: self.slept)
         self.sent = bytearray()             # by the watch, not taken by the server yet
         self.connections = 0
         self.up = True
@@ -418,6 +419,20 @@ def test_another_server_is_another_epoch(change):
     assert bench.hung and not bench.tier.ready and bench.tier.get(b"a") is None
     bench.wake()
     bench.ready()
+
+
+def test_a_machine_that_was_suspended_starts_anew():
+    bench = Bench()
+    bench.ready()
+    for slept in (5.9, 4.0, 6.5):           # short naps, and a clock that was read late
+        bench.slept = slept
+        bench.wake()
+        bench.sent.clear()
+        bench.deliver(hello())
+    assert bench.tier.ready and bench.tier.stats().losses == 0
+    bench.slept += 3600.0                   # and not a second by the other clock
+    bench.wake()
+    assert bench.hung and not bench.tier.ready and "suspended" in bench.tier.stats().error
 
 
 def test_other_pushes_are_not_our_business():

@@ -4,5 +4,11 @@ A read: `tiered` (what people hold) makes a plan (`plans`), which yields steps (
 a road (`roads`) to a server (`clients`), for threads or for asyncio. Beside the road: `keys` and `names` (a Python key as bytes, and
 where it lies), `header` (what stands before each value), `scripts` (what must be atomic on the server), `deadlines`
 (the expiry written there), `breaker`, `debts` (invalidations that could not be delivered), `inbox` (who is woken),
-`events`. Only `clients` and `roads` know redis-py.
+`events`. Only `clients` and `roads` know redis-py; importing this imports it,
+and `import adaptcache` does not import this.
 """
+from adaptcache.backends.backend import BackendStats, RedisBackend
+from adaptcache.backends.breaker import Breaker
+from adaptcache.backends.events import Event
+
+__all__ = ("BackendStats", "Breaker", "Event", "RedisBackend")

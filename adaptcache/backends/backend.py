@@ -25,7 +25,7 @@ from adaptcache.backends.plans import Codec
 from adaptcache.backends.roads import TROUBLES, AsyncClusterRoad, AsyncRoad, ClusterRoad, Road, Traffic
 from adaptcache.backends.steps import Trouble
 
-__all__ = ("BackendStats", "Breaker", "Event", "RedisBackend")
+__all__ = ("BackendStats", "RedisBackend")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class RedisBackend:
         if on_event is not None and not callable(on_event):
             raise TypeError(f"on_event: expected a callable or None, got {type(on_event).__name__}")
         if breaker is not None and not isinstance(breaker, Breaker):
-            raise TypeError(f"breaker: expected adaptcache.backends.backend.Breaker or None, got {type(breaker).__name__}")
+            raise TypeError(f"breaker: expected adaptcache.backends.Breaker or None, got {type(breaker).__name__}")
         if serializer is None:
             from adaptcache.wire import Serializer
 
@@ -187,6 +187,7 @@ class RedisBackend:
         with self._lock:
             self._ended = True
             client, self._client = self._client, None
+        self._driver.let_go()
         for each in () if client is None else clients.clients_of(client):
             each.close()
 
@@ -221,6 +222,7 @@ class RedisBackend:
         self.debts.forked()
         self.events.forked()
         self._traffic.forked()
+        self._driver.forked()
         for cache in list(self.caches):
             cache._lock = threading.Lock()
 

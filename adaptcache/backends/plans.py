@@ -353,10 +353,9 @@ class Space:
                 if look.hit:
                     self._keep(key, name, look, near, known, tickets[name.value], tickets[name.generation])
         if pushes:
-            try:
-                yield Batch(pushes)
-            except Trouble as trouble:
-                self._failed("write-failed", None, trouble)
+            refused = next((each for each in (yield Batch(pushes)) if isinstance(each, Trouble)), None)
+            if refused is not None:
+                self._failed("write-failed", None, refused)
         return looks
 
     def get_many(self, keys: Sequence[tuple[Any, Name]], near: Near | None = None) -> Plan[dict[Any, Any]]:
@@ -507,10 +506,7 @@ class Space:
                 # The lease first: an owner must not store between the two.
                 commands += (("UNLINK", name.lease), ("GET", name.generation), ("GETRANGE", name.value, b"2", b"9"),
                              ("UNLINK", name.value))
-            try:
-                answers = yield Batch(commands)
-            except Trouble as trouble:
-                answers = [trouble] * len(commands)
+            answers = yield Batch(commands)
             for at, (key, name) in enumerate(part):
                 answer = answers[4 * at:4 * at + 4]
                 bad = next((each for each in answer if isinstance(each, Trouble)), None)

@@ -21,7 +21,7 @@ class Trouble(Exception):
 
 
 class Call:
-    """One command; its answer. `again`: doing it twice is doing it once, so it may be sent again after an error."""
+    """One command; its answer, or a Trouble is raised. `again`: doing it twice is doing it once, so it may be sent again after an error."""
 
     __slots__ = ("again", "command")
 
@@ -31,7 +31,7 @@ class Call:
 
 
 class Batch:
-    """Commands that need not wait for one another; their answers, in which a Trouble stands for one that failed."""
+    """Commands that need not wait for one another; their answers, in which a Trouble stands for one that failed; nothing is raised."""
 
     __slots__ = ("again", "commands")
 

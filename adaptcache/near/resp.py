@@ -6,6 +6,7 @@ dropped. A stream that is not RESP raises `Garbled`, and there is no going on af
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -49,6 +50,8 @@ class _Frame:
 SIMPLE, ERROR, INTEGER, BIG, NULL, DOUBLE, BOOLEAN = b"+-:(_,#"
 BULK, VERBATIM, LONG_ERROR = BODIED = b"$=!"
 ARRAY, SET, MAP, PUSH, ATTRIBUTE = MANY = b"*~%>|"
+# Nearly all that a tracking connection says, and read in a third of the time: one key is invalid.
+USUAL = re.compile(rb">2\r\n\$10\r\ninvalidate\r\n\*1\r\n\$([0-9]{1,8})\r\n")
 _INCOMPLETE: Any = object()
 
 
@@ -66,7 +69,18 @@ class Reader:
 
     def __iter__(self) -> Iterator[Any]:
         frames = self._frames
-        while (item := self._scalar()) is not _INCOMPLETE:
+        while True:
+            if not frames and (usual := USUAL.match(self._buffer, self._at)):
+                start = usual.end()
+                end = start + int(usual[1])
+                if len(self._buffer) < end + 2:
+                    return
+                self._at = end + 2
+                yield Push((b"invalidate", [self._buffer[start:end]]))
+                continue
+            item = self._scalar()
+            if item is _INCOMPLETE:
+                return
             if item.__class__ is _Frame:
                 frames.append(item)
                 if item.left:

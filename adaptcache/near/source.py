@@ -18,6 +18,8 @@ from adaptcache.near.tier import Tier
 from adaptcache.near.topology import Node, Place, Topology
 from adaptcache.near.watch import Keeper, Lost, Single
 
+LEAST_PATIENCE = 1.0        # seconds for each step of connecting; the window does not rest on it
+
 # Makes a connection that is not connected yet, and what tells where it led once it is.
 Dialler = Callable[[Any, float], tuple[Any, Callable[[], object]]]
 

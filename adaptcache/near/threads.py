@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from adaptcache.near.face import OPEN, Face
 from adaptcache.near.options import NearCache
-from adaptcache.near.source import Dialler, muster, source_of
+from adaptcache.near.source import LEAST_PATIENCE, Dialler, muster, source_of
 from adaptcache.near.tier import Ticket, Tier
 from adaptcache.near.watch import Dial, Hang, Keeper, Lost, Pause, Receive, Send, watch
 
@@ -130,7 +130,7 @@ class Listener:
     """One thread and its connection: does what a watch wants done."""
 
     def __init__(self, tier: Tier, keeper: Keeper, dial: Dialler) -> None:
-        self._patience = tier.options.window
+        self._patience = max(tier.options.window, LEAST_PATIENCE)
         self._watch = watch(keeper, tier)
         self._dial = dial
         self._stopped = threading.Event()

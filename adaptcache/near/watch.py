@@ -4,7 +4,7 @@
 leaves no later than the acknowledgement of the write that caused it. So the answer to a question sent at time s proves that every
 write acknowledged before s has been heard of here, and values may be served until s + window. Nothing rests on a
 connection's being found dead: with a half-open connection, a stopped server, a stopped process or a stalled thread the time
-simply runs out.
+simply runs out. The clock stands still while the machine is suspended; a watch that finds that it was, starts anew.
 
 **The question** is HELLO and PING. HELLO says that RESP3 is spoken, and whether the server is still a primary. But HELLO is answered by
 a server that is busy with a script, too, and such a server sends acknowledgements of writes from just before the script
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,15 @@ _log = logging.getLogger("adaptcache")
 
 FIRST_PAUSE, LONGEST_PAUSE, REFUSED_PAUSE = 0.05, 5.0, 30.0
 SHORTEST_WAIT = 0.001
+NAP = 1.0           # seconds of suspension that are let pass
+
+
+def asleep() -> float:
+    """Seconds that this machine has been suspended for since it started; never more than that, at times a little less."""
+    return 0.0 if _BOOTTIME is None else time.clock_gettime(_BOOTTIME) - time.monotonic()
+
+
+_BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Lost(Exception):
@@ -127,7 +137,7 @@ class Single:
             self._tier.clear()
 
 
-def watch(keeper: Keeper, tier: Tier) -> Watch:
+def watch(keeper: Keeper, tier: Tier, asleep: Callable[[], float] = asleep) -> Watch:
     """Listen for as long as that is wanted: connect, follow, and after a loss again, after a pause with jitter."""
     failures = 0
     refused = False         # that has been said
@@ -136,7 +146,7 @@ def watch(keeper: Keeper, tier: Tier) -> Watch:
             began = tier.clock()
             try:
                 place = yield Dial()
-                yield from follow(keeper, tier, place)
+                yield from follow(keeper, tier, place, asleep)
             except Lost as error:
                 tier.error = str(error)
                 keeper.lost(error)
@@ -152,7 +162,7 @@ def watch(keeper: Keeper, tier: Tier) -> Watch:
         keeper.lost(Lost("closed"))
 
 
-def follow(keeper: Keeper, tier: Tier, place: object) -> Watch:
+def follow(keeper: Keeper, tier: Tier, place: object, asleep: Callable[[], float]) -> Watch:
     """Follow one connection until it is lost."""
     heartbeat, window = tier.options.heartbeat, tier.options.window
     reader = Reader()
@@ -163,7 +173,11 @@ def follow(keeper: Keeper, tier: Tier, place: object) -> Watch:
     tracking = False                        # has the server said that it will tell?
     data = track(tier.prefixes)
     due = tier.clock()
+    slept = asleep()
     while True:
+        if asleep() > slept + NAP:
+            raise Lost("the machine was suspended")
+        slept = max(slept, asleep())
         now = tier.clock()
         if now >= due:
             # The time is taken before the question is on its way, never after.

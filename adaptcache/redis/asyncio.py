@@ -61,7 +61,7 @@ class Redis(redis.asyncio.Redis):
         super().set_response_callback(command, callback)
         self._nearby = None         # its answers are its own
 
-    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> redis.asyncio.client.Pipeline:
         pipe = super().pipeline(transaction, shard_hint)
         if type(pipe) is redis.asyncio.client.Pipeline:
             pipe.__class__ = Pipeline
@@ -142,7 +142,7 @@ class RedisCluster(redis.asyncio.RedisCluster):
         super().set_response_callback(command, callback)
         self._nearby = None         # its answers are its own
 
-    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> redis.asyncio.cluster.ClusterPipeline:
         pipe = super().pipeline(transaction, shard_hint)
         if type(pipe) is redis.asyncio.cluster.ClusterPipeline:
             pipe.__class__ = ClusterPipeline    # type: ignore[type-abstract]

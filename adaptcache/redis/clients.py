@@ -59,7 +59,7 @@ class Redis(redis.Redis):
         super().set_response_callback(command, callback)
         self._nearby = None         # its answers are its own
 
-    def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:
+    def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> redis.client.Pipeline:
         pipe = super().pipeline(transaction, shard_hint)
         if type(pipe) is redis.client.Pipeline:
             pipe.__class__ = Pipeline       # the very object that redis-py makes, in any version
@@ -140,8 +140,8 @@ class RedisCluster(redis.RedisCluster):
         super().set_response_callback(command, callback)
         self._nearby = None         # its answers are its own
 
-    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
-        pipe = super().pipeline(transaction, shard_hint)
+    def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> redis.cluster.ClusterPipeline:
+        pipe: redis.cluster.ClusterPipeline = super().pipeline(transaction, shard_hint)
         if type(pipe) is redis.cluster.ClusterPipeline:
             pipe.__class__ = ClusterPipeline
             pipe._watcher = self._watcher   # type: ignore[attr-defined]

@@ -130,10 +130,11 @@ class Follower:
         else:
             self._asked.put(key, at)
 
-    def settle(self, now: float) -> None:
-        """Close the books of what has expired by itself, and go on leaving out what the sample does without."""
+    def settle(self, now: float, most: int = 256) -> None:
+        """Close the books of what has expired by itself, `most` of it, and go on leaving out what the sample does without."""
         ends = self._ends
-        while ends and ends[0][0] <= now:
+        while most and ends and ends[0][0] <= now:
+            most -= 1
             _, key = heappop(ends)
             entry = self.entries.get(key)
             if entry is not None and entry.ends <= now:
@@ -163,7 +164,7 @@ class Follower:
 
     def totals(self, now: float) -> None:
         """Bring the books up to `now`, with what is still open."""
-        self.settle(now)
+        self.settle(now, -1)
         for entry in self.entries.values():
             self._count(entry, now)
 
@@ -264,7 +265,7 @@ class Follower:
         if size == c.MISS:
             tally.misses += weight
             self._missed.put(key, at)
-            if self.on_miss is not None:
+            if self.on_miss is not None and self.scope.of(key)[0] is not False:
                 self.on_miss(key)
             if entry is not None:
                 # Pushed out by the server, deleted by somebody else, or unlinked by us.

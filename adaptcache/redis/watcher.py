@@ -47,6 +47,7 @@ ANSWERS = 1024          # answers that wait to be kept near, at most
 VARIANTS = 16           # answers kept near of one key, at most
 LONGEST = 0.5           # seconds slept at once: the first key's learner is loaded in a second or two
 LINGER = 5.0            # seconds for which the daemon holds a watcher without notes
+FLUSH = 10.0            # seconds that `flush` takes, at most
 ASK = 64                # keys whose expiry is asked for at a time
 ASK_EVERY = 0.25        # seconds between two such times
 
@@ -247,7 +248,8 @@ class Watcher:
     def flush(self) -> None:
         """Look at every command seen so far, now, in this thread, and ask what is to be asked."""
         with self._lock:
-            while self.work(float("inf"), asks=True):
+            end = monotonic() + FLUSH       # others may leave notes all the time
+            while self.work(inf, asks=True) and monotonic() < end:
                 pass
             ledger = self._follower.ledger
             if ledger is not None and self.adapt.expiry.learner == "manual":
@@ -259,7 +261,7 @@ class Watcher:
 
     def report(self) -> Report:
         with self._lock:
-            self._look(float("inf"))
+            self._look(inf)
             self._heard()
             now = monotonic()
             follower = self._follower
