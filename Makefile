@@ -9,7 +9,7 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 SOURCES = pyproject.toml setup.py $(wildcard _ext/*) $(shell find adaptcache -name '*.py' -o -name '*.html' -o -name '*.pyi')
 
-.PHONY: demo demo-redis test test-slow bench bench-expiry bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead bench-scale bench-memory bench-stream bench-policies soak debug coverage lint typing clean
+.PHONY: demo demo-redis test test-slow bench bench-expiry bench-fleet bench-freshness bench-recovery bench-restart bench-robustness bench-ablation bench-overhead bench-scale bench-memory bench-stream bench-policies soak debug coverage lint typing clean
 
 # The package is built and installed as a user would; ADAPTCACHE_TESTS adds the tests' own extension.
 $(VENV)/installed: $(SOURCES)
@@ -73,6 +73,9 @@ soak: $(VENV)/installed
 
 bench-expiry: $(VENV)/installed
 	$(RUN) -P bench/expiry.py
+
+bench-fleet: $(VENV)/installed
+	$(RUN) -P bench/fleet.py --join 2000 --price 0.1
 
 bench-freshness: $(VENV)/installed
 	$(RUN) -P bench/freshness.py

@@ -184,7 +184,7 @@ def main() -> None:
         for name, parts in jobs.items():
             alone, fleet, one, base = (part.result() for part in parts)
             print(f"| {name} | {base:,.0f} | {alone[0]:,.1f} | {fleet[0]:,.1f} | {fleet[0] / alone[0]:.3f} | {one[0]:,.1f} "
-                  f"| {alone[2]} <= {alone[3]:.1f} | {fleet[2]} <= {fleet[3]:.1f} |", flush=True)
+                  + ("| guard open | |" if given.alpha >= 1 else f"| {alone[2]} <= {alone[3]:.1f} | {fleet[2]} <= {fleet[3]:.1f} |"), flush=True)
 
 
 if __name__ == "__main__":

@@ -23,14 +23,15 @@ from servers import Cluster, Server, Wire, until
 from adaptcache import Learned, StateError, state
 from adaptcache.fleet import Fleet, models
 from adaptcache.fleet.alone import Alone
+from adaptcache.fleet.batches import Event, pack
 from adaptcache.fleet.configuration import Configuration
 from adaptcache.fleet.election import Office
 from adaptcache.fleet.models import About
-from adaptcache.fleet.names import Names
+from adaptcache.fleet.names import NUMBERS, Names
 from adaptcache.fleet.pupil import Pupil
 from adaptcache.fleet.server import Server as Link
 from adaptcache.fleet.server import ServerTime, client_of
-from adaptcache.ledger import Ledger
+from adaptcache.ledger import PUT, Ledger
 
 NAME = "test"
 NAMES = Names(NAME)
@@ -222,6 +223,10 @@ def test_a_learner_that_was_paused_publishes_nothing(server: Server) -> None:
         paused.fence = 1
         time.sleep(0.15)
         assert not paused.publish({"fence": 1, "version": 9, "body": b"old"})
+        # Nor when its time was over and nobody has taken its place yet.
+        assert paused.stand(0)
+        time.sleep(0.15)
+        assert not paused.publish({"fence": 4, "version": 1, "body": b"old"})
         # Nor with a lock of its own name, when somebody has seen a higher fence.
         assert other.stand(0)
         client.set(NAMES.fence, 77)
@@ -357,7 +362,7 @@ def test_no_model_that_was_changed_is_believed(body: bytes, data: st.DataObject)
     spoiled = bytearray(body)
     for _ in range(data.draw(st.integers(1, 3))):
         spoiled[data.draw(st.integers(0, len(spoiled) - 1))] ^= data.draw(st.integers(1, 255))
-    cut = bytes(spoiled[:data.draw(st.integers(0, len(spoiled)))])
+    cut = bytes(spoiled[:data.draw(st.one_of(st.just(len(spoiled)), st.integers(0, len(spoiled))))])
     if cut != body:
         with pytest.raises(StateError):
             models.loads(cut)
@@ -385,8 +390,6 @@ def test_a_model_says_what_a_state_says(body: bytes) -> None:
 def test_a_model_has_a_bounded_size_however_many_keys_were_seen() -> None:
     pupil = Pupil(SPEC)
     from adaptcache.fleet import pupil as room
-    from adaptcache.fleet.batches import Event
-    from adaptcache.ledger import PUT
     before, room.MOST_KEYS = room.MOST_KEYS, 100
     try:
         pupil.tell(Event(number, number * 0.001 + at, PUT, 1.0, 0.2) for at in range(3) for number in range(1, 400))
@@ -458,6 +461,18 @@ def test_the_learner_says_how_much_the_fleet_is_to_tell(valkey: Server, worker: 
     assert calm.fleet.stats().level == calm.fleet._learner.level
     # What is left is what all have in common.
     assert calm.fleet._tap.need == 0
+
+
+def test_only_keys_that_all_tell_of_are_learned_from(valkey: Server, worker: Callable[..., Worker]) -> None:
+    """Of a key that one worker leaves out, the requests that the others tell of are a part."""
+    one = worker(valkey)
+    events = [Event(NUMBERS // 100 * at, 1.0 + at, PUT, 1.0, 0.2) for at in range(100)]
+    with valkey.client() as client:
+        for sender, level in ((1, 2), (2, 0)):
+            told = [event for event in events if event.number <= NUMBERS >> level]
+            client.xadd(NAMES.stream, {"b": pack(told, sender=sender, level=level, salt=one.fleet._configuration.salt)})
+    one.learn(lambda: one.fleet._learner.office.held and not one.fleet._learner._waiting and one.fleet._learner._batches)
+    assert one.fleet._learner.pupil.events == 26 * 2
 
 
 def test_the_stream_stays_bounded(valkey: Server, worker: Callable[..., Worker]) -> None:

@@ -187,6 +187,7 @@ class RedisBackend:
         with self._lock:
             self._ended = True
             client, self._client = self._client, None
+        self._driver.let_go()
         for each in () if client is None else clients.clients_of(client):
             each.close()
 
@@ -221,6 +222,7 @@ class RedisBackend:
         self.debts.forked()
         self.events.forked()
         self._traffic.forked()
+        self._driver.forked()
         for cache in list(self.caches):
             cache._lock = threading.Lock()
 

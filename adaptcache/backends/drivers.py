@@ -37,6 +37,12 @@ class Driver:
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
+    def let_go(self) -> None:
+        self._road.let_go()
+
+    def forked(self) -> None:
+        self._road.forked()
+
     def _do(self, step: Step) -> Any:
         if type(step) is Call:
             return _answer(self._road.exchange((step.command,), step.again))

@@ -29,6 +29,7 @@ ILL = (problems.ConnectionError, problems.TimeoutError, problems.ClusterDownErro
        problems.RedisClusterException, problems.TryAgainError, OSError, asyncio.IncompleteReadError)
 ELSEWHERE = (problems.AskError, problems.MovedError, problems.TryAgainError)    # was not done, and may be had by asking again
 PAUSE = 0.02            # seconds before a command is sent again, jittered
+KEEP = 0.5              # seconds for which a connection is not given back to its pool
 REFRESH = 1.0           # seconds between two questions for a cluster's nodes because one of them is silent
 
 
@@ -120,6 +121,7 @@ class Road:
     def __init__(self, client: Callable[[], Any], traffic: Traffic) -> None:
         self._client = client
         self._traffic = traffic
+        self._kept: list[tuple[Any, Any, float]] = []       # connections, their pool, and until when they need not be looked at
 
     def exchange(self, commands: Sequence[Command], again: bool) -> list[Any]:
         """The answers of all commands, in their order. `again`: they may be done twice."""
@@ -129,29 +131,67 @@ class Road:
         traffic.trips += 1
         traffic.commands += len(commands)
         try:
-            answers = self._once(commands)
+            answers = self._once(commands, again)
         except TROUBLES as error:
             answers = [error] * len(commands)
             if again and _worth_another(error):
                 traffic.retries += 1
                 threading.Event().wait(PAUSE * random.uniform(0.5, 1.5))
                 try:
-                    answers = self._once(commands)
+                    answers = self._once(commands, again)
                 except TROUBLES as last:
                     answers = [last] * len(commands)
         return traffic.judge("", answers)
 
-    def _once(self, commands: Sequence[Command]) -> list[Any]:
-        pool = self._client().connection_pool
-        connection = pool.get_connection()
+    def _once(self, commands: Sequence[Command], again: bool) -> list[Any]:
+        connection, pool, until = self._take(again)
         try:
             connection.send_packed_command(connection.pack_commands(commands))
-            return [_read(connection) for _ in commands]
+            answers = [_read(connection) for _ in commands]
         except BaseException:
             connection.disconnect()
-            raise
-        finally:
             pool.release(connection)
+            self.let_go()       # the others are no better
+            raise
+        self._kept.append((connection, pool, until))
+        return answers
+
+    def _take(self, again: bool) -> tuple[Any, Any, float]:
+        """A connection, its pool, and until when it need not be given back.
+
+        The pool looks whether a connection is alive, and with a Sentinel whether it leads to the right server, each time that
+        it gives one; that costs as much as a command. So it is asked once in KEEP seconds, and we look for ourselves before
+        what must not be sent again.
+        """
+        now = time.monotonic()
+        try:
+            connection, pool, until = self._kept.pop()
+        except IndexError:
+            pass
+        else:
+            if now < until and (again or _alive(connection)):
+                return connection, pool, until
+            pool.release(connection)
+        pool = self._client().connection_pool
+        return pool.get_connection(), pool, now + KEEP
+
+    def let_go(self) -> None:
+        """Give connections back to their pool."""
+        kept, self._kept = self._kept, []
+        for connection, pool, _ in kept:
+            pool.release(connection)
+
+    def forked(self) -> None:
+        """In a child: they are the parent's."""
+        self._kept = []
+
+
+def _alive(connection: Any) -> bool:
+    """Nothing is to be read where nothing was asked: an end, or the rest of an answer."""
+    try:
+        return not connection.can_read(timeout=0)
+    except TROUBLES:
+        return False
 
 
 def _read(connection: Any) -> Any:
@@ -225,6 +265,12 @@ class ClusterRoad:
                 answers[at] = answer
         return answers
 
+    def let_go(self) -> None:
+        """Nothing is kept."""
+
+    def forked(self) -> None:
+        """The client's pools see to it."""
+
     def _once_more(self, client: Any, commands: Sequence[Command], answers: list[Any], group: list[int], again: bool) -> None:
         """What was not done because it belongs elsewhere by now; and what may be done twice, where a connection broke."""
         for at in group:
@@ -258,6 +304,7 @@ class AsyncRoad:
         self._client = client
         self._traffic = traffic
         self._slots = slots
+        self._kept: list[tuple[Any, float]] = []        # connections, and until when they need not be looked at
 
     async def exchange(self, commands: Sequence[Command], again: bool) -> list[Any]:
         traffic = self._traffic
@@ -267,25 +314,39 @@ class AsyncRoad:
             traffic.trips += 1
             traffic.commands += len(commands)
             try:
-                answers = await self._once(commands)
+                answers = await self._once(commands, again)
             except TROUBLES as error:
                 answers = [error] * len(commands)
                 if again and _worth_another(error):
                     traffic.retries += 1
                     await asyncio.sleep(PAUSE * random.uniform(0.5, 1.5))
                     try:
-                        answers = await self._once(commands)
+                        answers = await self._once(commands, again)
                     except TROUBLES as last:
                         answers = [last] * len(commands)
             return traffic.judge("", answers)
 
-    async def _once(self, commands: Sequence[Command]) -> list[Any]:
+    async def _once(self, commands: Sequence[Command], again: bool) -> list[Any]:
+        # As `Road._take`; what must not be sent again takes a connection that the pool has looked at.
         pool = self._client.connection_pool
-        connection = await pool.get_connection()
-        try:
-            return await _converse(connection, commands)
-        finally:
+        now = time.monotonic()
+        connection, until = self._kept.pop() if again and self._kept else (None, 0.0)
+        if connection is not None and now >= until:
             await pool.release(connection)
+            connection = None
+        if connection is None:
+            connection, until = await pool.get_connection(), now + KEEP
+        try:
+            answers = await _converse(connection, commands)
+        except BaseException:
+            await pool.release(connection)
+            kept, self._kept = self._kept, []       # the others are no better
+            for other, _ in kept:
+                await other.disconnect(nowait=True)     # an end that the loop has not seen yet looks alive to the pool
+                await pool.release(other)
+            raise
+        self._kept.append((connection, until))
+        return answers
 
 
 async def _converse(connection: Any, commands: Sequence[Command]) -> list[Any]:

@@ -70,7 +70,8 @@ def planned(seconds: float, seed: int) -> list[tuple[float, Request, float, floa
 
 def work(number: int, workers: int, seconds: float, seed: int, fixed_url: str, learned_url: str, begin: float, pipe: Connection) -> None:
     """A worker process: its share of the requests, each asked both ways."""
-    from adaptcache import Cache, Fixed, Learned, RedisBackend
+    from adaptcache import Cache, Fixed, Learned
+    from adaptcache.backends.backend import RedisBackend
     from adaptcache.fleet import Fleet
     from adaptcache.wire import Serializer
 
