@@ -83,7 +83,7 @@ def test_get_many_100(benchmark, backend):
 
 
 def test_load_of_a_new_key(benchmark, backend):
-    cache = Cache(0, backend=backend)
+    cache = Cache(0, backend=backend, space="loads")
     numbers = iter(range(1 << 40))
     benchmark(lambda: cache.get_or_load(next(numbers), lambda key: VALUE))
 

@@ -304,6 +304,7 @@ class AsyncRoad:
         self._client = client
         self._traffic = traffic
         self._slots = slots
+        self._kept: list[tuple[Any, float]] = []        # connections, and until when they need not be looked at
 
     async def exchange(self, commands: Sequence[Command], again: bool) -> list[Any]:
         traffic = self._traffic
@@ -313,25 +314,39 @@ class AsyncRoad:
             traffic.trips += 1
             traffic.commands += len(commands)
             try:
-                answers = await self._once(commands)
+                answers = await self._once(commands, again)
             except TROUBLES as error:
                 answers = [error] * len(commands)
                 if again and _worth_another(error):
                     traffic.retries += 1
                     await asyncio.sleep(PAUSE * random.uniform(0.5, 1.5))
                     try:
-                        answers = await self._once(commands)
+                        answers = await self._once(commands, again)
                     except TROUBLES as last:
                         answers = [last] * len(commands)
             return traffic.judge("", answers)
 
-    async def _once(self, commands: Sequence[Command]) -> list[Any]:
+    async def _once(self, commands: Sequence[Command], again: bool) -> list[Any]:
+        # As `Road._take`; what must not be sent again takes a connection that the pool has looked at.
         pool = self._client.connection_pool
-        connection = await pool.get_connection()
-        try:
-            return await _converse(connection, commands)
-        finally:
+        now = time.monotonic()
+        connection, until = self._kept.pop() if again and self._kept else (None, 0.0)
+        if connection is not None and now >= until:
             await pool.release(connection)
+            connection = None
+        if connection is None:
+            connection, until = await pool.get_connection(), now + KEEP
+        try:
+            answers = await _converse(connection, commands)
+        except BaseException:
+            await pool.release(connection)
+            kept, self._kept = self._kept, []       # the others are no better
+            for other, _ in kept:
+                await other.disconnect(nowait=True)     # an end that the loop has not seen yet looks alive to the pool
+                await pool.release(other)
+            raise
+        self._kept.append((connection, until))
+        return answers
 
 
 async def _converse(connection: Any, commands: Sequence[Command]) -> list[Any]:
