@@ -18,7 +18,7 @@ import redis
 from fleets import SALT, SPEC, Clock, Shared, requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from servers import Cluster, Server, Wire, until
+from servers import Cluster, Sentinels, Server, Wire, until
 
 from adaptcache import Learned, StateError, state
 from adaptcache.fleet import Fleet, models
@@ -164,6 +164,20 @@ def test_an_asyncio_client_lends_its_address(valkey: Server) -> None:
         assert client.connection_pool.connection_kwargs["db"] == 2
     with client_of(redis.asyncio.Redis.from_url(valkey.url)) as client:
         assert client.ping()
+
+
+@pytest.mark.slow
+def test_a_fleet_behind_sentinels_finds_the_primary(sentinels: Sentinels, worker: Callable[..., Worker]) -> None:
+    import redis.asyncio.sentinel
+
+    one = worker(sentinels.sentinel().master_for(sentinels.NAME))
+    one.serve(Shared(), requests(800))
+    one.learn(lambda: one.heard("model_published"))
+    with sentinels.primary().client() as client:
+        assert client.exists(NAMES.model)
+    given = redis.asyncio.sentinel.Sentinel([("127.0.0.1", 1)]).master_for("x")
+    with pytest.raises(TypeError, match="cannot be used from a thread"):
+        client_of(given)
 
 
 def test_a_drop_in_client_is_not_used_for_the_fleets_own_keys(valkey: Server) -> None:

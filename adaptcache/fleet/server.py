@@ -88,6 +88,8 @@ def client_of(given: Any) -> Any:
     pool = getattr(given, "connection_pool", None)
     if pool is None:
         raise TypeError(f"client: expected a URL or a client of redis-py, got {type(given).__name__}")
+    if type(pool).__module__ == "redis.asyncio.sentinel":
+        raise TypeError("client: a Sentinel's of redis.asyncio cannot be used from a thread; give the fleet one of redis.Sentinel")
     if type(pool) in (redis.ConnectionPool, redis.BlockingConnectionPool) or type(pool).__module__.startswith("redis.asyncio"):
         kwargs: dict[str, Any] = pool.connection_kwargs
         kept = {name: kwargs[name] for name in _POOL if name in kwargs}
