@@ -84,7 +84,7 @@ class Heard(Protocol):
     """A listener: hears of each event, in the thread in which it happened. `number` is the key's salted hash."""
 
     def __call__(self, kind: int, number: int, at: float, size: float, cost: float | None, ttl: float | None,
-                 namespace: Hashable) -> object: ...
+                 namespace: Hashable, features: Mapping[str, float | int | str] | None, /) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class Ledger:
         self.maxsize = maxsize
         self.expiry = expiry
         self.listener: Heard | None = None
-        self._even = 0.0 if break_even_ttl is None else float(break_even_ttl)
+        self.break_even_ttl = 0.0 if break_even_ttl is None else float(break_even_ttl)
         self._salt = salt
         self._clock = timer or _core.monotonic
         self._on_release = on_release
@@ -163,6 +163,12 @@ class Ledger:
 
         ValueError and TypeError name the argument, before anything has changed.
         """
+        number, now = self._follow(key, size, cost, ttl, nominal, namespace, features)
+        if self.listener is not None:
+            self.listener(PUT, number, now, size, cost, ttl, namespace, features)
+
+    def _follow(self, key: bytes, size: float, cost: float | None, ttl: float | None, nominal: float | None, namespace: Hashable,
+                features: Mapping[str, float | int | str] | None) -> tuple[int, float]:
         if ttl is not None:
             checks.seconds("ttl", ttl)
         if nominal is None:
@@ -173,17 +179,16 @@ class Ledger:
         heavy = checks.number("size", size, "a finite number, zero or more", 0.0, 1e300)
         window = self._window(cost, heavy, nominal)
         kept = Followed(key, now, math.inf if ttl is None else now + ttl, heavy, cost, window, nominal, namespace, features)
-        if self._even:
+        if self.break_even_ttl:
             at_risk = self.expiry.miss_cost if cost is None else cost
-            heavy = at_risk / (nominal * self._even) if nominal else 0.0
+            heavy = at_risk / (nominal * self.break_even_ttl) if nominal else 0.0
         self.cache.set(number, kept, ttl=ttl, cost=cost, size=heavy, namespace=namespace, features=features)
         for _ in range(len(self.cache) - self.maxsize):
             try:
                 self.cache.popitem()
             except KeyError:
                 break       # others have removed some meanwhile
-        if self.listener is not None:
-            self.listener(PUT, number, now, size, cost, ttl, namespace)
+        return number, now
 
     def got(self, key: bytes, hit: bool, *, near: bool = False) -> bool:
         """A value was asked for, and the server had it or not; was it followed?
@@ -195,11 +200,11 @@ class Ledger:
         if not hit and number in cache:
             cache.pop(number, None)     # somebody else's doing: its expiry, an eviction, a removal
             if self.listener is not None:
-                self.listener(GONE, number, now, 0.0, None, None, None)
+                self.listener(GONE, number, now, 0.0, None, None, None, None)
             return True
         kept = cache.get(number)
         if self.listener is not None:
-            self.listener(GOT if hit else MISSED, number, now, 0.0, None, None, None)
+            self.listener(GOT if hit else MISSED, number, now, 0.0, None, None, None, None)
         if kept is None:
             return False
         kept.last = now
@@ -215,7 +220,7 @@ class Ledger:
         """The value was removed or expired by itself; nobody is to blame if it is missed."""
         number = self.number(key)
         if self.cache.pop(number, None) is not None and self.listener is not None:
-            self.listener(GONE, number, self._clock(), 0.0, None, None, None)
+            self.listener(GONE, number, self._clock(), 0.0, None, None, None, None)
 
     def clear(self) -> None:
         """Follow nothing any more; what was learned stays."""
@@ -225,8 +230,9 @@ class Ledger:
         """The server did not let go of a released key, since somebody else had asked for it: follow it again."""
         left = release.ceiling_left - (self._clock() - release.last - release.age)
         if left > 0:
-            self.put(release.key, size=release.size, cost=release.cost, ttl=None if math.isinf(left) else left,
-                     nominal=release.nominal, namespace=release.namespace, features=release.features)
+            # Nothing was written, so nobody hears of it.
+            self._follow(release.key, release.size, release.cost, None if math.isinf(left) else left, release.nominal,
+                         release.namespace, release.features)
 
     def lost(self, number: int) -> bool:
         """Another process asked, within its protected window, for a key that this one had released. False: it was told too
@@ -284,8 +290,8 @@ class Ledger:
     def _window(self, cost: float | None, size: float, nominal: float | None) -> float:
         if self.expiry.window is not None:
             return self.expiry.window
-        if self._even:
-            return nominal * self._even / 4 if nominal else math.inf
+        if self.break_even_ttl:
+            return nominal * self.break_even_ttl / 4 if nominal else math.inf
         rent = (self.expiry.memory_price or 0.0) * size
         return (self.expiry.miss_cost if cost is None else cost) / rent / 4 if rent > 0 else math.inf
 

@@ -198,7 +198,7 @@ def test_a_listener_hears_of_everything_under_numbers_that_are_alike_in_every_pr
     time, heard = Time(), []
     ledger = manual(time, memory_price=1.0, salt=b"fleet")
     ledger.listener = lambda *event: heard.append(event)
-    ledger.put(b"a", size=3, cost=2.0, ttl=9.0, namespace="n")
+    ledger.put(b"a", size=3, cost=2.0, ttl=9.0, namespace="n", features={"hour": 3})
     ledger.got(b"a", True)
     ledger.got(b"a", False)
     ledger.got(b"b", False)
@@ -207,7 +207,7 @@ def test_a_listener_hears_of_everything_under_numbers_that_are_alike_in_every_pr
     number = ledger.number(b"a")
     assert [event[:2] for event in heard] == [(PUT, number), (GOT, number), (GONE, number), (MISSED, ledger.number(b"b")),
                                               (PUT, number), (GONE, number)]
-    assert heard[0][2:] == (0.0, 3, 2.0, 9.0, "n")
+    assert heard[0][2:] == (0.0, 3, 2.0, 9.0, "n", {"hour": 3})
     script = "from adaptcache import Learned; from adaptcache.ledger import Ledger; print(Ledger(Learned(learner='manual'), salt=b'fleet').number(b'a'))"
     other = subprocess.run([sys.executable, "-c", script], env={"PYTHONHASHSEED": "77"}, capture_output=True, text=True, check=True)
     assert int(other.stdout) == number == hash(number)

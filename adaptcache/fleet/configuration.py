@@ -30,7 +30,7 @@ class Configuration:
         spec = ledger.expiry
         return cls(None if spec.memory_price is None else float(spec.memory_price), spec.window, float(spec.miss_cost),
                    tuple(name for name in spec.predictors if isinstance(name, str)), tuple(ledger.cache._configuration()["models"]),
-                   ledger.number(SALTED) & 0xFFFFFFFF, spec.max_keys, ledger._even)
+                   ledger.number(SALTED) & 0xFFFFFFFF, spec.max_keys, ledger.break_even_ttl)
 
     @property
     def rules(self) -> str:

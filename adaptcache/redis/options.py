@@ -24,7 +24,7 @@ class Adapt:
     keys        patterns as of the command KEYS (`page:*`), in addition to the keys that have an expiry; `!session:*`
                 takes keys out. The last pattern that matches decides, so ("!*", "page:*") is about pages alone.
                 None: keys that have an expiry, without locks and counters (docs/dropin.md)
-    expiry      what to learn and promise; without a `memory_price` an entry's own expiry is its break-even time
+    expiry      what to learn and promise; without a `memory_price` twice an entry's own expiry is its break-even time (docs/release.md)
     near        a `NearCache`: single-key reads are answered in this process where they can be. None: never
     max_keys    keys followed at a time, at most; beyond it a sample of the keys stands for the rest
     """

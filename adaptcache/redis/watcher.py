@@ -427,7 +427,7 @@ class Watcher:
 
         ledger = _Ledger(self.adapt.expiry, on_touch=releaser.touch if releaser is not None else None,
                          maxsize=self.adapt.max_keys, on_release=release,
-                         break_even_ttl=1.0 if self.adapt.expiry.memory_price is None else None)
+                         break_even_ttl=2.0 if self.adapt.expiry.memory_price is None else None)
         ledger.stayed = kept
         if releaser is not None:
             releaser.attach(ledger)
