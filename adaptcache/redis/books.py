@@ -21,9 +21,9 @@ class Tally:
         self.hits = 0.0         # reads that found their key
         self.misses = 0.0
         self.released = 0.0     # keys let go early, or that would have been
-        self.extra = 0.0        # of these, asked for again before their own expiry: a miss more
+        self.extra = 0.0        # misses with letting go, less those without
         self.held = 0.0         # byte-seconds that keys in scope took, or would have without us
-        self.saved = 0.0        # byte-seconds of these after their release
+        self.saved = 0.0        # byte-seconds without letting go, less those with
         self.longest = 0.0      # seconds: the longest expiry that a key was given
 
 
@@ -72,10 +72,11 @@ class Report:
     keys                in scope now
     sampled             one key in so many is followed; all figures stand for all keys
     hits, misses        reads that found their key and that did not
-    held                byte-seconds that keys in scope took until their own expiry, overwriting or deletion
+    held                byte-seconds that keys in scope take when nothing lets go of them before their own expiry, overwriting or deletion
     released            keys let go early ("release"), or that would have been ("observe")
-    saved               byte-seconds of `held` after their release
-    extra_misses        releases whose key was asked for again before its own expiry
+    saved               byte-seconds of `held`, less those with letting go
+    extra_misses        misses with letting go, less those without: a key that was let go and is asked for again is loaded again, and has a
+                        new expiry then, which may save a miss later
     unlinked            keys that were in fact unlinked on the server: 0 in "observe"
     protected, premature, premature_budget, in_flight     the promise's books (docs/promise.md)
     namespaces          the same by the pattern that names a key, or by what is before its first colon
@@ -120,14 +121,13 @@ class Report:
             f"{self.server}, {self.mode}: {self.commands:,} commands in {self.seconds:,.0f} s, {self.hits:,} hits and {self.misses:,} misses; "
             f"{self.keys:,} keys in scope" + (f" (one in {self.sampled:,} followed)" if self.sampled > 1 else ""),
             f"letting go earlier {verb} {100 * self.saved_share:.1f} % of the memory that they take "
-            f"({self.saved:,.0f} of {self.held:,.0f} byte-seconds) at {self.extra_misses:,} more misses "
-            f"({100 * self.extra_share:.1f} % more than there were)",
+            f"({self.saved:,.0f} of {self.held:,.0f} byte-seconds) at {self.extra_misses:+,} misses ({100 * self.extra_share:+.1f} %)",
             f"the promise: {self.premature:,} of {self.protected:,} requests within their window were lost, {self.in_flight:,} more may be; "
             f"at most {self.premature_budget:,.1f} in all",
         ]
         for name, one in sorted(self.namespaces.items(), key=lambda item: -item[1].held)[:10]:
             lines.append(f"  {name}: {one.hits:,} hits, {one.misses:,} misses, {100 * one.saved_share:.1f} % of {one.held:,.0f} byte-seconds "
-                         f"at {one.extra_misses:,} more misses")
+                         f"at {one.extra_misses:+,} misses")
         if self.dropped:
             lines.append(f"{self.dropped:,} commands came too fast to be looked at: these figures are too low")
         if self.trouble:

@@ -5,6 +5,10 @@ A key comes into scope when it is written with an expiry or found to have one, o
 expiry is taken away; when it becomes a lock (SET NX) or a counter (INCR and its like), whose contents nobody could load
 again; and when somebody unknown may have written it. Whatever is uncertain is let alone.
 
+Two worlds are kept apart: one in which nothing is let go before its own expiry, and one in which it is. One of them is the server's; of the
+other the books say what would be there. When a key is asked for that is not there in the other world, it is loaded there, with a
+new expiry, which may then outlive the server's; so the figures are differences between two whole runs.
+
 Everything here runs in one thread at a time. This file knows neither sockets nor clients: it is told what happened
 (`note`), asks through `wanted` for what only the server knows, and is told the answer (`lives`).
 """
@@ -30,11 +34,12 @@ AGAIN = 60.0            # seconds until a key without expiry is asked about agai
 class Entry:
     """A key in scope."""
 
-    __slots__ = ("born", "ends", "namespace", "nominal", "released", "saved", "size", "tally", "weight")
+    __slots__ = ("born", "ends", "namespace", "nominal", "other", "released", "saved", "size", "tally", "weight")
 
     def __init__(self, born: float, ends: float, nominal: float, size: float, namespace: str, tally: Tally, weight: int) -> None:
         self.born = born                # since when its memory is counted
         self.ends = ends                # its own expiry: nothing of ours goes beyond it
+        self.other = ends               # the expiry of its copy in the other world
         self.nominal = nominal          # seconds that it was given when it was written
         self.size = size
         self.namespace = namespace
@@ -62,6 +67,7 @@ class Follower:
         self.encode = encode
         self.books = Books()
         self.entries: dict[bytes, Entry] = {}
+        self.shadows: dict[bytes, Entry] = {}   # keys that are there in the other world only
         self.wanted: OrderedDict[bytes, float] = OrderedDict()      # keys whose expiry only the server knows, and their sizes
         self.shift = 0                                              # one key in 2 ** shift is followed
         self.max_keys = max_keys
@@ -97,12 +103,14 @@ class Follower:
     def released(self, keys: Iterable[bytes], at: float) -> None:
         """The learned side let these go; it is for the caller to make it true on the server, or not."""
         for key in keys:
-            entry = self.entries.get(key)
-            if entry is not None and entry.released is None and at < entry.ends:
+            entry = self._known(key, at)
+            if entry is not None and entry.released is None:
                 self._count(entry, at)
                 entry.released = at
                 entry.saved = 0.0
                 entry.tally.released += entry.weight
+            elif entry is None and (shadow := self._unshadow(key, at)) is not None:
+                shadow.tally.released += shadow.weight
 
     def kept(self, keys: Iterable[bytes], at: float) -> None:
         """The server did not let these go, since somebody else had asked for them."""
@@ -138,7 +146,10 @@ class Follower:
             _, key = heappop(ends)
             entry = self.entries.get(key)
             if entry is not None and entry.ends <= now:
-                self._leave(key, entry, entry.ends)
+                self._end(key, entry)
+            shadow = self.shadows.get(key)
+            if shadow is not None and shadow.other <= now:
+                self._unshadow(key, now)
         if self._purge is not None:
             some = list(islice(self._purge, 256))
             for key in some:
@@ -165,13 +176,15 @@ class Follower:
     def totals(self, now: float) -> None:
         """Bring the books up to `now`, with what is still open."""
         self.settle(now, -1)
-        for entry in self.entries.values():
+        for entry in (*self.entries.values(), *self.shadows.values()):
             self._count(entry, now)
 
     def clear(self, now: float) -> None:
         """Nothing is known any more; what was counted stays."""
         for key, entry in list(self.entries.items()):
             self._forget(key, entry, now)
+        for key in list(self.shadows):
+            self._unshadow(key, now)
         for memory in (self.wanted, self._missed, self._strange, self._asked, self._grown):
             memory.clear()
         self._ends.clear()
@@ -188,8 +201,8 @@ class Follower:
         return bool(self.shift and hash(key) & ((1 << self.shift) - 1))
 
     def _enter(self, key: bytes, size: float, ends: float, at: float, namespace: str, cost: float | None = None,
-               nominal: float | None = None) -> None:
-        """Follow `key` from its write, or from when it was found."""
+               nominal: float | None = None, other: float | None = None) -> None:
+        """Follow `key` from its write, or from when it was found. `other`: in the other world it was there, and is, until then."""
         left = ends - at
         tally = self.books.of(namespace)
         if nominal is None:
@@ -205,27 +218,56 @@ class Follower:
         if self._ledger is None:
             self._ledger = self._make()
         entry = self.entries[key] = Entry(at, ends, nominal, max(size, 1.0), namespace, tally, 1 << self.shift)
+        if other is not None:
+            entry.other = other
         self._strange.pop(key, None)
         self._tell(key, entry, at, cost)
         if ends < math.inf:
             heappush(self._ends, (ends, key))
 
     def _tell(self, key: bytes, entry: Entry, at: float, cost: float | None = None) -> None:
-        forever = entry.ends == math.inf
-        self._ledger.put(key, size=entry.size, cost=cost, ttl=None if forever else max(0.0, entry.ends - monotonic()),
+        # The learned side lives where keys are let go.
+        ends = entry.ends if self.real else entry.other
+        forever = ends == math.inf
+        self._ledger.put(key, size=entry.size, cost=cost, ttl=None if forever else max(0.0, ends - monotonic()),
                          nominal=None if forever else entry.nominal, namespace=entry.namespace)
 
     def _count(self, entry: Entry, now: float) -> None:
-        """Charge an entry's memory up to `now`."""
-        end = min(now, entry.ends)
-        if end > entry.born:
-            worth = entry.size * entry.weight
-            entry.tally.held += worth * (end - entry.born)
-            if entry.released is not None and end > entry.released:
-                saved = worth * (end - max(entry.released, entry.born))
-                entry.tally.saved += saved
-                entry.saved += saved
-            entry.born = end
+        """Charge an entry's memory in both worlds up to `now`."""
+        since = entry.born
+        if now <= since:
+            return
+        entry.born = now
+        here, there = max(0.0, min(now, entry.ends) - since), max(0.0, min(now, entry.other) - since)
+        if self.real:
+            without, with_ = there, 0.0 if entry.released is not None else here
+        else:
+            without, with_ = here, 0.0 if entry.released is not None else there
+        worth = entry.size * entry.weight
+        entry.tally.held += worth * without
+        entry.tally.saved += worth * (without - with_)
+        if entry.released is not None:
+            entry.saved += worth * (without - with_)
+
+    def _end(self, key: bytes, entry: Entry) -> None:
+        """It has expired by itself."""
+        self._leave(key, entry, entry.ends)
+        self._shadow(key, entry, entry.ends)
+
+    def _shadow(self, key: bytes, entry: Entry, at: float) -> None:
+        """It is not here any more; is it there?"""
+        if entry.other > at and (self.real or entry.released is None):
+            entry.ends, entry.released = at, None
+            self.shadows[key] = entry
+            if entry.other < math.inf:
+                heappush(self._ends, (entry.other, key))
+
+    def _unshadow(self, key: bytes, at: float) -> Entry | None:
+        """It is not there any more either, or here again."""
+        shadow = self.shadows.pop(key, None)
+        if shadow is not None:
+            self._count(shadow, at)
+        return shadow
 
     def _leave(self, key: bytes, entry: Entry, at: float) -> None:
         """No longer there: overwritten, deleted or expired by itself."""
@@ -239,7 +281,7 @@ class Follower:
     def _known(self, key: bytes, at: float) -> Entry | None:
         entry = self.entries.get(key)
         if entry is not None and entry.ends <= at:
-            self._leave(key, entry, entry.ends)
+            self._end(key, entry)
             return None
         return entry
 
@@ -247,6 +289,8 @@ class Follower:
         entry = self._known(key, at)
         if entry is not None:
             self._forget(key, entry, at)
+        elif self._unshadow(key, at) is not None:
+            self._ledger.gone(key)
 
     # -- verbs
 
@@ -269,23 +313,31 @@ class Follower:
                 self.on_miss(key)
             if entry is not None:
                 # Pushed out by the server, deleted by somebody else, or unlinked by us.
-                if entry.released is not None and self.real:
-                    tally.extra += entry.weight
                 self._ledger.got(key, False)
                 self._leave(key, entry, at)
+                if entry.released is not None and self.real:
+                    self._shadow(key, entry, at)
+            shadow = self.shadows.get(key)
+            if shadow is not None and at < shadow.other:
+                # A hit there: a miss more with letting go, or one less.
+                tally.extra += shadow.weight if self.real else -shadow.weight
+                if not self.real:
+                    self._ledger.got(key, True)
             return
         tally.hits += weight
         if entry is not None:
             self._ledger.got(key, True, near=near)
-            if entry.released is not None:
-                if self.real:
-                    self._take_back(entry, at)      # it was still there, or is again
-                else:
-                    # Let go in the books alone, and asked for again.
-                    self._count(entry, at)
-                    tally.extra += entry.weight
-                    entry.released = None
+            if entry.released is not None and self.real:
+                self._take_back(entry, at)      # it was still there, or is again
                 self._tell(key, entry, at)
+            elif entry.released is not None or entry.other <= at:
+                # A miss there, which loads it.
+                self._count(entry, at)
+                tally.extra += -entry.weight if self.real else entry.weight
+                entry.released = None
+                entry.other = at + entry.nominal
+                if not self.real:
+                    self._tell(key, entry, at)
             if size and size != entry.size:
                 self._count(entry, at)
                 entry.size = float(size)
@@ -309,12 +361,15 @@ class Follower:
         if entry is not None:
             self._leave(key, entry, at)
         missed = self._missed.pop(key, None)
+        shadow = self._unshadow(key, at)
+        # A load that the miss caused: there it was a hit, and nothing was written.
+        other = shadow.other if shadow is not None and missed is not None and missed < shadow.other and at < shadow.other else None
         self._grown.pop(key, None)
         self.wanted.pop(key, None)
         self._asked.pop(key, None)
         stays = ends is not None and (ends < math.inf or bool(named)) and named is not False and (named or not lock)
         if not stays:
-            if entry is not None:
+            if entry is not None or shadow is not None:
                 self._ledger.gone(key)
             if lock:
                 self._strange.put(key, at)
@@ -323,7 +378,7 @@ class Follower:
             return
         assert ends is not None
         cost = at - missed if missed is not None and 0 < at - missed < PATIENCE else None
-        self._enter(key, size, ends, at, namespace, cost)
+        self._enter(key, size, ends, at, namespace, cost, other=other)
 
     def _wrote(self, matter: tuple[Any, int, c.Args, bool], at: float) -> None:
         key, size, words, refused = matter
