@@ -101,7 +101,7 @@ class Ledger:
     maxsize         keys followed at once; of those beyond it nothing is released, and their own deadlines hold
     salt            of the hashes of keys; the same in processes that learn together
     timer           as of `Cache`
-    break_even_ttl  a key's break-even time is its own nominal expiry times this, whatever it costs and weighs: with 1, who gives an
+    break_even_ttl  a key's break-even time is its own nominal expiry times this, whatever it costs and weighs (all misses count alike then): with 1, who gives an
                     entry ten minutes thinks that holding it for ten minutes is worth one miss. `memory_price` must be None then
     on_release      called with a list of `Release`, in a background thread, or in `step` with learner="manual"
     on_touch        called with `Touched` likewise
@@ -180,8 +180,10 @@ class Ledger:
         window = self._window(cost, heavy, nominal)
         kept = Followed(key, now, math.inf if ttl is None else now + ttl, heavy, cost, window, nominal, namespace, features)
         if self.break_even_ttl:
-            at_risk = self.expiry.miss_cost if cost is None else cost
-            heavy = at_risk / (nominal * self.break_even_ttl) if nominal else 0.0
+            # All misses count alike: a break-even time that does not depend on the cost tells nothing of it, and costs that are known for
+            # some keys only would let these decide which expert is believed.
+            cost = None
+            heavy = self.expiry.miss_cost / (nominal * self.break_even_ttl) if nominal else 0.0
         self.cache.set(number, kept, ttl=ttl, cost=cost, size=heavy, namespace=namespace, features=features)
         for _ in range(len(self.cache) - self.maxsize):
             try:

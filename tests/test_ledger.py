@@ -273,3 +273,28 @@ def test_a_dropped_ledger_is_collected() -> None:
 def test_bad_input_is_named_before_anything_changes(wrong: Callable[[], object]) -> None:
     with pytest.raises((ValueError, TypeError), match=r"expiry|maxsize|salt|ttl|size|cost"):
         wrong()
+
+
+def test_with_break_even_ttl_costs_that_are_known_for_some_keys_change_nothing() -> None:
+    """A load of a tenth of a millisecond beside misses of unknown cost: both count as one miss."""
+    def seen(costs: bool) -> list[bytes]:
+        time, released, rnd = Time(), [], random.Random(5)
+        ledger = manual(time, break_even_ttl=2.0, on_release=released.extend)
+        held: dict[bytes, float] = {}
+        done: list[bytes] = []
+        for at in range(3000):
+            time.now += 0.02
+            ledger.step()
+            while len(released) > len(done):
+                done.append(released[len(done)].key)
+                held.pop(done[-1], None)
+            key = b"%d" % int(rnd.paretovariate(0.6) % 60)
+            hit = held.get(key, 0.0) > time.now
+            ledger.got(key, hit)
+            if not hit:
+                held[key] = time.now + 5.0
+                ledger.put(key, ttl=5.0, cost=1e-4 if costs and at % 2 else None)
+        return done
+
+    released = seen(True)
+    assert released and released == seen(False)

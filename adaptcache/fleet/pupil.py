@@ -104,8 +104,8 @@ class Pupil:
             else:
                 paid = None if cost == UNKNOWN else cost
                 heavy = 1.0 if size == UNKNOWN else size
-                if self._even:
-                    heavy = (self.spec.miss_cost if paid is None else paid) / (ttl * self._even) if ttl > 0 else 0.0
+                if self._even:      # all misses count alike, as in the ledger
+                    paid, heavy = None, self.spec.miss_cost / (ttl * self._even) if ttl > 0 else 0.0
                 key = held.get(number)
                 if key is not None and at - key.asked < SEEN:
                     continue        # a worker that begins to follow a key says what it found; nothing was written

@@ -15,7 +15,7 @@ OTHERS = "(others)"
 class Tally:
     """The counters of one namespace."""
 
-    __slots__ = ("extra", "held", "hits", "longest", "misses", "released", "saved")
+    __slots__ = ("cost", "extra", "held", "hits", "longest", "misses", "released", "saved")
 
     def __init__(self) -> None:
         self.hits = 0.0         # reads that found their key
@@ -24,6 +24,7 @@ class Tally:
         self.extra = 0.0        # misses with letting go, less those without
         self.held = 0.0         # byte-seconds that keys in scope took, or would have without us
         self.saved = 0.0        # byte-seconds without letting go, less those with
+        self.cost: float | None = None      # seconds that a load takes, lately; None: none was seen
         self.longest = 0.0      # seconds: the longest expiry that a key was given
 
 

@@ -229,6 +229,12 @@ class Follower:
         # The learned side lives where keys are let go.
         ends = entry.ends if self.real else entry.other
         forever = ends == math.inf
+        # Where it was not seen what a load takes, it is what others of its kind take: costs must be in one unit.
+        mean = entry.tally.cost
+        if cost is None:
+            cost = mean
+        else:
+            entry.tally.cost = cost if mean is None else mean + (cost - mean) / 16
         self._ledger.put(key, size=entry.size, cost=cost, ttl=None if forever else max(0.0, ends - monotonic()),
                          nominal=None if forever else entry.nominal, namespace=entry.namespace)
 
