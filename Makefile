@@ -29,11 +29,12 @@ demo-redis: $(VENV)/installed
 # `make test PYTHONHASHSEED=random ADAPTCACHE_EXPLORE=1` looks for what no run has seen.
 export PYTHONHASHSEED ?= 0
 
+# Three processes on two cores: some tests wait for a server's clock.
 test: $(VENV)/installed
-	$(RUN) -P -m pytest -n 2 -m "not slow"
+	$(RUN) -P -m pytest -n 3 -m "not slow"
 
 test-slow: $(VENV)/installed
-	$(RUN) -P -m pytest -n 2 -m slow
+	$(RUN) -P -m pytest -n 3 -m slow
 
 # Other kinds of build lie in folders of their own and see the libraries of $(VENV).
 CORE_TESTS = $(wildcard $(patsubst %,tests/test_%.py,structures policies adaptive store reentrancy threads flooding attic stream recording curves compat* functools*))

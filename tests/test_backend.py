@@ -503,7 +503,7 @@ def test_the_plain_import_knows_no_redis():
     import sys
 
     program = "import sys, adaptcache; assert 'redis' not in sys.modules; assert adaptcache.RedisBackend; assert 'redis' in sys.modules"
-    subprocess.run([sys.executable, "-W", "error", "-c", program], check=True, env={"PYTHONPATH": ":".join(sys.path)})
+    subprocess.run([sys.executable, "-P", "-W", "error", "-c", program], check=True)
 
 
 # -- learned deadlines

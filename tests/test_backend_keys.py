@@ -2,6 +2,7 @@
 import datetime as dt
 import enum
 import fractions
+import os
 import subprocess
 import sys
 import uuid
@@ -73,8 +74,8 @@ def test_what_equals_a_plain_key_is_that_key():
 
 def test_bytes_are_the_same_in_another_process():
     program = "from adaptcache.backends.keys import encode; from adaptcache import typedkey; print(encode((1, 'é', frozenset('abc'), typedkey(1, b=2.5))))"
-    outputs = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True,
-                              env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)}).stdout for seed in ("1", "2")}
+    outputs = {subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True,
+                              env={**os.environ, "PYTHONHASHSEED": seed}).stdout for seed in ("1", "2")}
     assert len(outputs) == 1
 
 

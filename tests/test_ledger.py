@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import random
 import subprocess
 import sys
@@ -209,7 +210,7 @@ def test_a_listener_hears_of_everything_under_numbers_that_are_alike_in_every_pr
                                               (PUT, number), (GONE, number)]
     assert heard[0][2:] == (0.0, 3, 2.0, 9.0, "n", {"hour": 3})
     script = "from adaptcache import Learned; from adaptcache.ledger import Ledger; print(Ledger(Learned(learner='manual'), salt=b'fleet').number(b'a'))"
-    other = subprocess.run([sys.executable, "-c", script], env={"PYTHONHASHSEED": "77"}, capture_output=True, text=True, check=True)
+    other = subprocess.run([sys.executable, "-P", "-c", script], env={**os.environ, "PYTHONHASHSEED": "77"}, capture_output=True, text=True, check=True)
     assert int(other.stdout) == number == hash(number)
     assert manual(time, salt=b"another").number(b"a") != number
 

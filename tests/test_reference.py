@@ -99,7 +99,7 @@ def pays(trace: Trace, times: float, premature: float, predictors: tuple[str, ..
 
 @pytest.mark.parametrize("premature", [1.0, 0.01])
 @pytest.mark.parametrize("times", [1.0, 0.1, 0.01])
-@pytest.mark.parametrize("name", ["dns_wrccdc_a", "cran_downloads"])
+@pytest.mark.parametrize("name", ["dns_wrccdc_a", pytest.param("cran_downloads", marks=pytest.mark.slow)])
 def test_learned_expiry_pays_on_small_traces(name: str, times: float, premature: float, trace_path: Trail) -> None:
     pays(read(trace_path(name), limit=30_000), times, premature, ("table", "river"))
 

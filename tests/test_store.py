@@ -448,7 +448,7 @@ def run(policy, expiry, examples, steps):
 @every_policy
 @pytest.mark.parametrize("expiry", EXPIRIES)
 def test_a_cache_is_a_dict_with_losses_on_a_clock(policy, expiry):
-    run(policy, expiry, 80, 40)
+    run(policy, expiry, 40, 40)
 
 
 @pytest.mark.slow
