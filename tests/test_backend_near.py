@@ -165,7 +165,7 @@ def test_hits_here_keep_an_idle_entry_on_the_server(valkey, door):
 
 def test_the_learner_hears_of_hits_here(valkey, door):
     with world(valkey.url, door) as made:
-        near = Near(made, expiry=adaptcache.Learned(memory_price=1e-4, predictors=("table",), learner="manual"))
+        near = Near(made, expiry=adaptcache.Learned(memory_price=1e-4, floor=3600.0, predictors=("table",), learner="manual"))
         near.cache.set("k", 1, cost=1.0)
         near.held("k", 1)
         heard = near.cache.cache.ledger.cache.stats

@@ -86,10 +86,10 @@ class Deadlines:
                       nominal=None if hard is None else max(hard - birth, left))
         return self._push(name, now, left)
 
-    def read_near(self, name: bytes) -> None:
-        """Note hits in this process's own part, which the server did not see."""
-        if self._books is not None:
-            self._books.got(name, True, near=True)
+    def read_near(self, name: bytes) -> bool:
+        """Note hits in this process's own part, which the server did not see. False: it was let go of, and only a read that the
+        server sees keeps it there."""
+        return self._books is None or self._books.got(name, True, near=True)
 
     def near_until(self, name: bytes) -> float:
         """Until when hits in this process may go unseen by the server."""

@@ -162,7 +162,8 @@ class Space:
                 return MISSING
             if now - held.told >= 1.0:
                 held.told = now
-                self.deadlines.read_near(name.value)
+                if not self.deadlines.read_near(name.value):
+                    return MISSING
         self.counted.hits += 1
         return held.value
 
