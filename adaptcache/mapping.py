@@ -23,7 +23,7 @@ from collections.abc import (
     ValuesView,
 )
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast, overload
 
 from adaptcache import _core, checks, copying, decisionlog, state
 from adaptcache import expiry as expiries
@@ -41,6 +41,8 @@ from adaptcache.removal import CAUSES, Cause
 from adaptcache.stats import Bank, Stats
 
 if TYPE_CHECKING:
+    from adaptcache.backends.backend import RedisBackend
+    from adaptcache.backends.tiered import TieredCache
     from adaptcache.learn.trainer import Trainer
 
 K = TypeVar("K", bound=Hashable)
@@ -60,30 +62,8 @@ def policies() -> tuple[str, ...]:
     return tuple(_core.POLICIES)
 
 
-class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
-    """A mapping that holds at most `maxsize`, evicts by `policy` and lets go by `expiry`.
-
-    maxsize     entries, or what `getsizeof` returns summed up; None or math.inf: unbounded; 0 holds nothing
-    getsizeof   size of a value; the default counts every entry as 1. `adaptcache.sizeof` weighs keys and values in bytes; so
-                does any weigher whose `with_key` is True: it is called with both
-    policy      one of `adaptcache.policies()`; the default learns which entries promise the most hits (docs/policies.md)
-    expiry      None, seconds (the same as Fixed), Fixed, Idle, PerEntry or Learned
-    timer       callable giving seconds, never assumed to move forward only; None: a coarse monotonic clock
-    on_removal  called as (key, value, cause, at) after an entry has left; an exception in it is logged
-    backend     an `adaptcache.RedisBackend`: the entries lie on its server, which other processes share, and `space` names
-                this cache there (docs/backend.md)
-
-    Semantics of `cachetools.Cache`: a value larger than `maxsize` raises ValueError("value too large") and
-    changes nothing. Safe to use from several threads. ValueError and TypeError name the argument.
-    """
-
-    def __new__(cls, *args: Any, backend: Any = None, **options: Any) -> Any:
-        if backend is not None and cls is Cache:
-            # A class of its own, so that a cache in one process has nothing to ask on its way to a hit.
-            from adaptcache.backends.tiered import TieredCache
-
-            cls = TieredCache
-        return super().__new__(cls)
+class _Local(_core.Store, MutableMapping[K, V], Generic[K, V]):
+    """All of a `Cache` but which class its call gives."""
 
     def __init__(
         self,
@@ -328,7 +308,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
     def load(
         cls, path: str | os.PathLike[str], maxsize: float | None = None, getsizeof: Callable[[Any], float] | None = None,
         *, entries: bool = False, **options: Any,
-    ) -> Cache[Any, Any]:
+    ) -> Self:
         """A new cache with `maxsize`, `getsizeof` and the options of `Cache`, that knows what `save` wrote.
 
         `entries=True` also takes over the entries, each for the time it had left; they are pickled, so do this
@@ -421,7 +401,7 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
 
     def _revive(self, state: dict[str, Any]) -> None:
         """In place of `__init__`: be what `_portrait` showed."""
-        Cache.__init__(self, state["maxsize"], state["getsizeof"],
+        _Local.__init__(self, state["maxsize"], state["getsizeof"],
                        **{name: state[name] for name in ("policy", "expiry", "timer", "on_removal")})
         if self._trainer is not None and state["learned"] is not None:
             try:
@@ -525,6 +505,43 @@ class Cache(_core.Store, MutableMapping[K, V], Generic[K, V]):
         return {"time": _core.monotonic() if self.timer is None else float(self.timer()), **{name: c[name] for name in named},
                 # Of the bank that has used most of what it may lose.
                 "used": max((lost + flying) / (share * protected + 1) for _, share, protected, lost, flying, _ in c["banks"])}
+
+
+class Cache(_Local[K, V]):
+    """A mapping that holds at most `maxsize`, evicts by `policy` and lets go by `expiry`.
+
+    maxsize     entries, or what `getsizeof` returns summed up; None or math.inf: unbounded; 0 holds nothing
+    getsizeof   size of a value; the default counts every entry as 1. `adaptcache.sizeof` weighs keys and values in bytes; so
+                does any weigher whose `with_key` is True: it is called with both
+    policy      one of `adaptcache.policies()`; the default learns which entries promise the most hits (docs/policies.md)
+    expiry      None, seconds (the same as Fixed), Fixed, Idle, PerEntry or Learned
+    timer       callable giving seconds, never assumed to move forward only; None: a coarse monotonic clock
+    on_removal  called as (key, value, cause, at) after an entry has left; an exception in it is logged
+    backend     an `adaptcache.RedisBackend`: the entries lie on its server, which other processes share, and `space` names
+                this cache there (docs/backend.md)
+
+    Semantics of `cachetools.Cache`: a value larger than `maxsize` raises ValueError("value too large") and
+    changes nothing. Safe to use from several threads. ValueError and TypeError name the argument.
+    """
+
+    @overload
+    def __new__(
+        cls, maxsize: float | None, getsizeof: Callable[[Any], float] | None = ..., *, policy: str = ..., expiry: Any = ...,
+        timer: Callable[[], float] | None = ..., on_removal: Removal | None = ..., backend: None = ...,
+    ) -> Self: ...
+    @overload
+    def __new__(
+        cls, maxsize: float | None, getsizeof: Callable[[Any], float] | None = ..., *, backend: RedisBackend, policy: str = ...,
+        expiry: Any = ..., space: str = ...,
+    ) -> TieredCache[K, V]: ...
+    def __new__(cls, *args: Any, backend: Any = None, **options: Any) -> Any:
+        if backend is not None and cls is Cache:
+            # A class of its own, so that a cache in one process has nothing to ask on its way to a hit.
+            from adaptcache.backends.tiered import TieredCache
+
+            return super().__new__(TieredCache)
+        return super().__new__(cls)
+
 
 
 # What `__init__` puts beside what subclasses do.

@@ -21,7 +21,7 @@ class TieredStore:
 
     refresher = None
 
-    def __init__(self, cache: TieredCache, ttl: float | None, namespace: Any, features: Callable[..., Any], cost: Any,
+    def __init__(self, cache: TieredCache[Any, Any], ttl: float | None, namespace: Any, features: Callable[..., Any], cost: Any,
                  tags: Any) -> None:
         self.cache = cache
         self.get = cache._held
@@ -87,7 +87,7 @@ class TieredStore:
 class _Loads:
     """`Flights` as `decorators` calls them, over all processes."""
 
-    def __init__(self, cache: TieredCache, wanted: Callable[[tuple[Any, ...], dict[str, Any]], Wanted]) -> None:
+    def __init__(self, cache: TieredCache[Any, Any], wanted: Callable[[tuple[Any, ...], dict[str, Any]], Wanted]) -> None:
         self._cache = cache
         self._wanted = wanted
         self.forget = cache._flights.forget

@@ -36,13 +36,15 @@ from adaptcache.release import Releaser
 from adaptcache.sizes import sizeof
 from adaptcache.stats import Stats
 
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+T = TypeVar("T")
 
 SHELF = 1024        # results kept while the server cannot take them, at the least
 _RAISE: Any = object()
 
 
-class TieredCache(Cache[Any, Any]):
+class TieredCache(Cache[K, V]):
     """A cache on a server (see `Cache` for the arguments that are not here).
 
     maxsize     of the part in this process, which holds copies of what this process reads and is told of every change; 0:
@@ -137,7 +139,7 @@ class TieredCache(Cache[Any, Any]):
         value = self._space.held(self._space.name(key), near)
         return default if value is MISSING else value
 
-    async def _arun(self, plan: Plan[V]) -> V:
+    async def _arun(self, plan: Plan[T]) -> T:
         return await self.backend.async_driver().run(plan)
 
     @property
@@ -239,11 +241,11 @@ class TieredCache(Cache[Any, Any]):
 
     # -- many keys
 
-    def get_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+    def get_many(self, keys: Iterable[K]) -> dict[K, V]:
         """The values of those that are there, in one round trip."""
         return self._run(self._space.get_many(self._named(keys), self._part()))
 
-    async def aget_many(self, keys: Iterable[Any]) -> dict[Any, Any]:
+    async def aget_many(self, keys: Iterable[K]) -> dict[K, V]:
         return await self._arun(self._space.get_many(self._named(keys), await self._apart()))
 
     def set_many(self, values: Mapping[Any, Any], *, ttl: float | None = None, tags: Iterable[str] = ()) -> None:
@@ -324,18 +326,18 @@ class TieredCache(Cache[Any, Any]):
         return await self._flights.aload(key, lambda: self._arun(space.load(key, name, loader, wanted, look)), _stored)
 
     def get_or_load_many(
-        self, keys: Iterable[Any], loader: Callable[[list[Any]], Mapping[Any, Any]], *, ttl: float | None = None,
+        self, keys: Iterable[K], loader: Callable[[list[K]], Mapping[K, V]], *, ttl: float | None = None,
         tags: Iterable[str] = (),
-    ) -> dict[Any, Any]:
+    ) -> dict[K, V]:
         """The values of many keys. `loader(missing)` is called once with the list of those that nobody has, and that no other process
         is loading, and gives a mapping; keys that it leaves out are left out. Those that others load are waited for."""
         _vet(loader, ttl, None, None)
         return self._run(self._space.load_many(self._named(keys), loader, _wanted(ttl, None, None, None, None, tags)))
 
     async def aget_or_load_many(
-        self, keys: Iterable[Any], loader: Callable[[list[Any]], Awaitable[Mapping[Any, Any]]], *, ttl: float | None = None,
+        self, keys: Iterable[K], loader: Callable[[list[K]], Awaitable[Mapping[K, V]]], *, ttl: float | None = None,
         tags: Iterable[str] = (),
-    ) -> dict[Any, Any]:
+    ) -> dict[K, V]:
         _vet(loader, ttl, None, None)
         return await self._arun(self._space.load_many(self._named(keys), loader, _wanted(ttl, None, None, None, None, tags)))
 

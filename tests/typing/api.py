@@ -2,7 +2,8 @@
 from collections.abc import Coroutine, Hashable
 from typing import Any, assert_type
 
-from adaptcache import Cache, Recording, cache, lru_cache, record
+from adaptcache import Cache, Fixed, RedisBackend, Recording, cache, lru_cache, record
+from adaptcache.backends.tiered import TieredCache
 from adaptcache.compat import cachetools as compat
 from adaptcache.compat.cachetools import LRUCache, TTLCache
 from adaptcache.compat.cachetools.func import lru_cache as func_lru_cache
@@ -152,3 +153,38 @@ assert_type(recording.sample, float)
 assert_type(Cache[str, int](10).record("cache.act", max_bytes=1 << 20), Recording)
 assert_type(Cache[str, int](10).recording, Recording | None)
 record("cache.act")  # type: ignore[call-arg]
+
+
+class Named(Cache[str, int]):
+    def __init__(self, name: str) -> None:
+        super().__init__(10, expiry=Fixed(60), policy="lru")
+        self.name = name
+
+
+assert_type(Named("a").get_or_load("b", len), int)
+assert_type(Cache[str, int](10, expiry=60.0), Cache[str, int])
+plain: Cache[str, int] = Cache(10)
+Cache(10, polcy="lru")  # type: ignore[call-overload]
+Cache(10, space="users")  # type: ignore[call-overload]
+
+backend = RedisBackend("redis://localhost")
+shared = Cache[str, int](10, backend=backend, space="users", expiry=60.0)
+assert_type(shared, TieredCache[str, int])
+shared.set("a", 1, ttl=5.0, tags=("user:1",))
+assert_type(shared.get_or_load("a", len), int)
+assert_type(shared.get_or_load_many(["a"], lambda keys: {key: len(key) for key in keys}), dict[str, int])
+assert_type(shared.get_many(["a"]), dict[str, int])
+shared.invalidate_tag("user:1")
+
+
+async def shared_tasks() -> None:
+    await shared.aset("a", 1)
+    assert_type(await shared.aget_many(["a"]), dict[str, int])
+
+
+@cached(16, backend=backend, tags=lambda name: (name,))
+def on_a_server(name: str) -> int:
+    return len(name)
+
+
+assert_type(on_a_server("a"), int)
