@@ -2,7 +2,7 @@
 from collections.abc import Coroutine, Hashable
 from typing import Any, assert_type
 
-from adaptcache import Cache, Fixed, RedisBackend, Recording, cache, lru_cache, record
+from adaptcache import Cache, Fixed, Recording, RedisBackend, cache, lru_cache, record
 from adaptcache.backends.tiered import TieredCache
 from adaptcache.compat import cachetools as compat
 from adaptcache.compat.cachetools import LRUCache, TTLCache
