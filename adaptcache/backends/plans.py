@@ -163,6 +163,7 @@ class Space:
             if now - held.told >= 1.0:
                 held.told = now
                 if not self.deadlines.read_near(name.value):
+                    held.due = 0.0
                     return MISSING
         self.counted.hits += 1
         return held.value
