@@ -122,6 +122,20 @@ def test_a_cluster_that_was_never_there(door):
         assert cache.get_many("ab") == {}
 
 
+def test_a_cluster_that_came_late_is_asked_like_any_other(own_cluster):
+    cluster = own_cluster(1, 0)
+    server = cluster.servers[0]
+    server.kill()
+    with RedisBackend(cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0"), timeout=0.3,
+                      breaker=Breaker(failures=2, cooldown=0.5)) as backend:
+        cache = Cache(0, backend=backend)
+        until(lambda: cache.get("k") is None and backend.stats().breaker == "open", "the breaker opens")
+        server.start()
+        until(lambda: recovered(cache), "the cluster is in use")
+        assert backend.stats().breaker == "closed"
+        assert [cache.get("recovered") for _ in range(50)] == [1] * 50
+
+
 def test_a_stopped_server_costs_its_timeout_a_few_times_and_then_nothing(valkey_server, door):
     server = valkey_server()
     with world(server.url, door, timeout=0.2, breaker=Breaker(failures=3, cooldown=30, longest=30)) as made:
