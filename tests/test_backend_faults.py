@@ -1,7 +1,9 @@
 """Servers that are killed, stopped, full, read-only or failing over: no wrong value, no exception, no stampede, and recovery."""
 import asyncio
+import gc
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -580,6 +582,18 @@ def test_tasks_go_on_without_their_server(valkey_server):
             assert sorted(loads) == list(range(10))
 
     asyncio.run(main())
+
+
+def test_loops_that_ended_without_a_word_are_forgotten(valkey):
+    with warnings.catch_warnings(), RedisBackend(valkey.url, near=False) as backend:
+        warnings.simplefilter("ignore")         # that is what such loops leave behind
+        cache = Cache(0, backend=backend)
+        cache.set("k", 1)
+        for _ in range(5):
+            assert asyncio.run(cache.aget("k")) == 1
+        assert len(backend._drivers) == 1
+        backend._drivers.clear()
+        gc.collect()
 
 
 @pytest.mark.slow

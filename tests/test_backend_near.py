@@ -175,6 +175,19 @@ def test_the_learner_hears_of_hits_here(valkey, door):
         assert near.backend.stats().trips == trips or made.runner is not None
 
 
+def test_a_wall_clock_that_jumps_back_does_not_keep_hits_here_from_the_server(valkey, door, monkeypatch):
+    with world(valkey.url, door) as made:
+        near = Near(made, expiry=Idle(1.2))
+        near.cache.set("k", 1)
+        near.held("k", 1)
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() - 3600.0)
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            assert near.cache.get("k") == 1
+            time.sleep(0.02)
+
+
 @pytest.mark.parametrize("how", ["get_or_load", "decorated"])
 def test_what_the_ledger_let_go_of_and_is_in_use_here_stays_on_the_server(valkey, monkeypatch, how):
     monkeypatch.setattr(release, "REST", 1.5)
