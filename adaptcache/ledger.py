@@ -218,6 +218,10 @@ class Ledger:
             self._hand_on()
         return True
 
+    def follows(self, key: bytes) -> bool:
+        """Is it followed now? A released key is again when it was written or asked for since."""
+        return self.number(key) in self.cache
+
     def gone(self, key: bytes) -> None:
         """The value was removed or expired by itself; nobody is to blame if it is missed."""
         number = self.number(key)

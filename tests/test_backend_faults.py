@@ -1,7 +1,9 @@
 """Servers that are killed, stopped, full, read-only or failing over: no wrong value, no exception, no stampede, and recovery."""
 import asyncio
+import gc
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +13,9 @@ from servers import paused, until
 from adaptcache import Cache, RedisBackend, cached
 from adaptcache.backends import Breaker
 from adaptcache.backends.breaker import CLOSED, HALF_OPEN, OPEN, Circuit
+from adaptcache.backends.debts import Debts
+from adaptcache.backends.names import Names
+from adaptcache.backends.steps import Trouble
 
 QUICK = {"timeout": 0.3, "breaker": Breaker(failures=3, cooldown=0.1, longest=0.3)}
 
@@ -117,6 +122,20 @@ def test_a_cluster_that_was_never_there(door):
         assert cache.get("k") is None
         assert cache.get_or_load("k", str) == "k"
         assert cache.get_many("ab") == {}
+
+
+def test_a_cluster_that_came_late_is_asked_like_any_other(own_cluster):
+    cluster = own_cluster(1, 0)
+    server = cluster.servers[0]
+    server.kill()
+    with RedisBackend(cluster.url.replace("redis://", "redis+cluster://").removesuffix("/0"), timeout=0.3,
+                      breaker=Breaker(failures=2, cooldown=0.5)) as backend:
+        cache = Cache(0, backend=backend)
+        until(lambda: cache.get("k") is None and backend.stats().breaker == "open", "the breaker opens")
+        server.start()
+        until(lambda: recovered(cache), "the cluster is in use")
+        assert backend.stats().breaker == "closed"
+        assert [cache.get("recovered") for _ in range(50)] == [1] * 50
 
 
 def test_a_stopped_server_costs_its_timeout_a_few_times_and_then_nothing(valkey_server, door):
@@ -277,6 +296,64 @@ def test_what_is_owed_is_not_served_from_the_server(valkey, door):
         assert cache.get("j") is None and cache.get_many("kj") == {}
         debts.spaces.clear()
         assert cache.get("j") == 1
+
+
+class Owing:
+    """A space that does something else while it tells the server."""
+
+    def __init__(self, names):
+        self.names = names
+        self.told = []
+        self.meanwhile = []
+
+    def _tell(self, what):
+        self.told.append(what)
+        if self.meanwhile:
+            self.meanwhile.pop()()
+
+    def deliver_keys(self, names):
+        self._tell([name.value for name in names])
+
+    def deliver_clear(self):
+        self._tell("clear")
+
+    def deliver_tag(self, tag):
+        self._tell(tag)
+
+
+def test_what_is_owed_anew_while_the_server_is_told_stays_owed():
+    """The server heard of the first, and may have been read and written since."""
+    told = []
+    debts = Debts(lambda kind, key, error: told.append(kind), Trouble)
+    debts._closed = True        # nobody else delivers
+    space = Owing(Names("p", "s", cluster=False))
+    name = space.names.of(b"k")
+    for owe in (lambda: debts.owe_key("k", name, space, None), lambda: debts.owe_tag("t", space, None), lambda: debts.owe_space(space, None)):
+        space.told.clear()
+        space.meanwhile.append(owe)
+        owe()
+        while len(debts):
+            assert debts._try()
+        assert len(space.told) == 2 and space.told[0] == space.told[1]
+    assert told.count("undelivered") == 6 and told.count("delivered") == debts.delivered == 3
+
+    # A clear covers the keys that were owed before it, and no others.
+    space.told.clear()
+    other = space.names.of(b"j")
+    debts.owe_key("k", name, space, None)
+    debts.owe_space(space, None)
+    space.meanwhile.append(lambda: debts.owe_key("j", other, space, None))
+    assert debts._try() and space.told == ["clear", [other.value]] and debts.delivered == 6
+
+    # A write pays what was owed when it was sent.
+    debts.owe_key("k", name, space, None)
+    owed = debts.of([name, other])
+    debts.owe_key("k", name, space, None)
+    debts.paid(owed, name)
+    debts.paid(owed, other)
+    assert len(debts) == 1
+    debts.paid(debts.of([name]), name)
+    assert len(debts) == 0
 
 
 def test_too_many_debts_become_one(valkey, monkeypatch):
@@ -505,6 +582,18 @@ def test_tasks_go_on_without_their_server(valkey_server):
             assert sorted(loads) == list(range(10))
 
     asyncio.run(main())
+
+
+def test_loops_that_ended_without_a_word_are_forgotten(valkey):
+    with warnings.catch_warnings(), RedisBackend(valkey.url, near=False) as backend:
+        warnings.simplefilter("ignore")         # that is what such loops leave behind
+        cache = Cache(0, backend=backend)
+        cache.set("k", 1)
+        for _ in range(5):
+            assert asyncio.run(cache.aget("k")) == 1
+        assert len(backend._drivers) == 1
+        backend._drivers.clear()
+        gc.collect()
 
 
 @pytest.mark.slow

@@ -20,7 +20,8 @@ from adaptcache.keys import hashkey, typedkey
 
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.integers(-2, 2), st.floats(allow_nan=False), st.text(max_size=3), st.binary(max_size=3),
-    st.text(min_size=LONGEST - 2, max_size=LONGEST + 2), st.decimals(allow_nan=False, places=1), st.fractions(max_denominator=4),
+    st.text(min_size=LONGEST - 2, max_size=LONGEST + 2), st.decimals(allow_nan=False, places=1),
+    st.builds(Decimal, st.sampled_from(["1e400", "-1e400", "2e400", "1e401", "1e-400"])), st.sampled_from([10**400, 10**401]), st.fractions(max_denominator=4),
     st.dates(), st.datetimes(), st.datetimes(timezones=st.just(dt.UTC)), st.uuids(),
 )
 KEYS = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3).map(tuple), st.frozensets(inner, max_size=3)), max_leaves=5)
@@ -39,6 +40,10 @@ KEYS = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner, max_size=3)
 @example((("a",), "b"), ("a", ("b",)))
 @example(float("inf"), float("-inf"))
 @example(10**400, 10**400 + 1)
+@example(Decimal("1e400"), 10**400)
+@example(Decimal("1e400"), Decimal("2e400"))
+@example(Decimal("1e400"), float("inf"))
+@example(Decimal("inf"), float("inf"))
 def test_two_keys_are_one_exactly_if_python_says_so(one, other):
     assert (encode(one) == encode(other)) == (one == other)
 
@@ -72,6 +77,38 @@ def test_what_equals_a_plain_key_is_that_key():
     assert encode(typedkey(1)) != encode(typedkey(1.0))
 
 
+def test_a_subclass_that_equals_its_base_is_asked_nothing_else():
+    class Int(int):
+        def __int__(self):
+            return 5
+
+        __index__ = __int__
+
+        def __format__(self, spec):
+            return "5"
+
+    class Bytes(bytes):
+        def __bytes__(self):
+            return b"5"
+
+        def __iter__(self):
+            return iter(b"5")
+
+    class Str(str):
+        def encode(self, *args):
+            return b"5"
+
+        def __str__(self):
+            return "5"
+
+    class Tuple(tuple):
+        def __iter__(self):
+            return iter((5,))
+
+    for one, base in ((Int(7), 7), (Bytes(b"7"), b"7"), (Str("7"), "7"), (Tuple((7,)), (7,))):
+        assert one == base and encode(one) == encode(base)
+
+
 def test_bytes_are_the_same_in_another_process():
     program = "from adaptcache.backends.keys import encode; from adaptcache import typedkey; print(encode((1, 'é', frozenset('abc'), typedkey(1, b=2.5))))"
     outputs = {subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, check=True,
@@ -94,8 +131,9 @@ class Odd(str):
     __hash__ = str.__hash__
 
 
-@pytest.mark.parametrize("key", [object(), Own(), (1, Own()), float("nan"), 1j, lambda: 0, Odd("a"), [], {}, (1, []), Decimal("nan")],
-                         ids=["object", "own", "nested", "nan", "complex", "function", "odd", "list", "dict", "in tuple", "decimal nan"])
+@pytest.mark.parametrize("key", [object(), Own(), (1, Own()), float("nan"), 1j, lambda: 0, Odd("a"), [], {}, (1, []), Decimal("nan"),
+                                 Decimal("1e999999999"), Decimal("-1e-999999999")],
+                         ids=["object", "own", "nested", "nan", "complex", "function", "odd", "list", "dict", "in tuple", "decimal nan", "huge", "tiny"])
 def test_a_key_without_bytes_of_its_own_is_refused(key):
     with pytest.raises(TypeError):
         encode(key)

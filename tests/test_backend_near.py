@@ -1,5 +1,6 @@
 """The part of a shared cache that lies in this process: no socket for a hit, and nothing old after the server's word."""
 import asyncio
+import math
 import time
 
 import pytest
@@ -7,7 +8,7 @@ from backend_doors import DOORS, Door, world
 from servers import until
 
 import adaptcache
-from adaptcache import Cache, Idle, RedisBackend, cached
+from adaptcache import Cache, Idle, RedisBackend, _core, cached, release
 from adaptcache.near import NearCache
 
 
@@ -172,6 +173,50 @@ def test_the_learner_hears_of_hits_here(valkey, door):
         before, trips = heard().hits, near.backend.stats().trips
         until(lambda: near.cache.get("k") == 1 and heard().hits > before, "the learner has heard")
         assert near.backend.stats().trips == trips or made.runner is not None
+
+
+def test_a_wall_clock_that_jumps_back_does_not_keep_hits_here_from_the_server(valkey, door, monkeypatch):
+    with world(valkey.url, door) as made:
+        near = Near(made, expiry=Idle(1.2))
+        near.cache.set("k", 1)
+        near.held("k", 1)
+        now = time.time
+        monkeypatch.setattr(time, "time", lambda: now() - 3600.0)
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            assert near.cache.get("k") == 1
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", ["get_or_load", "decorated"])
+def test_what_the_ledger_let_go_of_and_is_in_use_here_stays_on_the_server(valkey, monkeypatch, how):
+    monkeypatch.setattr(release, "REST", 1.5)
+    learned = adaptcache.Learned(memory_price=1e-4, floor=3600.0, predictors=("table",), learner="manual")
+    with RedisBackend(valkey.url) as backend:
+        loads = []
+
+        @cached(backend=backend, expiry=learned, cost=1.0)
+        def load(key):
+            loads.append(key)
+            return key
+
+        cache = load.cache
+        key, read = (load.cache_key("k"), lambda: load("k")) if how == "decorated" else \
+            ("k", lambda: cache.get_or_load("k", lambda key: loads.append(key) or key))
+
+        def held():
+            before = backend.stats().trips
+            assert read() == "k"
+            return backend.stats().trips == before
+
+        until(held, "the value is held here")
+        name = cache._space.name(key).value
+        kept = cache.ledger.cache.pop(cache.ledger.number(name))
+        now = _core.monotonic()
+        cache.releaser.release([release.Release(name, kept.last, now - kept.last, kept.window, math.inf, kept.size, kept.cost)])
+        until(lambda: read() == "k" and sum((cache.releaser.stats().kept, cache.releaser.stats().released)), "the release is due")
+        assert cache.releaser.stats().kept == 1 and cache.ledger.follows(name)
+        assert held() and loads == ["k"]
 
 
 def test_a_lost_server_is_not_answered_for_beyond_the_window(valkey_server, door):

@@ -15,7 +15,7 @@ import pytest
 from redis.crc import key_slot
 from servers import Cluster, Server, until
 
-from adaptcache import Learned, _core
+from adaptcache import Learned, _core, release
 from adaptcache.ledger import Ledger, Release, Touched
 from adaptcache.release import REST, Releaser, mark
 
@@ -75,6 +75,7 @@ def test_an_early_release_leaves_a_mark_and_the_loss_is_told_to_the_process_that
         # Written now, so it has been idle for no time by the server's clock, whatever this process thinks.
         until(lambda: mine.stats().kept == 1, "a key that was just written stays")
         time.sleep(REST)
+        ledger.clear()
         mine.release([idle(key, age=REST, window_left=3600.0) for key in (b"a", b"own")])
         until(lambda: client.exists("a", "own") == 0, "the keys are let go of")
         assert mine.stats().early == 2
@@ -93,6 +94,18 @@ def test_an_early_release_leaves_a_mark_and_the_loss_is_told_to_the_process_that
 
 
 @pytest.mark.slow
+def test_what_is_in_use_again_in_this_process_stays_however_coarse_the_servers_clock(
+        valkey: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release, "REST", 0.3)       # so short that the script would take anything
+    with valkey.client() as client, releaser(client, expiring=False) as letting:
+        ledger = ledger_of(letting)
+        client.mset({"again": "x", "idle": "x"})
+        ledger.put(b"again")
+        letting.release([idle(key, window_left=3600.0) for key in (b"again", b"idle")])
+        until(lambda: letting.stats().waiting == 0 and client.exists("idle") == 0, "the idle key is let go of")
+        assert client.exists("again") and letting.stats().kept == 1
+
+
 def test_a_miss_after_the_window_is_no_loss(valkey: Server) -> None:
     with valkey.client() as client, releaser(client) as mine, releaser(client) as other:
         ledger_of(mine)

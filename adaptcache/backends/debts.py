@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from adaptcache.backends.names import Name
@@ -29,15 +29,26 @@ class Owing(Protocol):
     def deliver_tag(self, tag: str) -> None: ...
 
 
+class _Debt:
+    """One thing that is owed: an object of its own each time, so that what is owed anew while it is delivered is told apart."""
+
+    __slots__ = ("key", "name", "space")
+
+    def __init__(self, key: Any, space: Owing, name: Name | None = None) -> None:
+        self.key = key      # as the events have it: a key, a tag, or None for a space
+        self.space = space
+        self.name = name
+
+
 class Debts:
     """What one backend owes. `tell(kind, key, error)` hears of it."""
 
     def __init__(self, tell: Callable[[str, Any, BaseException | None], None], troubles: type[BaseException]) -> None:
         self._tell = tell
         self._troubles = troubles
-        self.keys: dict[bytes, tuple[Any, Name, Owing]] = {}
-        self.tags: dict[str, Owing] = {}
-        self.spaces: dict[str, Owing] = {}
+        self.keys: dict[bytes, _Debt] = {}
+        self.tags: dict[str, _Debt] = {}
+        self.spaces: dict[str, _Debt] = {}
         self.delivered = 0
         self.forked()
 
@@ -63,24 +74,32 @@ class Debts:
         if len(self.keys) >= MOST:
             self.owe_space(space, error)
         else:
-            self._owe(self.keys, name.value, (key, name, space), key, error)
+            self._owe(self.keys, name.value, _Debt(key, space, name), error)
 
     def owe_tag(self, tag: str, space: Owing, error: BaseException | None) -> None:
-        self._owe(self.tags, tag, space, tag, error)
+        self._owe(self.tags, tag, _Debt(tag, space), error)
 
     def owe_space(self, space: Owing, error: BaseException | None) -> None:
-        self._owe(self.spaces, space.names.space, space, None, error)
+        self._owe(self.spaces, space.names.space, _Debt(None, space), error)
 
-    def _owe(self, books: dict[Any, Any], at: Any, what: Any, key: Any, error: BaseException | None) -> None:
+    def _owe(self, books: dict[Any, _Debt], at: Any, debt: _Debt, error: BaseException | None) -> None:
         with self._lock:
-            books[at] = what
+            books[at] = debt
             self._begin()
-        self._tell("undelivered", key, error)
+        self._tell("undelivered", debt.key, error)
 
-    def paid(self, name: Name) -> None:
-        """A newer value has reached the server: nothing is owed of this key any more."""
-        if self.keys:
-            self.keys.pop(name.value, None)
+    def of(self, names: Iterable[Name]) -> dict[bytes, _Debt]:
+        """What is owed of these keys at this moment: what `paid` may strike out once the server has heard of them."""
+        keys = self.keys
+        return {name.value: debt for name in names if (debt := keys.get(name.value)) is not None} if keys else {}
+
+    def paid(self, owed: Mapping[bytes, _Debt], name: Name) -> None:
+        """A newer value, or a removal, has reached the server: what was owed of this key before is not owed any more."""
+        debt = owed.get(name.value)
+        if debt is not None:
+            with self._lock:
+                if self.keys.get(name.value) is debt:
+                    del self.keys[name.value]
 
     # -- delivering
 
@@ -102,33 +121,33 @@ class Debts:
     def _try(self) -> bool:
         """Tell the server what is owed; False when it could not be told all."""
         try:
-            for named, space in list(self.spaces.items()):
-                space.deliver_clear()
-                self._settle(self.spaces, named, space, None)
-                for value, (_, _, whose) in list(self.keys.items()):
-                    if whose is space:
-                        self.keys.pop(value, None)
-            for tag, space in list(self.tags.items()):
-                space.deliver_tag(tag)
-                self._settle(self.tags, tag, space, tag)
+            for named, debt in list(self.spaces.items()):
+                # Of this space, and owed before the server is told: a clear is as good. What is owed from now on is not covered.
+                covered = [(at, each) for at, each in list(self.keys.items()) if each.space.names.space == named]
+                debt.space.deliver_clear()
+                self._settle(self.spaces, [(named, debt)])
+                self._settle(self.keys, covered)
+            for tag, debt in list(self.tags.items()):
+                debt.space.deliver_tag(tag)
+                self._settle(self.tags, [(tag, debt)])
             while self.keys:
                 some = list(self.keys.items())[:BATCH]
-                space = some[0][1][2]
-                mine = [(at, what) for at, what in some if what[2] is space]
-                space.deliver_keys([what[1] for _, what in mine])
-                for at, what in mine:
-                    self._settle(self.keys, at, what, what[0])
+                space = some[0][1].space
+                mine = [(at, debt) for at, debt in some if debt.space is space]
+                space.deliver_keys([debt.name for _, debt in mine if debt.name is not None])
+                self._settle(self.keys, mine)
         except self._troubles:
             return False
         return True
 
-    def _settle(self, books: dict[Any, Any], at: Any, what: Any, key: Any) -> None:
-        with self._lock:
-            if books.get(at) is not what:
-                return      # owed anew meanwhile, or paid
-            del books[at]
-            self.delivered += 1
-        self._tell("delivered", key, None)
+    def _settle(self, books: dict[Any, _Debt], told: Iterable[tuple[Any, _Debt]]) -> None:
+        for at, debt in told:
+            with self._lock:
+                if books.get(at) is not debt:
+                    continue        # owed anew meanwhile, or paid
+                del books[at]
+                self.delivered += 1
+            self._tell("delivered", debt.key, None)
 
     def close(self) -> None:
         """Try once more, and say what is left."""
@@ -139,9 +158,6 @@ class Debts:
         if thread is not None and thread is not threading.current_thread():
             thread.join(10.0)
         if len(self) and not self._try():
-            for key, _, _ in list(self.keys.values()):
-                self._tell("forgotten", key, None)
-            for tag in list(self.tags):
-                self._tell("forgotten", tag, None)
-            for _ in list(self.spaces):
-                self._tell("forgotten", None, None)
+            for books in (self.keys, self.tags, self.spaces):
+                for debt in list(books.values()):
+                    self._tell("forgotten", debt.key, None)

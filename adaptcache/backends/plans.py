@@ -163,6 +163,7 @@ class Space:
             if now - held.told >= 1.0:
                 held.told = now
                 if not self.deadlines.read_near(name.value):
+                    held.due = 0.0
                     return MISSING
         self.counted.hits += 1
         return held.value
@@ -423,6 +424,7 @@ class Space:
                     commands.append(("SET", name.value, whole, b"PX", ms) if ms else ("SET", name.value, whole))
             places = list(dict.fromkeys(name.generation for _, name, _, _ in waiting))
             commands += [("GET", place) for place in places]
+            owed = self._debts.of(name for _, name, _, _ in waiting)
             answers = yield Batch(commands, again=False)
             now = dict(zip(places, answers[2 * len(waiting):], strict=True))
             again, failed = [], []
@@ -436,7 +438,7 @@ class Space:
                 elif isinstance(generation, Trouble):
                     failed.append((entry, generation))
                 else:
-                    self._debts.paid(name)
+                    self._debts.paid(owed, name)
                     self._tags.pop(name.value, None)
                     if versions:
                         self._tags[name.value] = tuple(tag for tag, _ in versions)
@@ -507,6 +509,7 @@ class Space:
                 # The lease first: an owner must not store between the two.
                 commands += (("UNLINK", name.lease), ("GET", name.generation), ("GETRANGE", name.value, b"2", b"9"),
                              ("UNLINK", name.value))
+            owed = self._debts.of(name for _, name in part)
             answers = yield Batch(commands)
             for at, (key, name) in enumerate(part):
                 answer = answers[4 * at:4 * at + 4]
@@ -516,7 +519,7 @@ class Space:
                     self._owe_key(key, name, bad)
                     results.append(None)
                 else:
-                    self._debts.paid(name)
+                    self._debts.paid(owed, name)
                     self.deadlines.gone(name.value)
                     results.append(answer[3] == 1 and answer[1] is not None and answer[1] == answer[2])
         self._local_change([name for _, name in keys])

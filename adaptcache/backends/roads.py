@@ -30,6 +30,7 @@ ILL = (problems.ConnectionError, problems.TimeoutError, problems.ClusterDownErro
 ELSEWHERE = (problems.AskError, problems.MovedError, problems.TryAgainError)    # was not done, and may be had by asking again
 PAUSE = 0.02            # seconds before a command is sent again, jittered
 KEEP = 0.5              # seconds for which a connection is not given back to its pool
+UNKNOWN = "?"           # whoever answers for a slot that the client knows no node for: others are asked all the same
 REFRESH = 1.0           # seconds between two questions for a cluster's nodes because one of them is silent
 
 
@@ -101,14 +102,14 @@ def _key(command: Command) -> Any:
 
 
 def _by_node(client: Any, commands: Sequence[Command]) -> dict[str, tuple[Any, list[int]]]:
-    """Commands by the node that answers for their key; "" where the client does not know one."""
+    """Commands by the node that answers for their key; UNKNOWN where the client does not know one."""
     groups: dict[str, tuple[Any, list[int]]] = {}
     for at, command in enumerate(commands):
         try:
             node = client.get_node_from_key(_key(command))
         except (problems.RedisClusterException, problems.RedisError):
             node = None
-        groups.setdefault("" if node is None else node.name, (node, []))[1].append(at)
+        groups.setdefault(UNKNOWN if node is None else node.name, (node, []))[1].append(at)
     return groups
 
 
@@ -218,6 +219,7 @@ class ClusterRoad:
             return traffic.judge("", [error] * len(commands))
         if client is None:
             return _refused(len(commands))
+        traffic.circuit("").succeeded()
         answers: list[Any] = [None] * len(commands)
         traffic.trips += 1
         traffic.commands += len(commands)
