@@ -126,7 +126,7 @@ class Watcher:
                 commands = list(commands)
                 forget(self.near, self.encode, commands)
             mask = self.mask
-            put = self.queue.append
+            put, planned = self.queue.append, PLANS.get
             room = LIMIT - len(self.queue)
             self._counted += len(replies)
             for args, reply in zip(commands, replies, strict=False):
@@ -138,17 +138,18 @@ class Watcher:
                             continue
                     except (IndexError, AttributeError, ValueError):
                         pass        # no key, or a key of another kind: looked at like any other
-                plan = PLANS.get(args[0])
+                plan = planned(args[0])
                 if plan is None:
                     plan, args = plan_of(args)
-                if plan.verb == 0:
+                verb = plan.verb
+                if verb == 0:
                     continue
                 if room <= 0:
                     self.dropped += 1
                     continue
                 room -= 1
                 if not isinstance(reply, Exception):
-                    put((plan.verb, plan.pack(args, reply), at))
+                    put((verb, plan.pack(args, reply), at))
                 elif plan.writes:
                     put((UNKNOWN, plan.keys(args), at))
             if not _patrol.awake:
