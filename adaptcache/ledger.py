@@ -94,6 +94,20 @@ class Touched:
     keys: tuple[bytes, ...]
 
 
+def _forward(timer: Callable[[], float]) -> Callable[[], float]:
+    """`timer` as the learned cache sees it: standing still where it went back, so that both mean the same windows."""
+    latest = -math.inf
+
+    def now() -> float:
+        nonlocal latest
+        at = timer()
+        if at > latest:
+            latest = at
+        return latest
+
+    return now
+
+
 class Ledger:
     """Follows keys on a server, at most `maxsize` of them, and learns how long each is worth holding.
 
@@ -130,7 +144,7 @@ class Ledger:
         self.listener: Heard | None = None
         self.break_even_ttl = 0.0 if break_even_ttl is None else float(break_even_ttl)
         self._salt = salt
-        self._clock = timer or _core.monotonic
+        self._clock = _core.monotonic if timer is None else _forward(timer)
         self._on_release = on_release
         self._on_touch = on_touch
         self._manual = expiry.learner == "manual"
@@ -147,7 +161,8 @@ class Ledger:
                 ledger._expired(number, kept, at)
 
         # Bounded here, by keys: a bound of the cache's own would count sizes. SIEVE, since an unbounded cache asks its policy little.
-        self.cache: Cache[int, Followed] = Cache(None, policy="sieve", expiry=expiry, timer=timer, on_removal=removed)
+        self.cache: Cache[int, Followed] = Cache(None, policy="sieve", expiry=expiry, timer=None if timer is None else self._clock,
+                                                 on_removal=removed)
 
     def number(self, key: bytes) -> int:
         """The salted hash under which a key is followed: the same in every process with the same salt."""
@@ -234,6 +249,8 @@ class Ledger:
 
     def kept(self, release: Release) -> None:
         """The server did not let go of a released key, since somebody else had asked for it: follow it again."""
+        if self.number(release.key) in self.cache:
+            return      # it was written again meanwhile, and what is known of that is newer
         left = release.ceiling_left - (self._clock() - release.last - release.age)
         if left > 0:
             # Nothing was written, so nobody hears of it.

@@ -197,6 +197,8 @@ def test_the_server_is_sent_the_very_same_commands_by_asyncio_clients(server: Se
         await client.expire("h", 30)
         async with client.pipeline() as pipe:
             await pipe.set("p", 1, ex=10).get("p").execute()
+        async with client.pipeline(transaction=False) as pipe:
+            await pipe.set("p", 1, ex=10).get("p").execute()
         async with client.pipeline() as pipe:
             await pipe.watch("k")
             await pipe.get("k")

@@ -64,8 +64,9 @@ class Redis(redis.asyncio.Redis):
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> redis.asyncio.client.Pipeline:
         pipe = super().pipeline(transaction, shard_hint)
         if type(pipe) is redis.asyncio.client.Pipeline:
-            pipe.__class__ = Pipeline
-            pipe._watcher = self._watcher   # type: ignore[attr-defined]
+            # Made anew: assigning to its __class__ would take its attributes out of the interpreter's fast paths, at each command.
+            pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+            pipe._watcher = self._watcher
         return pipe
 
 

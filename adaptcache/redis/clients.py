@@ -62,8 +62,9 @@ class Redis(redis.Redis):
     def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> redis.client.Pipeline:
         pipe = super().pipeline(transaction, shard_hint)
         if type(pipe) is redis.client.Pipeline:
-            pipe.__class__ = Pipeline       # the very object that redis-py makes, in any version
-            pipe._watcher = self._watcher   # type: ignore[attr-defined]
+            # Made anew: assigning to its __class__ would take its attributes out of the interpreter's fast paths, at each command.
+            pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+            pipe._watcher = self._watcher
         return pipe
 
 

@@ -20,15 +20,15 @@ READ = 1            # (key, size or 0 when not known or MISS)
 READS = 2           # [(key, size or MISS)]
 WROTE = 3           # (key, size, options, not done)
 WROTES = 4          # ([(key, size)], options, conditional)
-SETEX = 5           # (key, size, milliseconds)
+SETEX = 5           # (key, size, time, unit of it in milliseconds)
 EXPIRE = 6          # (key, time, unit of it in milliseconds, since 1970?, done?)
-PERSIST = 7         # key
+PERSIST = 7         # (key, done?)
 GONE = 8            # keys
 BUILT = 9           # (key, size): grown, and perhaps made
 COUNTED = 10        # keys whose contents now come from what they were before, which nobody could load again
 UNKNOWN = 11        # keys that may have been written by who knows whom
 RENAMED = 12        # (from, to)
-COPIED = 13         # (from, to)
+COPIED = 13         # (from, to, options)
 FLUSHED = 14        # None
 GETSET = 15         # (key, size read or MISS, size written)
 GETDEL = 16         # (key, size read or MISS)
@@ -143,11 +143,12 @@ def _setnx(args: Args, reply: Any) -> Any:
 
 
 def _expire(unit: int, absolute: bool) -> Pack:
-    return lambda args, reply: (args[1], args[2], unit, absolute) if reply else None
+    # Refused without a condition: the key is not there.
+    return lambda args, reply: (args[1], args[2], unit, absolute, bool(reply)) if reply or len(args) == 3 else None
 
 
 def _persist(args: Args, reply: Any) -> Any:
-    return args[1] if reply else None
+    return args[1], bool(reply)
 
 
 def _keys(args: Args, reply: Any) -> Any:

@@ -39,12 +39,12 @@ class Entry:
     def __init__(self, born: float, ends: float, nominal: float, size: float, namespace: str, tally: Tally, weight: int) -> None:
         self.born = born                # since when its memory is counted
         self.ends = ends                # its own expiry: nothing of ours goes beyond it
-        self.other = ends               # the expiry of its copy in the other world
+        self.other = ends               # the expiry of its copy in the other world; in the past: it is not there
         self.nominal = nominal          # seconds that it was given when it was written
         self.size = size
         self.namespace = namespace
         self.tally = tally
-        self.released: float | None = None
+        self.released: float | None = None      # when the server was to let it go, which it has not been seen to do
         self.saved = 0.0                # counted as saved since then
         self.weight = weight            # keys that it stands for
 
@@ -104,13 +104,18 @@ class Follower:
         """The learned side let these go; it is for the caller to make it true on the server, or not."""
         for key in keys:
             entry = self._known(key, at)
-            if entry is not None and entry.released is None:
+            if entry is None:
+                entry = self._unshadow(key, at)
+            elif self.real and entry.released is None:
                 self._count(entry, at)
-                entry.released = at
-                entry.saved = 0.0
+                entry.released, entry.saved = at, 0.0
+            elif not self.real and entry.other > at:
+                self._count(entry, at)
+                entry.other = at
+            else:
+                continue
+            if entry is not None:
                 entry.tally.released += entry.weight
-            elif entry is None and (shadow := self._unshadow(key, at)) is not None:
-                shadow.tally.released += shadow.weight
 
     def kept(self, keys: Iterable[bytes], at: float) -> None:
         """The server did not let these go, since somebody else had asked for them."""
@@ -134,7 +139,8 @@ class Follower:
         if milliseconds >= 0 or named:
             # Nobody knows how long it was given when it was written: as long as the longest of its kind, to be on the safe side.
             left = milliseconds / 1000 if milliseconds >= 0 else math.inf
-            self._enter(key, size, at + left, at, namespace, nominal=max(left, self.books.of(namespace).longest))
+            # Somebody else's write: where it is there in the other world, nobody missed it there.
+            self._enter(key, size, at + left, at, namespace, nominal=max(left, self.books.of(namespace).longest), other=self._there(key, at))
         else:
             self._asked.put(key, at)
 
@@ -150,26 +156,31 @@ class Follower:
             shadow = self.shadows.get(key)
             if shadow is not None and shadow.other <= now:
                 self._unshadow(key, now)
-        if self._purge is not None:
-            some = list(islice(self._purge, 256))
-            for key in some:
-                entry = self.entries.get(key)
-                if entry is None:
-                    continue
-                if self._outside(key):
-                    self._forget(key, entry, now)
-                else:
-                    self._count(entry, now)
-                    entry.weight = 1 << self.shift
-            if not some:
-                self._purge = None
+        self._thin(256, now)
+
+    def _thin(self, most: int, now: float) -> None:
+        """Leave out what a sparser sample does without, `most` of it."""
+        if self._purge is None:
+            return
+        some = list(islice(self._purge, most))
+        for key in some:
+            held = self.entries.get(key) or self.shadows.get(key)
+            if held is None:
+                continue
+            if self._outside(key):
+                self._drop(key, now)
+            else:
+                self._count(held, now)
+                held.weight = 1 << self.shift
+        if len(some) < most:
+            self._purge = None
 
     def sample(self, shift: int) -> None:
         """From now on one key in 2 ** shift stands for all."""
         denser = shift < self.shift
         self.shift = shift
         if not denser:
-            self._purge = iter(list(self.entries))
+            self._purge = iter([*self.entries, *self.shadows])
         if len(self._ends) > 64 + 4 * len(self.entries):
             self._ends = sorted((entry.ends, key) for key, entry in self.entries.items() if entry.ends < math.inf)
 
@@ -181,10 +192,8 @@ class Follower:
 
     def clear(self, now: float) -> None:
         """Nothing is known any more; what was counted stays."""
-        for key, entry in list(self.entries.items()):
-            self._forget(key, entry, now)
-        for key in list(self.shadows):
-            self._unshadow(key, now)
+        for key in [*self.entries, *self.shadows]:
+            self._drop(key, now)
         for memory in (self.wanted, self._missed, self._strange, self._asked, self._grown):
             memory.clear()
         self._ends.clear()
@@ -202,7 +211,8 @@ class Follower:
 
     def _enter(self, key: bytes, size: float, ends: float, at: float, namespace: str, cost: float | None = None,
                nominal: float | None = None, other: float | None = None) -> None:
-        """Follow `key` from its write, or from when it was found. `other`: in the other world it was there, and is, until then."""
+        """Follow `key` from its write, or from when it was found. `other`: until then it is there in the other world, if that differs."""
+        self._unshadow(key, at)
         left = ends - at
         tally = self.books.of(namespace)
         if nominal is None:
@@ -212,8 +222,11 @@ class Follower:
         if left <= 0 or self._outside(key):
             return
         if len(self.entries) >= self.max_keys:
-            self.sample(self.shift + 1)
-            if self._outside(key):
+            if self._purge is None:
+                self.sample(self.shift + 1)
+            self._thin(64, at)
+            if self._outside(key) or len(self.entries) >= self.max_keys:
+                self._ledger.gone(key)
                 return
         if self._ledger is None:
             self._ledger = self._make()
@@ -221,7 +234,8 @@ class Follower:
         if other is not None:
             entry.other = other
         self._strange.pop(key, None)
-        self._tell(key, entry, at, cost)
+        if self.real or entry.other > at:
+            self._tell(key, entry, at, cost)
         if ends < math.inf:
             heappush(self._ends, (ends, key))
 
@@ -245,10 +259,9 @@ class Follower:
             return
         entry.born = now
         here, there = max(0.0, min(now, entry.ends) - since), max(0.0, min(now, entry.other) - since)
-        if self.real:
-            without, with_ = there, 0.0 if entry.released is not None else here
-        else:
-            without, with_ = here, 0.0 if entry.released is not None else there
+        if entry.released is not None:
+            here = 0.0
+        without, with_ = (there, here) if self.real else (here, there)
         worth = entry.size * entry.weight
         entry.tally.held += worth * without
         entry.tally.saved += worth * (without - with_)
@@ -262,11 +275,16 @@ class Follower:
 
     def _shadow(self, key: bytes, entry: Entry, at: float) -> None:
         """It is not here any more; is it there?"""
-        if entry.other > at and (self.real or entry.released is None):
+        if entry.other > at:
             entry.ends, entry.released = at, None
             self.shadows[key] = entry
             if entry.other < math.inf:
                 heappush(self._ends, (entry.other, key))
+
+    def _there(self, key: bytes, at: float) -> float | None:
+        """Until when it is there in the other world; None where it is not, or not known."""
+        held = self.entries.get(key) or self.shadows.get(key)
+        return held.other if held is not None and held.other > at else None
 
     def _unshadow(self, key: bytes, at: float) -> Entry | None:
         """It is not there any more either, or here again."""
@@ -283,6 +301,12 @@ class Follower:
     def _forget(self, key: bytes, entry: Entry, at: float) -> None:
         self._leave(key, entry, at)
         self._ledger.gone(key)
+
+    def _absent(self, key: bytes, entry: Entry, at: float) -> None:
+        """The server does not have it."""
+        self._leave(key, entry, at)
+        if entry.released is not None:
+            self._shadow(key, entry, at)
 
     def _known(self, key: bytes, at: float) -> Entry | None:
         entry = self.entries.get(key)
@@ -320,9 +344,7 @@ class Follower:
             if entry is not None:
                 # Pushed out by the server, deleted by somebody else, or unlinked by us.
                 self._ledger.got(key, False)
-                self._leave(key, entry, at)
-                if entry.released is not None and self.real:
-                    self._shadow(key, entry, at)
+                self._absent(key, entry, at)
             shadow = self.shadows.get(key)
             if shadow is not None and at < shadow.other:
                 # A hit there: a miss more with letting go, or one less.
@@ -333,14 +355,13 @@ class Follower:
         tally.hits += weight
         if entry is not None:
             self._ledger.got(key, True, near=near)
-            if entry.released is not None and self.real:
+            if entry.released is not None:
                 self._take_back(entry, at)      # it was still there, or is again
                 self._tell(key, entry, at)
-            elif entry.released is not None or entry.other <= at:
+            elif entry.other <= at:
                 # A miss there, which loads it.
                 self._count(entry, at)
                 tally.extra += -entry.weight if self.real else entry.weight
-                entry.released = None
                 entry.other = at + entry.nominal
                 if not self.real:
                     self._tell(key, entry, at)
@@ -362,14 +383,17 @@ class Follower:
             return
         entry = self._known(key, at)
         named, namespace = self.scope.of(key)
-        if ends is None:
-            ends = entry.ends if entry is not None else None
+        other = None
+        if ends is None and entry is not None:
+            ends, other = entry.ends, self._there(key, at)
         if entry is not None:
             self._leave(key, entry, at)
         missed = self._missed.pop(key, None)
+        if missed is not None and at - missed >= PATIENCE:
+            missed = None
         shadow = self._unshadow(key, at)
-        # A load that the miss caused: there it was a hit, and nothing was written.
-        other = shadow.other if shadow is not None and missed is not None and missed < shadow.other and at < shadow.other else None
+        if shadow is not None and missed is not None and at < shadow.other:
+            other = shadow.other        # a load that the miss caused: there it was a hit, and nothing was written
         self._grown.pop(key, None)
         self.wanted.pop(key, None)
         self._asked.pop(key, None)
@@ -383,7 +407,7 @@ class Follower:
                 self.wanted[key] = float(size)
             return
         assert ends is not None
-        cost = at - missed if missed is not None and 0 < at - missed < PATIENCE else None
+        cost = at - missed if missed is not None and at > missed else None
         self._enter(key, size, ends, at, namespace, cost, other=other)
 
     def _wrote(self, matter: tuple[Any, int, c.Args, bool], at: float) -> None:
@@ -418,31 +442,59 @@ class Follower:
         key, size, time_, unit = matter
         self._write(key, size, at + c.number(time_) * unit / 1000, at)
 
-    def _expire(self, matter: tuple[Any, Any, int, bool], at: float) -> None:
-        given, time_, unit, absolute = matter
-        self._until_now(self.encode(given), _deadline(c.number(time_) * unit, absolute, at), at)
+    def _expire(self, matter: tuple[Any, Any, int, bool, bool], at: float) -> None:
+        given, time_, unit, absolute, done = matter
+        key, ends = self.encode(given), _deadline(c.number(time_) * unit, absolute, at)
+        if done:
+            self._until_now(key, ends, at)
+        else:
+            self._until_there(key, ends, at)
+
+    def _until_there(self, key: bytes, ends: float, at: float) -> None:
+        """The key is not here; if it is there, it gets another expiry there."""
+        entry = self._known(key, at)
+        if entry is not None:
+            self._absent(key, entry, at)
+            self._ledger.gone(key)
+        shadow = self.shadows.get(key)
+        if shadow is None or shadow.other <= at:
+            return
+        if ends <= at or (ends == math.inf and not self.scope.of(key)[0]):
+            self._drop(key, at)
+            return
+        self._count(shadow, at)
+        shadow.other = ends
+        if ends < math.inf:
+            shadow.nominal = ends - at
+            heappush(self._ends, (ends, key))
+        if not self.real:
+            self._tell(key, shadow, at)
 
     def _until_now(self, key: bytes, ends: float, at: float) -> None:
         """The key as it is gets another expiry."""
         entry = self._known(key, at)
         if entry is not None:
-            size, released = entry.size, entry.released
-            self._leave(key, entry, at)
             if ends <= at:
-                self._ledger.gone(key)
+                self._forget(key, entry, at)
                 return
-            if released is not None and not self.real:
-                entry.tally.extra += entry.weight       # without the key this would have come to nothing
-            self._enter(key, size, ends, at, entry.namespace)
+            if entry.released is not None:
+                self._take_back(entry, at)      # it was still there
+            there = ends if entry.other > at else entry.other
+            self._leave(key, entry, at)
+            # Who loads it again gives it what it was given before it was made to stay.
+            self._enter(key, entry.size, ends, at, entry.namespace, nominal=entry.nominal if ends == math.inf else None, other=there)
             return
         named, namespace = self.scope.of(key)
         if named is False or (key in self._strange and not named):
             return
         self._enter(key, self._grown.pop(key, self.wanted.pop(key, 1.0)), ends, at, namespace)
 
-    def _persist(self, given: Any, at: float) -> None:
-        key = self.encode(given)
+    def _persist(self, matter: tuple[Any, bool], at: float) -> None:
+        key = self.encode(matter[0])
         entry = self._known(key, at)
+        if not matter[1]:
+            self._until_there(key, math.inf, at)
+            return
         if entry is None:
             return
         if self.scope.of(key)[0]:
@@ -482,35 +534,41 @@ class Follower:
         source, target = map(self.encode, matter)
         entry = self._known(source, at)
         strange = source in self._strange
+        # Where it is not there, the target stays there what it was.
+        other = self._there(source, at) or self._there(target, at) or at
         self._gone((source,), at)
         if source != target:
             self._gone((target,), at)
         if strange:
             self._strange.put(target, at)
         elif entry is not None:
-            self._moved(target, entry, at)
+            self._moved(target, entry, at, other)
 
     def _copied(self, matter: tuple[Any, Any, c.Args], at: float) -> None:
         source, target = map(self.encode, matter[:2])
-        if any(str(word).upper() in ("DB", "B'DB'") for word in matter[2]):
+        words = {(word.decode("latin-1") if isinstance(word, bytes) else str(word)).upper() for word in matter[2]}
+        if "DB" in words:
             return
-        self._gone((target,), at)
         entry = self._known(source, at)
+        copied, before = self._there(source, at), self._there(target, at)
+        other = (copied or before if "REPLACE" in words else before or copied) or at
+        self._gone((target,), at)
         if source in self._strange:
             self._strange.put(target, at)
         elif entry is not None:
-            self._moved(target, entry, at)
+            self._moved(target, entry, at, other)
 
-    def _moved(self, target: bytes, entry: Entry, at: float) -> None:
+    def _moved(self, target: bytes, entry: Entry, at: float, other: float) -> None:
         named, namespace = self.scope.of(target)
         if named is not False and (named or entry.ends < math.inf):
-            self._enter(target, entry.size, entry.ends, at, namespace)
+            self._enter(target, entry.size, entry.ends, at, namespace, nominal=entry.nominal, other=other)
 
     def _flushed(self, matter: Any, at: float) -> None:
         self.clear(at)
 
     def _getset(self, matter: tuple[Any, int, int], at: float) -> None:
         self._read(matter[:2], at)
+        self._missed.pop(self.encode(matter[0]), None)      # no load: it is written there too
         self._write(matter[0], matter[2], math.inf, at)
 
     def _getdel(self, matter: tuple[Any, int], at: float) -> None:
@@ -520,12 +578,12 @@ class Follower:
     def _getex(self, matter: tuple[Any, int, c.Args], at: float) -> None:
         self._read(matter[:2], at)
         options = c.Options(matter[2])
-        if matter[1] == c.MISS:
-            return
+        here = matter[1] != c.MISS
         if options.persist:
-            self._persist(matter[0], at)
+            self._persist((matter[0], here), at)
         elif options.milliseconds is not None:
-            self._until_now(self.encode(matter[0]), _deadline(options.milliseconds, options.absolute, at), at)
+            ends = _deadline(options.milliseconds, options.absolute, at)
+            (self._until_now if here else self._until_there)(self.encode(matter[0]), ends, at)
 
 
 def _deadline(milliseconds: float, absolute: bool, at: float) -> float:

@@ -60,9 +60,9 @@ class Watcher:
         self.adapt = adapt
         self.encode = encode
         self.scope = Scope(adapt.keys)
+        self._mode = "off"
         self._fresh()
         self.watching = False
-        self._mode = "off"
         if adapt.mode == "release" and not address.writes:
             self.mode = "observe"
             self.trouble = "nothing can be released here: a replica, or a server that is not known"
@@ -92,6 +92,7 @@ class Watcher:
         self._near_client: Any = None
         self._answers: deque[tuple[bytes, Any, Any, Any]] = deque()     # that wait for their key's expiry
         self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys)
+        self._follower.real = self._mode == "release"
 
     # -- beside the application's commands
 
@@ -126,7 +127,7 @@ class Watcher:
                 commands = list(commands)
                 forget(self.near, self.encode, commands)
             mask = self.mask
-            put = self.queue.append
+            put, planned = self.queue.append, PLANS.get
             room = LIMIT - len(self.queue)
             self._counted += len(replies)
             for args, reply in zip(commands, replies, strict=False):
@@ -138,17 +139,18 @@ class Watcher:
                             continue
                     except (IndexError, AttributeError, ValueError):
                         pass        # no key, or a key of another kind: looked at like any other
-                plan = PLANS.get(args[0])
+                plan = planned(args[0])
                 if plan is None:
                     plan, args = plan_of(args)
-                if plan.verb == 0:
+                verb = plan.verb
+                if verb == 0:
                     continue
                 if room <= 0:
                     self.dropped += 1
                     continue
                 room -= 1
                 if not isinstance(reply, Exception):
-                    put((plan.verb, plan.pack(args, reply), at))
+                    put((verb, plan.pack(args, reply), at))
                 elif plan.writes:
                     put((UNKNOWN, plan.keys(args), at))
             if not _patrol.awake:
@@ -231,8 +233,7 @@ class Watcher:
         self.queue.clear()
         self._follower.clear(monotonic())
         self._follower.close()
-        self._released.clear()
-        self._kept.clear()
+        self._released, self._kept = deque(), deque()       # whoever still releases for what is forgotten has the old ones
         if self._releaser is not None:
             self._unlinked += self._releaser.stats().released
             self._releaser.close()
@@ -301,6 +302,7 @@ class Watcher:
                 self._each += 0.1 * (min(each, 1e-4) - self._each) if monotonic() - looked < 0.1 else 0.0
             try:
                 follower.settle(now)
+                self.mask = (1 << follower.shift) - 1       # it may have found that there are too many keys
                 if self.watching:
                     if self.adapt.near is not None and self.near is None:
                         self._come_near(now)
@@ -318,7 +320,7 @@ class Watcher:
         possible = 1 / (SHARE[self._mode] * self._each)
         if waiting > CROWD and came > possible and now - self._crowded > 0.1 and shift < SPARSEST:
             self._sample(shift + 1, now)
-        elif waiting < CROWD // 4 and shift and now - self._crowded > LEISURE:
+        elif waiting < CROWD // 4 and shift and now - self._crowded > LEISURE and 2 * len(self._follower.entries) <= self.adapt.max_keys:
             self._sample(shift - 1, now)
 
     def _look(self, seconds: float) -> None:
