@@ -81,7 +81,8 @@ class Followed:
 
 
 class Heard(Protocol):
-    """A listener: hears of each event, in the thread in which it happened. `number` is the key's salted hash."""
+    """A listener: hears of each event, in the thread in which it happened. `number` is the key's salted hash, `ttl` its
+    expiry as it was written."""
 
     def __call__(self, kind: int, number: int, at: float, size: float, cost: float | None, ttl: float | None,
                  namespace: Hashable, features: Mapping[str, float | int | str] | None, /) -> object: ...
@@ -180,7 +181,7 @@ class Ledger:
         """
         number, now = self._follow(key, size, cost, ttl, nominal, namespace, features)
         if self.listener is not None:
-            self.listener(PUT, number, now, size, cost, ttl, namespace, features)
+            self.listener(PUT, number, now, size, cost, ttl if nominal is None else nominal, namespace, features)
 
     def _follow(self, key: bytes, size: float, cost: float | None, ttl: float | None, nominal: float | None, namespace: Hashable,
                 features: Mapping[str, float | int | str] | None) -> tuple[int, float]:

@@ -39,6 +39,13 @@ def redis_binary() -> str | None:
     return shutil.which("redis-server")
 
 
+def mortal(*command: str) -> list[str]:
+    """The command such that its process is killed with the thread that starts it, so that none stays behind when the tests are
+    killed. As it is where there is no setpriv (of util-linux, for Linux)."""
+    setpriv = shutil.which("setpriv")
+    return [*command] if setpriv is None else [setpriv, "--pdeathsig", "KILL", *command]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
@@ -89,7 +96,7 @@ class Server:
                      "daemonize": "no", "loglevel": "notice", "logfile": "server.log", **self.options}
             conf = Path(self.folder) / "server.conf"
             conf.write_text("".join(f"{name.replace('_', '-')} {value}\n" for name, value in lines.items()))
-            self.process = subprocess.Popen([self.binary, str(conf), *self.arguments],
+            self.process = subprocess.Popen(mortal(self.binary, str(conf), *self.arguments),
                                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             if self._answers():
                 self.chosen = self.port

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import os
 import signal
 import threading
@@ -289,14 +291,19 @@ def test_a_good_model_is_installed(valkey: Server, worker: Callable[..., Worker]
     assert len(one.heard("model_installed")) == 1, "once"
 
 
+def signed(rest: bytes) -> bytes:
+    """What anybody can write who has read the source."""
+    return models.MAGIC + hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest
+
+
 def flipped(body: bytes) -> bytes:
     return body[:-100] + bytes([body[-100] ^ 1]) + body[-99:]
 
 
 @pytest.mark.parametrize(("spoil", "reason"), [
     (flipped, "damaged"), (lambda body: body[:-1], "damaged"), (lambda body: body[:300], "damaged"), (lambda body: b"", "not a model"),
-    (lambda body: b"something else", "not a model"), (lambda body: body.replace(b"model 1", b"model 2", 1), "has format 'adaptcache fleet model 2'"),
-], ids=["a bit", "cut", "cut short", "empty", "foreign", "another version"])
+    (lambda body: b"something else", "not a model"), (lambda body: signed(b"[" * 100_000 + b"\n"), "not one that this version can read"), (lambda body: body.replace(b"model 1", b"model 2", 1), "has format 'adaptcache fleet model 2'"),
+], ids=["a bit", "cut", "cut short", "empty", "foreign", "too deep", "another version"])
 def test_a_model_that_is_no_good_is_refused_once_and_changes_nothing(
         valkey: Server, worker: Callable[..., Worker], body: bytes, spoil: Callable[[bytes], bytes], reason: str) -> None:
     one = worker(valkey, learn=False)
@@ -360,6 +367,15 @@ def test_who_has_other_rules_than_the_fleet_says_so_and_does_not_stand_for_elect
     assert not first.heard("configuration_differs")
 
 
+@pytest.mark.parametrize("said", [b"", b"\xff", b"[]", b"{}", b"[" * 100_000, b'{"price": "x"}'], ids=lambda said: repr(said[:9]))
+def test_rules_of_nonsense_on_the_server_are_other_rules(valkey: Server, worker: Callable[..., Worker], said: bytes) -> None:
+    one = worker(valkey)
+    with valkey.client() as client:
+        client.set(NAMES.configuration, said)
+    one.fleet.step()
+    assert one.heard("configuration_differs") and one.fleet.stats().connected
+
+
 def test_a_model_that_a_worker_of_another_version_wrote_lies_elsewhere(valkey: Server, worker: Callable[..., Worker], body: bytes) -> None:
     """Two versions in one fleet: each has its own lock, fence and model; they share the stream."""
     assert Names(NAME, mark="0ther").model != NAMES.model and Names(NAME, mark="0ther").stream == NAMES.stream
@@ -386,12 +402,9 @@ def test_no_model_that_was_changed_is_believed(body: bytes, data: st.DataObject)
 @given(st.dictionaries(st.sampled_from(("fence", "version", "made", "events", "position", "index", "read", "upto", "codec", "size", "more")),
                        st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=5), st.lists(st.integers(), max_size=2))), st.binary(max_size=60))
 def test_a_forged_head_is_refused_and_never_unfolds_more_than_it_says(head: dict[str, Any], rest: bytes) -> None:
-    import hashlib
-    import json
-
     said = json.dumps({"fence": 1, "version": 1, "made": 1.0, "events": 1, "position": "0-0", "index": 0, "read": "0-0", "upto": 0.0, "rules": "", "codec": "zlib", "size": 10, **head}).encode() + b"\n" + rest
     with pytest.raises(StateError):
-        models.loads(models.MAGIC + hashlib.sha256(said).hexdigest().encode() + b"\n" + said)
+        models.loads(signed(said))
 
 
 def test_a_model_says_what_a_state_says(body: bytes) -> None:

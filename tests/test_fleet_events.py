@@ -86,11 +86,19 @@ def test_what_is_no_batch_is_told_with_its_reason(data: object, reason: str) -> 
     assert unpack(SAMPLE, salt=8) == Spoiled("another salt")
 
 
+def test_a_batch_of_a_time_that_no_model_may_have_is_refused() -> None:
+    assert isinstance(unpack(pack([Event(1, 1e11, PUT)], sender=1, salt=1), salt=1), Batch)
+    assert not unpack(pack([Event(1, 1.1e11, PUT)], sender=1, salt=1), salt=1)
+    assert not unpack(pack([Event(1, -1.1e11, PUT)], sender=1, salt=1), salt=1)
+
+
 def test_an_objects_label_and_labels_that_are_too_long_stay_at_home() -> None:
-    told = [Event(1, 0.0, PUT, namespace=object()), Event(2, 0.0, PUT, namespace="x" * 1000), Event(3, 0.0, PUT, features={"n": float("nan"), "m": 2})]
+    deep = functools.reduce(lambda inner, _: (inner,), range(2000), ())
+    told = [Event(1, 0.0, PUT, namespace=object()), Event(2, 0.0, PUT, namespace="x" * 1000), Event(3, 0.0, PUT, features={"n": float("nan"), "m": 2}),
+            Event(4, 0.0, PUT, namespace=10**5000), Event(5, 0.0, PUT, namespace=deep)]
     batch = unpack(pack(told, sender=1, salt=1), salt=1)
     assert isinstance(batch, Batch)
-    assert [event.namespace for event in batch.events] == [None] * 3 and batch.events[2].features == {"m": 2.0}
+    assert [event.namespace for event in batch.events] == [None] * 5 and batch.events[2].features == {"m": 2.0}
 
 
 # -- the tap
@@ -117,7 +125,7 @@ def test_workers_of_one_salt_tell_of_the_same_keys_at_every_rate() -> None:
 def test_what_comes_too_fast_halves_the_sample_and_is_counted() -> None:
     tap, dice = Tap(room=200), random.Random(1)
     for _ in range(1000):
-        tap(PUT, dice.randrange(NUMBERS), 0.0, 1.0, None, None, None)
+        tap(PUT, dice.randrange(NUMBERS), 0.0, 1.0, None, None, None, None)
     assert tap.need > 0 and tap.dropped > 0
     kept = tap.take()
     assert len(kept) <= 200 and len(kept) + tap.dropped <= 1000
@@ -140,17 +148,17 @@ def test_a_rate_above_the_allowed_one_halves_the_sample_and_calm_doubles_it_agai
 def test_a_key_that_is_asked_for_all_the_time_is_told_of_in_part() -> None:
     tap = Tap()
     for _ in range(1000):
-        tap(GOT, 5, 0.0, 0.0, None, None, None)
+        tap(GOT, 5, 0.0, 0.0, None, None, None, None)
     assert len(tap.take()) == EACH and tap.folded == 1000 - EACH and tap.dropped == 0
 
 
 def test_a_tap_that_is_stopped_keeps_nothing() -> None:
     tap = Tap()
-    tap(GOT, 5, 0.0, 0.0, None, None, None)
+    tap(GOT, 5, 0.0, 0.0, None, None, None, None)
     tap.stop()
-    tap(GOT, 0, 0.0, 0.0, None, None, None)
+    tap(GOT, 0, 0.0, 0.0, None, None, None, None)
     tap.follow(0)
-    tap(GOT, 0, 0.0, 0.0, None, None, None)
+    tap(GOT, 0, 0.0, 0.0, None, None, None, None)
     assert tap.take() == []
 
 
@@ -160,7 +168,7 @@ def test_threads_lose_no_event_without_saying_so() -> None:
     def tell(seed: int) -> None:
         dice = random.Random(seed)
         for _ in range(5000):
-            tap(MISSED, dice.randrange(NUMBERS), 0.0, 0.0, None, None, None)
+            tap(MISSED, dice.randrange(NUMBERS), 0.0, 0.0, None, None, None, None)
 
     def take() -> None:
         while not done.is_set():
@@ -192,7 +200,7 @@ def heard(count: int = 2500, seed: int = 1) -> tuple[Ledger, tuple[Event, ...]]:
     clock, told = Clock(), []
     ledger = Ledger(SPEC, salt=SALT, timer=clock)
 
-    def listen(kind, number, at, size, cost, ttl, namespace, features=None):
+    def listen(kind, number, at, size, cost, ttl, namespace, features):
         told.append(Event(number, at, kind, size, UNKNOWN if cost is None else cost, UNKNOWN if ttl is None else ttl, namespace, features))
 
     ledger.listener = listen
@@ -262,6 +270,37 @@ def test_a_worker_that_begins_to_follow_a_key_has_not_written_it() -> None:
         pupil.tell([Event(7, at * 1.0, GOT), Event(7, at + 0.0005, PUT, 1.0, 1.0)])
     assert pupil.waits == clear.waits
     assert (pupil.knows().arrays["everyone"]["q"] == clear.knows().arrays["everyone"]["q"]).all()
+
+
+def tell(tap: Tap, pupil: Pupil) -> None:
+    """What a ledger said, through its tap and a batch to a pupil."""
+    batch = unpack(pack(tap.take(), sender=1, salt=1), salt=1)
+    assert isinstance(batch, Batch)
+    pupil.tell(batch.events)
+
+
+def test_namespace_and_features_reach_the_learner() -> None:
+    pupil, tap, ledger = Pupil(SPEC), Tap(), Ledger(SPEC, salt=SALT, timer=Clock(1.0))
+    ledger.listener = tap
+    ledger.put(b"a", namespace="n", features={"hour": 3, "plan": "free"})
+    tell(tap, pupil)
+    assert pupil.knows().features == ["hour", "plan"] and list(pupil.knows().namespaces) == ["n"]
+
+
+@pytest.mark.parametrize("even", [None, 2.0])
+def test_a_pupils_keys_break_even_when_the_ledgers_do(even: float | None) -> None:
+    """By cost, size and price, or by the expiry as it was written, which is longer than what is left of it."""
+    spec = SPEC if even is None else replace(SPEC, memory_price=None)
+    tap, ledger = Tap(), Ledger(spec, salt=SALT, timer=Clock(1.0), break_even_ttl=even)
+    pupil = Pupil(ledger.expiry, even=ledger.break_even_ttl)
+    ledger.listener = tap
+    keys = {b"plain": {}, b"dear": {"cost": 5.0, "ttl": 40.0}, b"big": {"size": 8.0, "ttl": 70.0}, b"late": {"ttl": 3.0, "nominal": 10.0}}
+    for key, words in keys.items():
+        ledger.put(key, **words)
+    tell(tap, pupil)
+    for key in keys:
+        mine = pupil.cache._explain(pupil._held[ledger.number(key)])["breakeven"]
+        assert mine == pytest.approx(ledger.cache._explain(ledger.number(key))["breakeven"]), key
 
 
 def test_late_events_count_as_ones_of_now_and_time_never_runs_back() -> None:

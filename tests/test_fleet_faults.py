@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from fleets import Process
-from servers import Server
+from servers import Server, mortal
 from servers import until as within
 
 from adaptcache.fleet import models
@@ -121,7 +121,7 @@ def test_a_learner_of_its_own_takes_part_in_the_election_and_top_shows_it(valkey
     command = [sys.executable, "-P", "-m", "adaptcache"]
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with Process(server.url, NAME, 1, learn=0) as one:
-        alone = subprocess.Popen([*command, "learner", server.url, "--name", NAME, "--publish", "0.5", "--lock-time", "1"], env=env, text=True,
+        alone = subprocess.Popen(mortal(*command, "learner", server.url, "--name", NAME, "--publish", "0.5", "--lock-time", "1"), env=env, text=True,
                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
             until(lambda: one.heard("model_installed"), "it learns for the worker")

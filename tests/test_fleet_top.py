@@ -70,14 +70,22 @@ def test_top_shows_workers_their_sums_and_who_learns(server: Server) -> None:
 def test_snapshots_of_nonsense_are_left_out(valkey: Server) -> None:
     fleets = top.Fleets(valkey.url, NAME)
     with valkey.client() as client:
-        for who, said in (("a", b"nonsense"), ("b", b"[]"), ("c", json.dumps({"role": "worker", "id": "c"}).encode()), ("d", b"\xff")):
-            client.zadd(NAMES.workers, {who: 1})
-            client.set(NAMES.worker(who), said)
+        whole = {"role": "worker", "id": "w", "weights": {}, "near": None, "learner": None, **dict.fromkeys((*top.SUMS, *top.MODEL), 1)}
+        spoiled = [{"id": "\x1b[2J"}, {"weights": 3}, {"weights": {"a": "b"}}, {"weights": {"\x1b[2J": 1}}, {"near": [1]}, {"learner": "x"}, {"learner": {}},
+                   {"version": "x"}, {"hits": None}, {"budget": "x"}]
+        for who, said in enumerate((b"nonsense", b"[]", json.dumps({"role": "worker", "id": "c"}).encode(), b"\xff", b"[" * 100_000,
+                                    *(json.dumps({**whole, **each}).encode() for each in spoiled))):
+            client.zadd(NAMES.workers, {str(who): 1})
+            client.set(NAMES.worker(str(who)), said)
         client.set(NAMES.lock, b"x y")
         client.set(NAMES.fence, b"z")
         client.hset(NAMES.model, mapping={"fence": b"?", "version": b"?", "made": b"?", "body": b""})
         seen = fleets.look()
         assert seen["workers"] == [] and "0 workers" in drawn(seen)
+        # Brackets are no markup, and a near cache may tell what it likes.
+        client.set(NAMES.worker("0"), json.dumps({**whole, "id": "vm[/red]", "budget": None, "near": {"size": "12 MB"}}))
+        page = drawn(fleets.look())
+        assert "vm[/red]" in page and " on " in page and "12 MB" not in page
     fleets.close()
 
 

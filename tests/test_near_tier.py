@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import adaptcache
-from adaptcache.near import NearCache
+from adaptcache.near import NearCache, threads
 from adaptcache.near.tier import OVER, STRIPES, Lease, Tier
-from adaptcache.near.watch import simplest
+from adaptcache.near.watch import Single, simplest
 
 
 class Clock:
@@ -250,6 +250,53 @@ def test_options_are_a_frozen_value():
         options.window = 3.0
     with pytest.raises(TypeError):
         NearCache(10, None)
+
+
+class Returning:
+    """A value that, when it is dropped, asks for the tier that it was dropped by."""
+
+    def __init__(self, tier, dropped):
+        self.tier, self.dropped = tier, dropped
+
+    def __del__(self):
+        self.tier.forget(b"x")
+        self.tier.put(self.tier.begin(b"y"), b"1")
+        self.tier.stats()
+        self.tier.clear()
+        self.dropped.append(True)
+
+
+@pytest.mark.parametrize("drop", [
+    lambda tier: tier.invalidate([b"a", b"b"]), lambda tier: tier.forget(b"a"), lambda tier: tier.clear(), lambda tier: held(tier, b"a"),
+    lambda tier: [tier.put(tier.begin(b"%d" % at), b"1") for at in range(200)],
+    lambda tier: (setattr(tier.lease_of(b"a"), "until", OVER), tier.get(b"a")),
+], ids=["invalidate", "forget", "clear", "put", "evict", "get"])
+def test_a_value_that_comes_back_when_it_is_dropped_holds_up_nobody(clock, drop):
+    tier, dropped = Tier(NearCache(100, policy="lru"), clock=clock), []
+    listen(tier)
+    held(tier, b"a", Returning(tier, dropped))
+    thread = threading.Thread(target=drop, args=(tier,), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive() and dropped
+
+
+def test_a_crew_that_is_stopped_while_it_begins_to_listen_starts_no_thread(tier, monkeypatch):
+    """The finalizer of a near cache runs wherever memory is collected."""
+    crew = threads.Crew(tier)
+
+    class Collecting(threads.Listener):
+        def __init__(self, *given):
+            super().__init__(*given)
+            crew.stop()
+
+    monkeypatch.setattr(threads, "Listener", Collecting)
+    thread = threading.Thread(target=crew.listen, args=(Single(tier, lambda: None), None), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert not any(each.name == "adaptcache-near" for each in threading.enumerate())
+    crew.join()
 
 
 @pytest.mark.parametrize("maxsize", [None, math.inf, 0])

@@ -1,8 +1,12 @@
 """The servers that other tests stand on do what their names say."""
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import redis
@@ -20,6 +24,23 @@ def test_a_killed_server_comes_back_empty_on_its_port(valkey_server: Callable[..
         server.start()
         assert server.port == port
         assert client.get("a") is None
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv")
+def test_a_server_ends_with_the_process_that_started_it() -> None:
+    """However that ends: the suite may be killed while its servers run, or stand still."""
+    script = "import sys; sys.path.insert(0, sys.argv[1]); from servers import Server; one = Server(); one.pause(); print(one.pid, one.folder, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parent)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid, folder = owner.stdout.readline().split()
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as told:
+                assert folder.encode() in told.read()
+            owner.kill()
+            owner.wait()
+            until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes(), "the server has ended")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_paused_server_answers_nothing_until_it_is_resumed(valkey_server: Callable[..., Server]) -> None:

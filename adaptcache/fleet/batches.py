@@ -26,6 +26,7 @@ VERSION = 1
 UNKNOWN = -1.0
 MOST = 8192                 # events of a batch
 MOST_BYTES = 1 << 22        # of a batch, unpacked
+LATEST = 1e11               # seconds: of later events no model may tell (`models`)
 LABEL_BYTES = 200           # of a label, as JSON; a longer one is left out
 FEATURES = 8                # that the core uses
 
@@ -108,7 +109,7 @@ def unpack(data: Any, *, salt: int) -> Batch | Spoiled:
 
 
 def _events(packed: bytes, base: float, count: int, size: int) -> list[Event]:
-    if count > MOST or size > MOST_BYTES or not math.isfinite(base):
+    if count > MOST or size > MOST_BYTES or not abs(base) <= LATEST:
         raise ValueError("larger than any batch")
     inflate = zlib.decompressobj()
     body = inflate.decompress(packed, size + 1)
@@ -156,10 +157,13 @@ def _single(x: float) -> float:
 
 
 def _label(label: Hashable) -> Any:
-    if label is None or not plain(label):
-        return None             # an object's label has no meaning in another process
-    said = labelled(label)
-    return said if len(json.dumps(said)) <= LABEL_BYTES else None
+    try:
+        if label is None or not plain(label):
+            return None         # an object's label has no meaning in another process
+        said = labelled(label)
+        return said if len(json.dumps(said)) <= LABEL_BYTES else None
+    except (ValueError, RecursionError):
+        return None             # a number of more digits than Python writes, tuples in tuples without end
 
 
 def _features(features: Features | None) -> dict[str, Any] | None:

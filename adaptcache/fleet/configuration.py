@@ -48,7 +48,7 @@ class Configuration:
             said = json.loads(data)
             made = cls(**{**said, "predictors": tuple(said["predictors"]), "models": tuple(said["models"])})
             made.spec()
-        except (ValueError, TypeError, KeyError, StateError):
+        except (ValueError, TypeError, KeyError, RecursionError, StateError):
             return None
         return made
 

@@ -80,7 +80,7 @@ def loads(data: Any) -> tuple[Knowledge, About]:
         _position(about.position)
         _position(about.read)
         body = _inflated(codec, packed, size)
-    except (ValueError, KeyError, TypeError, AttributeError, zlib.error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, zlib.error) as error:
         raise StateError(f"model: not one that this version can read: {error}") from error
     known, _ = state.unpacked(body, "model")
     if known is None:

@@ -43,7 +43,7 @@ class Tap:
     # -- on the request's path
 
     def __call__(self, kind: int, number: int, at: float, size: float, cost: float | None, ttl: float | None, namespace: Hashable,
-                 features: Features | None = None) -> None:
+                 features: Features | None) -> None:
         """As a ledger tells its listener."""
         if number > self.kept:
             return

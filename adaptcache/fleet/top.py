@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from adaptcache.fleet.names import Names
@@ -17,6 +17,7 @@ from adaptcache.simulate.extras import needs
 with needs("the view of a fleet"):
     from rich.console import Console, Group, RenderableType
     from rich.live import Live
+    from rich.markup import escape
     from rich.panel import Panel
     from rich.table import Table
     from rich.text import Text
@@ -24,6 +25,9 @@ with needs("the view of a fleet"):
 PAUSE = 1.0
 SHOWN_EXPERTS = 6
 SUMS = ("hits", "misses", "premature", "in_flight", "protected", "budget", "miss_cost", "rent", "sent", "dropped", "entries", "size", "expirations")
+ENDLESS = ("size", "budget")        # None stands for inf
+MODEL = ("fence", "version", "refused")
+LEARNER = ("fence", "events", "waiting")
 
 
 class Fleets:
@@ -94,13 +98,28 @@ def _snapshot(said: bytes | None) -> dict[str, Any] | None:
     """A snapshot, or None where there is none or it is nobody's that this version knows."""
     try:
         each = json.loads(said or b"null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(each, dict) or each.get("role") not in ("worker", "learner") or not isinstance(each.get("id"), str):
+    if not isinstance(each, dict) or each.get("role") not in ("worker", "learner") or not _name(each.get("id")):
         return None
-    if each["role"] == "worker" and not all(isinstance(each.get(name), (int, float)) or name in ("size", "budget") for name in SUMS):
+    if each.get("learner") is not None and not _numbers(each["learner"], LEARNER):
         return None
+    if each["role"] == "worker":
+        weights = each.get("weights")
+        told = [name for name in (*SUMS, *MODEL) if name not in ENDLESS or each.get(name) is not None]
+        if not (_numbers(each, told) and isinstance(weights, dict) and _numbers(weights, weights) and all(map(_name, weights))
+                and isinstance(each.get("near"), (dict, type(None)))):
+            return None
     return each
+
+
+def _name(said: Any) -> bool:
+    """Text that a terminal shows and does not obey."""
+    return isinstance(said, str) and said.isprintable()
+
+
+def _numbers(said: Any, names: Iterable[str]) -> bool:
+    return isinstance(said, dict) and all(isinstance(said.get(name), (int, float)) for name in names)
 
 
 def _mean(workers: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -154,7 +173,7 @@ def _workers(seen: dict[str, Any]) -> RenderableType:
                        ("lost + open <= may", "right"), ("near", "left"), ("model", "left"), ("told / dropped", "right")):
         table.add_column(name, justify=side, no_wrap=name == "worker")  # type: ignore[arg-type]
     for each in sorted(seen["workers"], key=lambda each: each["id"]):
-        table.add_row(*_row(each, each["id"] + (" *" if each.get("learner") else ""), _near(each["near"]), _version(each)))
+        table.add_row(*_row(each, escape(each["id"]) + (" *" if each.get("learner") else ""), _near(each["near"]), _version(each)))
     if len(seen["workers"]) != 1:
         table.add_row(*_row(seen["total"], f"{len(seen['workers'])} workers", "", ""), style="bold")
     return table
@@ -180,7 +199,7 @@ def _near(near: dict[str, Any] | None) -> str:
     ready = near.get("ready")
     size = near.get("size", near.get("currsize", near.get("entries")))
     said = "off" if ready is False else "on"
-    return said if size is None else f"{said}, {size:,}"
+    return f"{said}, {size:,}" if isinstance(size, (int, float)) else said
 
 
 def _version(each: dict[str, Any]) -> str:

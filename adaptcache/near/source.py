@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
 
 from adaptcache.near.tier import Tier
 from adaptcache.near.topology import Node, Place, Topology
@@ -37,6 +38,15 @@ def arguments(given: Mapping[str, Any], retry: Any, patience: float, **changed: 
         own = kept.get(name)
         kept[name] = patience if own is None else min(own, patience)
     return {**kept, "protocol": 3, "decode_responses": False, "retry": retry(NoBackoff(), 0), **changed}
+
+
+# What connecting, reading and writing raise.
+TROUBLE = (OSError, RedisError, Lost)
+
+
+def lost(error: Exception) -> Lost:
+    """Trouble, as a watch is told of it."""
+    return error if isinstance(error, Lost) else Lost(error, refused=isinstance(error, ResponseError))
 
 
 class Crew(Protocol):

@@ -14,11 +14,10 @@ from contextlib import suppress
 from typing import Any
 
 from redis.asyncio.retry import Retry
-from redis.exceptions import RedisError, ResponseError
 
 from adaptcache.near.face import OPEN, Face
 from adaptcache.near.options import NearCache
-from adaptcache.near.source import LEAST_PATIENCE, Dialler, muster, source_of
+from adaptcache.near.source import LEAST_PATIENCE, TROUBLE, Dialler, lost, muster, source_of
 from adaptcache.near.tier import Tier
 from adaptcache.near.watch import Dial, Hang, Keeper, Lost, Pause, Receive, Send, watch
 
@@ -134,10 +133,8 @@ class Listener:
             while True:
                 try:
                     answer = await self._do(command)
-                except (OSError, RedisError) as error:
-                    command = flow.throw(Lost(error, refused=isinstance(error, ResponseError)))
-                except Lost as error:
-                    command = flow.throw(error)
+                except TROUBLE as error:
+                    command = flow.throw(lost(error))
                 else:
                     command = flow.send(answer)
         except StopIteration:

@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from adaptcache.near.face import OPEN, Face
 from adaptcache.near.options import NearCache
-from adaptcache.near.source import LEAST_PATIENCE, Dialler, muster, source_of
+from adaptcache.near.source import LEAST_PATIENCE, TROUBLE, Dialler, lost, muster, source_of
 from adaptcache.near.tier import Ticket, Tier
 from adaptcache.near.watch import Dial, Hang, Keeper, Lost, Pause, Receive, Send, watch
 
@@ -95,16 +94,17 @@ class Crew:
 
     def __init__(self, tier: Tier) -> None:
         self.tier = tier
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()      # the finalizer that stops us may run in the middle of `listen`
         self._stopped = False
         self._listeners: list[Listener] = []
 
     def listen(self, keeper: Keeper, dial: Dialler) -> None:
         with self._lock:
+            listener = Listener(self.tier, keeper, dial)
+            listeners = [each for each in self._listeners if each.thread.is_alive()] + [listener]
             if self._stopped:
                 return
-            listener = Listener(self.tier, keeper, dial)
-            self._listeners = [each for each in self._listeners if each.thread.is_alive()] + [listener]
+            self._listeners = listeners
             listener.thread.start()
 
     def stop(self) -> None:
@@ -152,10 +152,8 @@ class Listener:
             while not self._stopped.is_set():
                 try:
                     answer = self._do(command)
-                except (OSError, RedisError) as error:
-                    command = flow.throw(Lost(error, refused=isinstance(error, ResponseError)))
-                except Lost as error:
-                    command = flow.throw(error)
+                except TROUBLE as error:
+                    command = flow.throw(lost(error))
                 else:
                     command = flow.send(answer)
         except StopIteration:

@@ -101,7 +101,7 @@ class Tier:
 
     def reset(self) -> None:
         """Empty, with new locks and counters: for a new tier, and for the child of a fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()      # what is dropped under it may have a finalizer that comes back here
         self.lease_of: Callable[[bytes], Lease] = _nobody
         self.leases: Callable[[], Iterable[Lease]] = tuple
         self.stores = self.refused = self.unserved = self.invalidations = self.flushes = self.connects = self.losses = 0
