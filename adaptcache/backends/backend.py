@@ -149,6 +149,8 @@ class RedisBackend:
         if pair is None:
             if self._ended:
                 raise RuntimeError(f"{self!r} is closed")
+            for ended in [each for each in list(self._drivers) if each.is_closed()]:
+                self._drivers.pop(ended, None)      # its driver holds it, so it would stay
             client = self.place.async_client(self.timeout)
             road = (AsyncClusterRoad if self.place.cluster else AsyncRoad)(client, self._traffic, asyncio.Semaphore(self.connections))
             pair = AsyncDriver(road, self.inbox), client

@@ -18,6 +18,7 @@ from uuid import UUID
 from adaptcache.keys import MARK
 
 LONGEST = 128       # bytes; what is longer is known by its hash
+TENS = 10_000       # of a decimal number: a few characters more may stand for an integer that fills the memory
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -38,11 +39,11 @@ def _of(key: Any) -> bytes:
     if isinstance(key, str) and type(key).__eq__ is str.__eq__:
         return b"s" + str.encode(key, "utf-8", "surrogatepass")
     if isinstance(key, int) and type(key).__eq__ is int.__eq__:    # bool and IntEnum too
-        return _integer(int(key))
+        return _integer(int.__int__(key))     # of the number itself, whatever a subclass makes of it
     if isinstance(key, bytes) and type(key).__eq__ is bytes.__eq__:
-        return b"b" + bytes(key)
+        return b"b" + key
     if isinstance(key, tuple) and type(key).__eq__ is tuple.__eq__:
-        return b"t" + b"".join(map(_part, key))
+        return b"t" + b"".join(map(_part, tuple.__iter__(key)))
     if key is None:
         return b"n"
     if type(key) in (float, Decimal, Fraction):
@@ -80,10 +81,12 @@ def _number(key: float | Decimal | Fraction) -> bytes:
     """The exact value, as Python compares numbers of different types."""
     if isinstance(key, Fraction):
         over, under = key.numerator, key.denominator
-    elif math.isnan(key):
+    elif key != key:
         raise TypeError("key: NaN is not equal to itself, so it could never be found again")
-    elif math.isinf(key):
+    elif key in (math.inf, -math.inf):
         return b"i+" if key > 0 else b"i-"
+    elif isinstance(key, Decimal) and abs(key.adjusted()) > TENS:
+        raise TypeError(f"key: a decimal number of such a size is not accepted; the accepted range is 10**-{TENS} to 10**{TENS}")
     else:
         over, under = key.as_integer_ratio()
     return _integer(over) if under == 1 else b"i%x/%x" % (over, under)
