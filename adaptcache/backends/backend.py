@@ -21,8 +21,8 @@ from adaptcache.backends.debts import Debts
 from adaptcache.backends.drivers import AsyncDriver, Driver
 from adaptcache.backends.events import Event, Events
 from adaptcache.backends.inbox import Inbox
-from adaptcache.backends.plans import Codec
 from adaptcache.backends.roads import TROUBLES, AsyncClusterRoad, AsyncRoad, ClusterRoad, Road, Traffic
+from adaptcache.backends.space import Codec
 from adaptcache.backends.steps import Trouble
 
 __all__ = ("BackendStats", "RedisBackend")
