@@ -1249,6 +1249,12 @@ cdef class Store:
             expiry_absent(&self.x, PyObject_Hash(key), now, early)
         return 0
 
+    def _excuse(self, key):
+        """An early removal of this key lost nothing: what it stands for is still where it was."""
+        cdef int64_t now = self._maybe_now()
+        if self.x.kind == LEARNED and self._left_early(key, now):
+            expiry_forgive(&self.x, PyObject_Hash(key))
+
     def _pop(self, key):
         """Remove a key and return its value, or _core.MISSING."""
         cdef Py_hash_t h = PyObject_Hash(key)

@@ -149,10 +149,13 @@ class Ledger:
         self._on_release = on_release
         self._on_touch = on_touch
         self._manual = expiry.learner == "manual"
+        # Whoever takes releases asks `leave` before it lets go of one: until then the key is still on the server.
+        self.asked = False
+        self._leaving: dict[int, Release] = {}
         self._waiting: deque[Release] = deque()
         self._untold: deque[bytes] = deque()
         self._busy = threading.Lock()       # held by whoever hands releases on
-        self._late = 0
+        self._late = self._hits = self._misses = 0
         self._closed = False
         me = ref(self)
 
@@ -200,6 +203,7 @@ class Ledger:
             # some keys only would let these decide which expert is believed.
             cost = None
             heavy = self.expiry.miss_cost / (nominal * self.break_even_ttl) if nominal else 0.0
+        self._leaving.pop(number, None)
         self.cache.set(number, kept, ttl=ttl, cost=cost, size=heavy, namespace=namespace, features=features)
         for _ in range(len(self.cache) - self.maxsize):
             try:
@@ -214,44 +218,75 @@ class Ledger:
         `near`: it was answered from this process, and the server does not know that anybody asked.
         """
         number, now = self.number(key), self._clock()
-        cache = self.cache
-        if not hit and number in cache:
-            cache.pop(number, None)     # somebody else's doing: its expiry, an eviction, a removal
-            if self.listener is not None:
-                self.listener(GONE, number, now, 0.0, None, None, None, None)
-            return True
-        kept = cache.get(number)
-        if self.listener is not None:
-            self.listener(GOT if hit else MISSED, number, now, 0.0, None, None, None, None)
-        if kept is None:
-            return False
-        kept.last = now
-        if not near:
-            kept.touched = now
-        elif now - kept.touched >= max(1.0, min(kept.window, 3600.0) / 8):
-            kept.touched = now
-            self._untold.append(kept.key)
-            self._hand_on()
-        return True
+        return self._hit(number, now, near) if hit else self._miss(number, now)
 
-    def follows(self, key: bytes) -> bool:
-        """Is it followed now? A released key is again when it was written or asked for since."""
-        return self.number(key) in self.cache
+    def _miss(self, number: int, now: float) -> bool:
+        self._misses += 1       # a count lost now and then, by threads that meet, is no harm
+        self._leaving.pop(number, None)
+        if number in self.cache:
+            self.cache.pop(number, None)        # somebody else's doing: its expiry, an eviction, a removal
+            self._tell(GONE, number, now)
+            return True
+        self.cache.get(number)
+        self._tell(MISSED, number, now)
+        return False
+
+    def _hit(self, number: int, now: float, near: bool) -> bool:
+        cache, leaving = self.cache, None
+        if self.asked and number not in cache:      # looked at first, so that what is due is let go of before it is asked for
+            leaving = self._leaving.get(number)
+            if leaving is not None:
+                if near:
+                    return False        # only a request that the server sees keeps it there
+                cache._excuse(number)
+        kept = cache.get(number)
+        self._tell(GOT, number, now)
+        if kept is not None:
+            self._hits += 1
+            kept.last = now
+            if not near:
+                kept.touched = now
+            elif now - kept.touched >= max(1.0, min(kept.window, 3600.0) / 8):
+                kept.touched = now
+                self._untold.append(kept.key)
+                self._hand_on()
+            return True
+        self._hits += not near      # the server is asked, and tells us again
+        if leaving is not None:
+            self._return(leaving)
+        return leaving is not None
+
+    def _tell(self, kind: int, number: int, now: float) -> None:
+        if self.listener is not None:
+            self.listener(kind, number, now, 0.0, None, None, None, None)
+
+    def leave(self, release: Release) -> bool:
+        """The key is let go of on the server, now; from here on who asks for it has lost it. False: it must stay, since it was
+        written or asked for here since it was released."""
+        number = self.number(release.key)
+        if self._leaving.get(number) is release:
+            self._leaving.pop(number, None)
+        return number not in self.cache
 
     def gone(self, key: bytes) -> None:
         """The value was removed or expired by itself; nobody is to blame if it is missed."""
         number = self.number(key)
-        if self.cache.pop(number, None) is not None and self.listener is not None:
-            self.listener(GONE, number, self._clock(), 0.0, None, None, None, None)
+        self._leaving.pop(number, None)
+        if self.cache.pop(number, None) is not None:
+            self._tell(GONE, number, self._clock())
 
     def clear(self) -> None:
         """Follow nothing any more; what was learned stays."""
+        self._leaving.clear()
         self.cache.clear()
 
     def kept(self, release: Release) -> None:
         """The server did not let go of a released key, since somebody else had asked for it: follow it again."""
         if self.number(release.key) in self.cache:
             return      # it was written again meanwhile, and what is known of that is newer
+        self._return(release)
+
+    def _return(self, release: Release) -> None:
         left = release.ceiling_left - (self._clock() - release.last - release.age)
         if left > 0:
             # Nothing was written, so nobody hears of it.
@@ -299,14 +334,16 @@ class Ledger:
         return self._flush()
 
     def stats(self) -> Stats:
-        """Of the learned cache behind it. `premature` includes losses that were told too late for the bank."""
+        """Of the learned cache behind it, but `hits` and `misses` are requests that found the key on the server, or near, and that
+        did not. `premature` includes losses that were told too late for the bank."""
         counted = self.cache.stats()
-        return replace(counted, premature=counted.premature + self._late) if self._late else counted
+        return replace(counted, hits=self._hits, misses=self._misses, premature=counted.premature + self._late)
 
     def close(self) -> None:
         """Release nothing any more."""
         self._closed = True
         self._waiting.clear()
+        self._leaving.clear()
         self._untold.clear()
 
     # -- behind it
@@ -329,8 +366,11 @@ class Ledger:
             books = self.cache._counters()
             if books["premature"] + self._late + books["in_flight"] > books["premature_budget"]:
                 wait = left
-        self._waiting.append(Release(kept.key, kept.last, max(0.0, at - kept.last), left, kept.ceiling - at, kept.size, kept.cost, wait,
-                                     kept.nominal, kept.namespace, kept.features))
+        release = Release(kept.key, kept.last, max(0.0, at - kept.last), left, kept.ceiling - at, kept.size, kept.cost, wait,
+                          kept.nominal, kept.namespace, kept.features)
+        if self.asked:
+            self._leaving[number] = release
+        self._waiting.append(release)
         self._hand_on()
 
     def _hand_on(self) -> None:

@@ -153,6 +153,7 @@ class Releaser:
     def attach(self, ledger: Ledger) -> None:
         """Whose bank pays for losses that others notice."""
         self._ledger = ref(ledger)
+        ledger.asked = True
 
     # -- what is to be done
 
@@ -227,10 +228,6 @@ class Releaser:
         ledger = None if self._ledger is None else self._ledger()
         calls = []
         for one in due:
-            if ledger is not None and ledger.follows(one.key):
-                # Written or asked for here since. The server's clock may be too coarse to tell, and the bank would not hear of the loss.
-                self._counts["kept"] += 1
-                continue
             idle = now - one.last
             left = one.window_left - (idle - one.age)
             name = mark(self._name, one.key)
@@ -241,6 +238,10 @@ class Releaser:
                         heapq.heappush(self._heap, (now + left + UNSEEN, next(self._serial), one))
                     continue
                 name = self._name + b":gone:" + blake2b(one.key, digest_size=8).hexdigest().encode()
+            if ledger is not None and not ledger.leave(one):
+                # The server's clock may be too coarse to tell, and the bank would not hear of the loss.
+                self._counts["kept"] += 1
+                continue
             # A request that was not seen opened a window that ends later.
             window = max(0, math.ceil((left + UNSEEN) * 1000)) if one.window_left > 0 else 0
             number = 0 if ledger is None else ledger.number(one.key)

@@ -155,6 +155,59 @@ def test_a_kept_release_is_followed_again_and_charges_nobody() -> None:
     assert ledger.cache.expires_in(ledger.number(b"a")) == pytest.approx(50.0 - time.now)
 
 
+def early(ledger: Ledger, time: Time, released: list[Release], key: bytes = b"a") -> Release:
+    """Have the ledger let go of a key within its window, as it was told to."""
+    ledger.put(key, cost=1.0, ttl=1000.0)
+    while not released:
+        time.now += 0.25
+        ledger.step()
+        assert time.now < 1000.0
+    return released.pop()
+
+
+def test_what_waits_to_be_let_go_of_is_still_there_and_a_request_for_it_loses_nothing() -> None:
+    time, released, heard = Time(), [], []
+    ledger = manual(time, memory_price=0.01, premature=1.0, window=200.0, on_release=released.extend)
+    ledger.asked = True
+    ledger.listener = lambda *event: heard.append(event[0])
+    one = early(ledger, time, released)
+    assert one.window_left > 0 and ledger.stats().in_flight == 1
+    time.now += 1.0
+    assert not ledger.got(b"a", True, near=True)            # the server must hear of it
+    assert ledger.got(b"a", True) and ledger.got(b"a", True)
+    told = ledger.stats()
+    assert told.premature == 0 and told.in_flight == 0 and heard == [PUT, GOT, GOT]
+    assert (told.hits, told.misses) == (2, 0)
+    assert not ledger.leave(one)
+    again = early(ledger, time, released, b"b")
+    assert again.key in (b"a", b"b") and again.ceiling_left < 1000.0
+    assert ledger.leave(again) and not ledger.got(again.key, True)      # from here on it is a loss
+    assert ledger.stats().premature == 1
+
+
+def test_what_waits_to_be_let_go_of_and_is_missed_is_lost() -> None:
+    time, released = Time(), []
+    ledger = manual(time, memory_price=0.01, premature=1.0, window=200.0, on_release=released.extend)
+    ledger.asked = True
+    one = early(ledger, time, released)
+    assert not ledger.got(b"a", False)      # an eviction, or somebody else's release
+    assert ledger.stats().premature == 1 and not ledger.got(b"a", True)
+    ledger.put(b"a", cost=1.0)
+    assert not ledger.leave(one) and ledger.stats().premature == 1
+
+
+def test_a_request_that_finds_a_key_due_finds_it_on_the_server() -> None:
+    time, released = Time(), []
+    ledger = manual(time, memory_price=0.01, premature=1.0, window=200.0, on_release=released.extend)
+    ledger.asked = True
+    ledger.put(b"a", cost=1.0)
+    time.now += 190.0
+    assert ledger.got(b"a", True)
+    ledger.step()
+    assert len(released) == 1 and released[0].window_left > 0       # the look for it found it due
+    assert ledger.stats().premature == 0 and not ledger.leave(released[0])
+
+
 def test_a_kept_release_that_was_written_again_meanwhile_changes_nothing() -> None:
     time, released = Time(), []
     ledger = manual(time, memory_price=1.0, premature=1.0, on_release=released.extend)

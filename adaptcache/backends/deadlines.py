@@ -2,7 +2,8 @@
 
 A read may only push a deadline further away (`PEXPIRE ... GT`), so racing workers never shorten each other's; nothing is
 ever pushed past a value's ceiling (`hard`). A learned deadline is extended when less than half of the hold is left as far as
-this process knows, so a hot key does not cost a write a read. Times are Unix seconds. This file talks to no server.
+this process knows, so a hot key does not cost a write a read. `hard` and `birth` are Unix seconds, since all processes must
+mean the same by them; what only this process remembers is on the monotonic clock. This file talks to no server.
 """
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ class Deadlines:
         self._missed = missed       # who looks whether a key that is not there was released too early
         self._ceiling = spec.ceiling if isinstance(spec, Learned) else None
         self._floor = spec.floor if isinstance(spec, Learned) else 0.0
-        # Name -> the deadline on the server as far as is known here, and from when on a read pushes it further.
+        # Name -> the deadline on the server as far as is known here, and from when on a read pushes it further; monotonic.
         self._known: Cache[bytes, tuple[float, float]] = Cache(KNOWN, policy="sieve")
         self._extends = isinstance(spec, (Idle, Learned))
 
@@ -54,24 +55,24 @@ class Deadlines:
     def written(self, name: bytes, hard: float | None, now: float, *, size: float, cost: float | None, namespace: Any,
                 features: Any) -> float:
         """Note a write; seconds until the deadline that goes with it, math.inf for none."""
-        left = math.inf if hard is None else hard - now
+        left, here = math.inf if hard is None else hard - now, time.monotonic()
         if isinstance(self._spec, Idle):
             left = min(left, self._spec.ttl)
-            self._known[name] = now + left, now + self._spec.ttl * UNSEEN
+            self._known[name] = here + left, here + self._spec.ttl * UNSEEN
         elif self._books is not None and left > 0:
             self._books.put(name, size=size, cost=cost, ttl=None if hard is None else left, namespace=namespace,
                             features=features)
             left = min(left, max(self._books.hold(name), self._floor))
         if self._books is not None:
-            self._known[name] = now + left, now + left / 2
+            self._known[name] = here + left, here + left / 2
         return left
 
     def read(self, name: bytes, hard: float | None, *, birth: float, size: float, cost: float) -> int | None:
         """Note a hit; milliseconds by which to push the deadline, or None."""
         if not self._extends:
             return None
-        now = time.time()
-        left = math.inf if hard is None else hard - now
+        now = time.monotonic()
+        left = math.inf if hard is None else hard - time.time()
         if isinstance(self._spec, Idle):
             if left <= 0 or (self._near and now < self._known.get(name, (0.0, 0.0))[1]):
                 return None
@@ -92,7 +93,7 @@ class Deadlines:
         return self._books is None or self._books.got(name, True, near=True)
 
     def near_until(self, name: bytes) -> float:
-        """Until when hits in this process may go unseen by the server."""
+        """Until when, on the monotonic clock, hits in this process may go unseen by the server."""
         return self._known.get(name, (0.0, 0.0))[1] if self._extends else math.inf
 
     def _push(self, name: bytes, now: float, left: float) -> int | None:

@@ -46,8 +46,8 @@ class Held:
         self.value = value
         self.generation = generation
         self.tags = tags
-        self.due = due              # Unix seconds from which a hit must go to the server, to keep it there
-        self.told = 0.0             # when the learner last heard of a hit here
+        self.due = due              # monotonic seconds from which a hit must go to the server, to keep it there
+        self.told = -math.inf       # when the learner last heard of a hit here
 
 
 class Generation(bytes):
@@ -80,7 +80,7 @@ class Reader:
             if near.get(place, MISSING) != version:
                 return MISSING
         if held.due < math.inf:
-            now = time.time()
+            now = time.monotonic()
             if now >= held.due:
                 return MISSING
             if now - held.told >= 1.0:
