@@ -280,19 +280,19 @@ def test_what_is_owed_is_not_served_from_the_server(valkey, door):
     """The debt is made by hand: the server is well and still holds the value."""
     with world(valkey.url, door) as made:
         cache = made.cache()
-        space, debts = cache.cache._space, cache.cache.backend.debts
+        space, owing, debts = cache.cache._space, cache.cache._remover, cache.cache.backend.debts
         cache.set("k", 1, tags=("t",))
         cache.set("j", 1)
         debts._closed = True        # nobody delivers
-        debts.owe_key("k", space.name("k"), space, None)
+        debts.owe_key("k", space.name("k"), owing, None)
         assert cache.get("k") is None and cache.get("j") == 1 and cache.get_many("kj") == {"j": 1}
         assert cache.get_or_load("k", lambda key: "fresh") == "fresh"
         cache.set("k", 3, tags=("t",))
         assert cache.get("k") == 3 and len(debts) == 0      # a newer value there is as good
-        debts.owe_tag("t", space, None)
+        debts.owe_tag("t", owing, None)
         assert cache.get("k") is None and cache.get("j") == 1 and cache.get_many("kj") == {"j": 1}
         debts.tags.clear()
-        debts.owe_space(space, None)
+        debts.owe_space(owing, None)
         assert cache.get("j") is None and cache.get_many("kj") == {}
         debts.spaces.clear()
         assert cache.get("j") == 1

@@ -245,14 +245,14 @@ def test_what_is_owed_is_not_served_from_here(valkey, door):
         near = Near(made)
         near.cache.set("k", 1, tags=("t",))
         near.held("k", 1)
-        space, debts = near.cache.cache._space, near.backend.debts
+        space, owing, debts = near.cache.cache._space, near.cache.cache._remover, near.backend.debts
         debts._closed = True
-        debts.owe_tag("other", space, None)
+        debts.owe_tag("other", owing, None)
         debts.tags["t"] = debts.tags.pop("other")
         assert near.cache.get("k") is None
         debts.tags.clear()
         near.held("k", 1)
-        debts.owe_key("k", space.name("k"), space, None)
+        debts.owe_key("k", space.name("k"), owing, None)
         assert near.cache.get("k") is None
         debts.keys.clear()
 

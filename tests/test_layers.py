@@ -2,6 +2,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_a_module_imports_only_its_own_layer_and_those_below(path):
         ours = name.split(".")
         if ours[0] == "adaptcache" and len(ours) > 1 and (there := layer(ours[1])) is not None:
             assert there <= here, f"{path.name} reaches up to {name}"
+
+
+def test_the_modules_of_backends_import_one_another_in_one_direction():
+    """What a module imports when it is imported; what it asks for later, in a function, may look back."""
+    graph = {}
+    for path in sorted((ROOT / "backends").glob("*.py")):
+        graph[path.stem] = {node.module.removeprefix("adaptcache.backends.") for node in ast.parse(path.read_text()).body
+                            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adaptcache.backends.")}
+    TopologicalSorter(graph).prepare()      # CycleError names the circle
 
 
 @pytest.mark.parametrize("library", ROOMS)

@@ -12,7 +12,6 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from adaptcache import checks
 from adaptcache.backends import clients, names
@@ -21,8 +20,8 @@ from adaptcache.backends.debts import Debts
 from adaptcache.backends.drivers import AsyncDriver, Driver
 from adaptcache.backends.events import Event, Events
 from adaptcache.backends.inbox import Inbox
-from adaptcache.backends.plans import Codec
 from adaptcache.backends.roads import TROUBLES, AsyncClusterRoad, AsyncRoad, ClusterRoad, Road, Traffic
+from adaptcache.backends.space import Codec
 from adaptcache.backends.steps import Trouble
 
 __all__ = ("BackendStats", "RedisBackend")
@@ -104,7 +103,7 @@ class RedisBackend:
         self.inbox = Inbox(prefix, self._subscribe, TROUBLES)
         self._lock = threading.Lock()
         self._client: Any = None
-        self._drivers: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[AsyncDriver, Any]] = WeakKeyDictionary()
+        self._drivers: dict[asyncio.AbstractEventLoop, tuple[AsyncDriver, Any]] = {}
         self._driver = Driver((ClusterRoad if self.place.cluster else Road)(self.client, self._traffic), self.inbox)
         self._closed = self._ended = False
         self.caches: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -149,8 +148,8 @@ class RedisBackend:
         if pair is None:
             if self._ended:
                 raise RuntimeError(f"{self!r} is closed")
-            for ended in [each for each in list(self._drivers) if each.is_closed()]:
-                self._drivers.pop(ended, None)      # its driver holds it, so it would stay
+            for closed in [each for each in list(self._drivers) if each.is_closed()]:
+                self._drivers.pop(closed, None)     # it ended without `aclose`; nothing of it can be used or closed any more
             client = self.place.async_client(self.timeout)
             road = (AsyncClusterRoad if self.place.cluster else AsyncRoad)(client, self._traffic, asyncio.Semaphore(self.connections))
             pair = AsyncDriver(road, self.inbox), client
@@ -219,7 +218,7 @@ class RedisBackend:
         """In a child: sockets and threads are the parent's."""
         self._lock = threading.Lock()
         self._client = None
-        self._drivers = WeakKeyDictionary()
+        self._drivers = {}
         self.inbox.forked()
         self.debts.forked()
         self.events.forked()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import _CacheInfo, partial
 from typing import TYPE_CHECKING, Any
 
-from adaptcache.backends.plans import Wanted
+from adaptcache.backends.space import Wanted
 from adaptcache.flights import MISSING
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from uuid import UUID
 
 from adaptcache.keys import MARK
 
+DIGITS = 10_000     # of a Decimal, before or after its point
 LONGEST = 128       # bytes; what is longer is known by its hash
-TENS = 10_000       # of a decimal number: a few characters more may stand for an integer that fills the memory
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
 
@@ -36,12 +36,13 @@ def encode(key: Any) -> bytes:
 
 
 def _of(key: Any) -> bytes:
+    # A subclass that compares like its base is the same key, whatever its other methods say: so the base's are asked.
     if isinstance(key, str) and type(key).__eq__ is str.__eq__:
         return b"s" + str.encode(key, "utf-8", "surrogatepass")
     if isinstance(key, int) and type(key).__eq__ is int.__eq__:    # bool and IntEnum too
-        return _integer(int.__int__(key))     # of the number itself, whatever a subclass makes of it
+        return _integer(int.__int__(key))
     if isinstance(key, bytes) and type(key).__eq__ is bytes.__eq__:
-        return b"b" + key
+        return b"b" + bytes.__getitem__(key, slice(None))
     if isinstance(key, tuple) and type(key).__eq__ is tuple.__eq__:
         return b"t" + b"".join(map(_part, tuple.__iter__(key)))
     if key is None:
@@ -83,10 +84,11 @@ def _number(key: float | Decimal | Fraction) -> bytes:
         over, under = key.numerator, key.denominator
     elif key != key:
         raise TypeError("key: NaN is not equal to itself, so it could never be found again")
-    elif key in (math.inf, -math.inf):
+    elif key == math.inf or key == -math.inf:      # not math.isinf: as floats, large decimals are infinite
         return b"i+" if key > 0 else b"i-"
-    elif isinstance(key, Decimal) and abs(key.adjusted()) > TENS:
-        raise TypeError(f"key: a decimal number of such a size is not accepted; the accepted range is 10**-{TENS} to 10**{TENS}")
+    elif type(key) is Decimal and key and abs(key.adjusted()) > DIGITS:
+        # Equal to an integer, or a fraction, of that many digits; a few characters must not cost that much memory.
+        raise TypeError(f"key: a Decimal of more than {DIGITS} digits before or after its point has no bytes here; use its text")
     else:
         over, under = key.as_integer_ratio()
     return _integer(over) if under == 1 else b"i%x/%x" % (over, under)

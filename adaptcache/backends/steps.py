@@ -1,4 +1,4 @@
-"""What a plan may ask of its driver, and what it may hear: the whole language between `plans` and `drivers`.
+"""What a plan may ask of its driver, and what it may hear: the whole language between plans and `drivers`.
 
 A plan is a generator that yields a step and receives its answer. It never learns whether a thread or a task runs it.
 """

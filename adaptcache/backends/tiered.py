@@ -2,8 +2,8 @@
 
 It is a dict with losses: what is there is what was last set, by whichever process; and an entry may be gone at any moment. Trouble
 with the server is a miss and an event, never an exception. What a server cannot tell is refused with a TypeError: the number
-of entries, iteration, the policy's victim. The flows are in `plans`; here each is given its two doors, one for threads
-and one for tasks (`a...`), and the mapping's manners.
+of entries, iteration, the policy's victim. The flows are in `reading`, `writing`, `removing`, `loading` and `batches`; here each
+is given its two doors, one for threads and one for tasks (`a...`), and the mapping's manners.
 """
 from __future__ import annotations
 
@@ -20,12 +20,18 @@ from typing import Any, NoReturn, TypeVar, cast
 from adaptcache import expiry as expiries
 from adaptcache.backends import names
 from adaptcache.backends.backend import RedisBackend
+from adaptcache.backends.batches import BatchLoader
 from adaptcache.backends.deadlines import Deadlines
 from adaptcache.backends.header import LONGEST_TAG, TAGS
+from adaptcache.backends.leases import Leases
+from adaptcache.backends.loading import Loader
 from adaptcache.backends.names import Names
-from adaptcache.backends.plans import Generation, Held, Space, Wanted
+from adaptcache.backends.reading import Generation, Held, Reader
+from adaptcache.backends.removing import Remover
 from adaptcache.backends.roads import TROUBLES
+from adaptcache.backends.space import Space, Wanted
 from adaptcache.backends.steps import Plan
+from adaptcache.backends.writing import Writer
 from adaptcache.decisionlog import DecisionLog
 from adaptcache.expiry import Learned
 from adaptcache.flights import MISSING
@@ -85,8 +91,13 @@ class TieredCache(Cache[K, V]):
             Deadlines(spec, self.ledger, None if self.releaser is None else self.releaser.missed, near=near), backend.debts, backend.events,
             lease=backend.lease, outage=backend.outage, cluster=backend.place.cluster, shelf=shelf,
         )
-        self._space.run = backend.driver.run
-        self._run = backend.driver.run
+        self._run = run = backend.driver.run
+        self._reader = Reader(self._space)
+        self._remover = Remover(self._space, self._reader, run)
+        self._writer = Writer(self._space, self._remover)
+        leases = Leases(self._space, self._reader)
+        self._loader = Loader(self._space, self._writer, leases)
+        self._batches = BatchLoader(self._space, self._reader, self._writer, leases, self._loader)
         self._lock = threading.Lock()
         self._near: Near | None = None
         self._nears: dict[asyncio.AbstractEventLoop, AsyncNear] = {}
@@ -136,7 +147,7 @@ class TieredCache(Cache[K, V]):
         near = self._near if loop is None else self._nears.get(loop, self._near)
         if near is None:
             return default
-        value = self._space.held(self._space.name(key), near)
+        value = self._reader.held(self._space.name(key), near)
         return default if value is MISSING else value
 
     async def _arun(self, plan: Plan[T]) -> T:
@@ -149,20 +160,18 @@ class TieredCache(Cache[K, V]):
     # -- one key
 
     def get(self, key: Any, default: Any = None) -> Any:
-        space, near = self._space, self._near or self._part()
-        name = space.name(key)
-        value = MISSING if near is None else space.held(name, near)
+        name, near = self._space.name(key), self._near or self._part()
+        value = MISSING if near is None else self._reader.held(name, near)
         if value is MISSING:
-            value = self._run(space.ask(key, name, near)).value
+            value = self._run(self._reader.ask(key, name, near)).value
         return default if value is MISSING else value
 
     async def aget(self, key: Any, default: Any = None) -> Any:
         """`get` for tasks; likewise every method whose name begins with an a."""
-        space, near = self._space, await self._apart()
-        name = space.name(key)
-        value = MISSING if near is None else space.held(name, near)
+        name, near = self._space.name(key), await self._apart()
+        value = MISSING if near is None else self._reader.held(name, near)
         if value is MISSING:
-            value = (await self._arun(space.ask(key, name, near))).value
+            value = (await self._arun(self._reader.ask(key, name, near))).value
         return default if value is MISSING else value
 
     def _decorated(self, *options: Any) -> Any:
@@ -179,12 +188,10 @@ class TieredCache(Cache[K, V]):
 
     def __contains__(self, key: object) -> bool:
         # Whether the bytes can be read must be known, so they are; it counts as no request.
-        space = self._space
-        return self._run(space.look(key, space.name(key))).hit
+        return self._run(self._reader.look(key, self._space.name(key))).hit
 
     async def acontains(self, key: Any) -> bool:
-        space = self._space
-        return (await self._arun(space.look(key, space.name(key)))).hit
+        return (await self._arun(self._reader.look(key, self._space.name(key)))).hit
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._set(key, value, Wanted())
@@ -201,17 +208,17 @@ class TieredCache(Cache[K, V]):
         self._set(key, value, _wanted(ttl, cost, size, namespace, features, tags))
 
     def _set(self, key: Any, value: Any, wanted: Wanted) -> None:
-        space, name = self._space, self._space.name(key)
+        name = self._space.name(key)
         self._flights.forget(key)
-        self._run(space.set(key, name, value, wanted))
+        self._run(self._writer.set(key, name, value, wanted))
 
     async def aset(
         self, key: Any, value: Any, *, ttl: float | None = None, cost: float | None = None, size: float | None = None,
         namespace: Hashable = None, features: Features | None = None, tags: Iterable[str] = (),
     ) -> None:
-        wanted, space, name = _wanted(ttl, cost, size, namespace, features, tags), self._space, self._space.name(key)
+        wanted, name = _wanted(ttl, cost, size, namespace, features, tags), self._space.name(key)
         self._flights.forget(key)
-        await self._arun(space.set(key, name, value, wanted))
+        await self._arun(self._writer.set(key, name, value, wanted))
 
     def __delitem__(self, key: Any) -> None:
         if self.delete(key) is False:
@@ -219,34 +226,34 @@ class TieredCache(Cache[K, V]):
 
     def delete(self, key: Any) -> bool | None:
         """Remove a key, and keep whoever loads it now from storing; was there one? None: the server will be told later."""
-        space, name = self._space, self._space.name(key)
+        name = self._space.name(key)
         self._flights.forget(key)
-        return self._run(space.delete(key, name))
+        return self._run(self._remover.delete(key, name))
 
     async def adelete(self, key: Any) -> bool | None:
-        space, name = self._space, self._space.name(key)
+        name = self._space.name(key)
         self._flights.forget(key)
-        return await self._arun(space.delete(key, name))
+        return await self._arun(self._remover.delete(key, name))
 
     def pop(self, key: Any, default: Any = _RAISE) -> Any:
         """Remove a key and return its value. Two processes that pop at once may both get it."""
-        space, name = self._space, self._space.name(key)
+        name = self._space.name(key)
         self._flights.forget(key)
-        return _popped(key, self._run(space.pop(key, name)), default)
+        return _popped(key, self._run(self._remover.pop(key, name)), default)
 
     async def apop(self, key: Any, default: Any = _RAISE) -> Any:
-        space, name = self._space, self._space.name(key)
+        name = self._space.name(key)
         self._flights.forget(key)
-        return _popped(key, await self._arun(space.pop(key, name)), default)
+        return _popped(key, await self._arun(self._remover.pop(key, name)), default)
 
     # -- many keys
 
     def get_many(self, keys: Iterable[K]) -> dict[K, V]:
         """The values of those that are there, in one round trip."""
-        return self._run(self._space.get_many(self._named(keys), self._part()))
+        return self._run(self._reader.get_many(self._named(keys), self._part()))
 
     async def aget_many(self, keys: Iterable[K]) -> dict[K, V]:
-        return await self._arun(self._space.get_many(self._named(keys), await self._apart()))
+        return await self._arun(self._reader.get_many(self._named(keys), await self._apart()))
 
     def set_many(self, values: Mapping[Any, Any], *, ttl: float | None = None, tags: Iterable[str] = ()) -> None:
         """Store many values. TypeError if one cannot be serialized, before anything has changed."""
@@ -256,19 +263,18 @@ class TieredCache(Cache[K, V]):
         await self._arun(self._setting(values, _wanted(ttl, None, None, None, None, tags)))
 
     def _setting(self, values: Mapping[Any, Any], wanted: Wanted) -> Plan[int]:
-        space = self._space
-        entries = [(key, name, *space.payload(key, name, value, wanted))
+        entries = [(key, name, *self._writer.payload(key, name, value, wanted))
                    for (key, value), (_, name) in zip(values.items(), self._named(values), strict=True)]
         for key in values:
             self._flights.forget(key)
-        return space.set_many(entries, wanted.tags)
+        return self._writer.set_many(entries, wanted.tags)
 
     def delete_many(self, keys: Iterable[Any]) -> int:
         """Remove many keys; how many there were, as far as the server could be asked."""
-        return self._run(self._space.delete_many(self._forgotten(keys))).count(True)
+        return self._run(self._remover.delete_many(self._forgotten(keys))).count(True)
 
     async def adelete_many(self, keys: Iterable[Any]) -> int:
-        return (await self._arun(self._space.delete_many(self._forgotten(keys)))).count(True)
+        return (await self._arun(self._remover.delete_many(self._forgotten(keys)))).count(True)
 
     def _named(self, keys: Iterable[Any]) -> list[tuple[Any, names.Name]]:
         return [(key, self._space.name(key)) for key in dict.fromkeys(keys)]
@@ -302,28 +308,26 @@ class TieredCache(Cache[K, V]):
         return cast(V, await self._aload(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags)))
 
     def _load(self, key: Any, loader: Callable[[], Any], wanted: Wanted) -> Any:
-        space, near = self._space, self._part()
-        name = space.name(key)
+        name, near = self._space.name(key), self._part()
         if near is not None:
-            value = space.held(name, near)
+            value = self._reader.held(name, near)
             if value is not MISSING:
                 return value
-        look = self._run(space.ask(key, name, near))
+        look = self._run(self._reader.ask(key, name, near))
         if look.value is not MISSING:
             return look.value
-        return self._flights.load(key, lambda: self._run(space.load(key, name, loader, wanted, look)), _stored)
+        return self._flights.load(key, lambda: self._run(self._loader.load(key, name, loader, wanted, look)), _stored)
 
     async def _aload(self, key: Any, loader: Callable[[], Awaitable[Any]], wanted: Wanted) -> Any:
-        space, near = self._space, await self._apart()
-        name = space.name(key)
+        name, near = self._space.name(key), await self._apart()
         if near is not None:
-            value = space.held(name, near)
+            value = self._reader.held(name, near)
             if value is not MISSING:
                 return value
-        look = await self._arun(space.ask(key, name, near))
+        look = await self._arun(self._reader.ask(key, name, near))
         if look.value is not MISSING:
             return look.value
-        return await self._flights.aload(key, lambda: self._arun(space.load(key, name, loader, wanted, look)), _stored)
+        return await self._flights.aload(key, lambda: self._arun(self._loader.load(key, name, loader, wanted, look)), _stored)
 
     def get_or_load_many(
         self, keys: Iterable[K], loader: Callable[[list[K]], Mapping[K, V]], *, ttl: float | None = None,
@@ -332,14 +336,14 @@ class TieredCache(Cache[K, V]):
         """The values of many keys. `loader(missing)` is called once with the list of those that nobody has, and that no other process
         is loading, and gives a mapping; keys that it leaves out are left out. Those that others load are waited for."""
         _vet(loader, ttl, None, None)
-        return self._run(self._space.load_many(self._named(keys), loader, _wanted(ttl, None, None, None, None, tags)))
+        return self._run(self._batches.load(self._named(keys), loader, _wanted(ttl, None, None, None, None, tags)))
 
     async def aget_or_load_many(
         self, keys: Iterable[K], loader: Callable[[list[K]], Awaitable[Mapping[K, V]]], *, ttl: float | None = None,
         tags: Iterable[str] = (),
     ) -> dict[K, V]:
         _vet(loader, ttl, None, None)
-        return await self._arun(self._space.load_many(self._named(keys), loader, _wanted(ttl, None, None, None, None, tags)))
+        return await self._arun(self._batches.load(self._named(keys), loader, _wanted(ttl, None, None, None, None, tags)))
 
     # -- many at once, in constant time
 
@@ -347,22 +351,22 @@ class TieredCache(Cache[K, V]):
         """Empty this cache for every process: its generation on the server is replaced. The memory comes back as keys reach their
         deadlines or are written anew."""
         self._flights.forget_all()
-        self._run(self._space.clear())
+        self._run(self._remover.clear())
 
     async def aclear(self) -> None:
         self._flights.forget_all()
-        await self._arun(self._space.clear())
+        await self._arun(self._remover.clear())
 
     def invalidate_tag(self, tag: str) -> bool:
         """Invalidate everything stored with this tag, in every cache of the backend's prefix; False: the server will be told later."""
         (tag,) = checked_tags((tag,))
         self._flights.forget_all()
-        return self._run(self._space.invalidate_tag(tag))
+        return self._run(self._remover.invalidate_tag(tag))
 
     async def ainvalidate_tag(self, tag: str) -> bool:
         (tag,) = checked_tags((tag,))
         self._flights.forget_all()
-        return await self._arun(self._space.invalidate_tag(tag))
+        return await self._arun(self._remover.invalidate_tag(tag))
 
     # -- what only the server could say
 
