@@ -220,7 +220,7 @@ def test_in_a_cluster_every_node_must_tell_of_it(last):
     assert all(store(branch, KEY_OF[slot]) for slot in SLOTS)
     late = trunk.branch(options, (b"b",), b"")
     late.prefixes = ()
-    for number, node in sorted(enumerate(nodes), key=lambda each: (each[0] == last, each[0])):
+    for _, node in sorted(enumerate(nodes), key=lambda each: (each[0] == last, each[0])):
         assert late.begin(KEY_OF[SLOTS[0]]) is None
         node.covers = 2
     assert all(store(late, KEY_OF[slot]) for slot in SLOTS)
