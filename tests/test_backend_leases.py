@@ -93,7 +93,7 @@ def test_processes_do_a_long_load_once(request, kind):
         assert workers.results() == [["k:1"]] * 2
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("door", ["sync", pytest.param("async", marks=pytest.mark.slow)])
 def test_a_decorated_function_and_a_batch_keep_their_leases(where, door):
     with world(where, door, lease=LEASE) as made, RedisBackend(where, lease=LEASE) as other, ThreadPoolExecutor(3) as pool:
         backend = made.backend()
@@ -123,7 +123,7 @@ def test_a_decorated_function_and_a_batch_keep_their_leases(where, door):
         function.cache.close()
 
 
-@pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("how", ["stopped", pytest.param("killed", marks=pytest.mark.slow)])
 def test_an_owner_that_is_gone_is_taken_over_though_it_had_renewed(valkey, how):
     with Workers(valkey.url, 1, work="die", keys=["k"], lease=LEASE) as workers, RedisBackend(valkey.url, lease=LEASE) as backend:
         cache, process = Cache(0, backend=backend), workers.processes[0]
@@ -150,7 +150,7 @@ OVERTAKE = {
 
 
 @pytest.mark.parametrize("how", OVERTAKE)
-@pytest.mark.parametrize("many", [False, True], ids=["one", "many"])
+@pytest.mark.parametrize("many", [pytest.param(False, id="one"), pytest.param(True, id="many", marks=pytest.mark.slow)])
 def test_what_took_a_renewed_lease_away_is_not_overwritten(where, how, many):
     with RedisBackend(where, lease=LEASE) as backend, RedisBackend(where, lease=LEASE) as another:
         cache, other, loads = Cache(0, backend=backend), Cache(0, backend=another), []
@@ -215,6 +215,22 @@ def test_a_short_load_costs_no_command(valkey):
             assert cache.get_or_load(number, str) == str(number)
         time.sleep(LEASE)
         assert backend.stats().commands - before == 30      # MGET, JOIN and STORE each
+
+
+def test_the_thread_wakes_when_something_is_due(valkey):
+    with RedisBackend(valkey.url, lease=LEASE) as backend:
+        cache, slow, steps = Cache(0, backend=backend), Slow(), []
+        cache.get_or_load("first", str)
+        until(lambda: backend.keeper._idle, "it has nothing to do")
+        step = backend.keeper.step
+        backend.keeper.step = lambda: steps.append(1) or step()
+        before = backend.stats().commands
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(slow.end)
+            assert cache.get_or_load("k", slow) == "slow"
+        renewals = backend.stats().commands - before - 3
+        assert 1 <= renewals <= 3 * LONG / LEASE + 3        # each third of a lease, also when this machine was slow
+        assert len(steps) <= 3 * renewals + 3
 
 
 def test_trouble_while_renewing_is_an_event(valkey_server):
@@ -321,6 +337,7 @@ def test_a_forked_child_keeps_leases_of_its_own(valkey):
         assert cache.get("parent") == "slow" and cache.get("child") == "child"
 
 
+@pytest.mark.slow
 def test_the_thread_ends_when_nothing_is_loaded_and_begins_again(valkey, monkeypatch):
     monkeypatch.setattr(keeper, "IDLE", 0.2)
     with RedisBackend(valkey.url, lease=LEASE) as backend:

@@ -100,6 +100,7 @@ class Keeper:
         """Renew what is due; seconds until the next step, None to end the thread."""
         now = monotonic()
         with self._lock:
+            self._wake.clear()
             due = [hold for hold in self._holds if hold._due <= now]
         if due:
             self._renew(due, now)
@@ -110,7 +111,6 @@ class Keeper:
                 self._thread = None
                 return None
             self._idle = True
-            self._wake.clear()
             return IDLE
 
     def _renew(self, holds: list[Hold], now: float) -> None:

@@ -101,7 +101,8 @@ if redis.call('GET', KEYS[3]) ~= ARGV[1] then
   return generation and 0 or -1
 end
 if generation == ARGV[3] then
-  return redis.call('PEXPIRE', KEYS[3], ARGV[2])
+  redis.call('PEXPIRE', KEYS[3], ARGV[2], 'GT')
+  return 1
 end
 redis.call('DEL', KEYS[3])
 """ + _WAKE + """
