@@ -16,6 +16,7 @@ from test_backend_loads import Workers
 
 from adaptcache import Cache, RedisBackend, cached
 from adaptcache.backends import Breaker, keeper
+from adaptcache.backends.names import Names
 
 LEASE = 0.3
 LONG = 4 * LEASE        # what a load here takes; with PATIENCE more, another would have taken over long ago
@@ -248,6 +249,19 @@ def test_trouble_while_renewing_is_an_event(valkey_server):
         with ThreadPoolExecutor(1) as pool:
             pool.submit(again.end)
             assert cache.get_or_load("j", again) == "slow" and cache.get("j") == "slow"      # the thread is well
+
+
+def test_whatever_is_raised_while_renewing_is_told_and_tried_again():
+    told = []
+
+    def run(plan):
+        raise RuntimeError("closed under its feet")
+
+    kept = keeper.Keeper(0.1, 10.0, run, lambda *what: told.append(what))
+    kept.hold("k", b"token", [(Names("p", "s", cluster=False).of(b"k"), b"generation")])
+    until(lambda: len(told) >= 2, "tried twice")
+    assert {(kind, key, str(error)) for kind, key, error in told} == {("not-renewed", "k", "closed under its feet")}
+    kept.close()
 
 
 def test_the_lease_of_a_cancelled_task_is_given_back(valkey):
