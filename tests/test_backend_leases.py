@@ -143,6 +143,26 @@ def test_an_owner_that_is_gone_is_taken_over_though_it_had_renewed(valkey, how):
             assert held(cache) is None and cache.get("k") == "mine"
 
 
+def test_an_owner_that_is_cut_off_is_taken_over_and_takes_nothing_back(valkey, wire):
+    link = wire(valkey.port)
+    options = {"lease": LEASE, "timeout": 0.2, "breaker": Breaker(failures=100)}
+    with RedisBackend(f"redis://127.0.0.1:{link.port}", **options) as backend, RedisBackend(valkey.url, lease=LEASE) as another:
+        cache, other, slow = Cache(0, backend=backend), Cache(0, backend=another), Slow()
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(cache.get_or_load, "k", slow)
+            assert slow.begun.wait(PATIENCE)
+            time.sleep(2 * LEASE)
+            assert held(other) is not None
+            link.cut()
+            assert other.get_or_load("k", lambda key: "mine") == "mine"
+            link.mend()
+            time.sleep(LEASE)
+            slow.done.set()
+            assert first.result(PATIENCE) == "slow"
+        assert other.get("k") == cache.get("k") == "mine" and another.stats().events == {"took-over": 1}
+        assert backend.stats().events["not-renewed"] >= 1 and backend.stats().events["lease-lost"] == 1
+
+
 OVERTAKE = {
     "set": lambda cache: cache.set("k", "set"),
     "delete": lambda cache: cache.delete("k"),
