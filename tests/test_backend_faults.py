@@ -10,7 +10,7 @@ import pytest
 from backend_doors import DOORS, world
 from servers import paused, until
 
-from adaptcache import Cache, RedisBackend, cached
+from adaptcache import Cache, Fixed, PerEntry, RedisBackend, cached
 from adaptcache.backends import Breaker
 from adaptcache.backends.breaker import CLOSED, HALF_OPEN, OPEN, Circuit
 from adaptcache.backends.debts import Debts
@@ -498,6 +498,56 @@ def test_a_slot_that_moves(own_cluster, door):
 
 
 # -- no stampede
+
+
+def test_a_long_outage_is_a_load_for_each_time_that_a_result_is_kept(valkey_server, door):
+    server = valkey_server()
+    with world(server.url, door, outage=0.5, **QUICK) as made:
+        caches, loads = [made.cache() for _ in range(2)], []
+        server.kill()
+        began = time.monotonic()
+        while time.monotonic() - began < 1.2:
+            for at, cache in enumerate(caches):
+                assert cache.get_or_load("k", lambda key, at=at: loads.append(at) or "value") == "value"
+            time.sleep(0.01)
+        assert all(2 <= loads.count(at) <= 1 + (time.monotonic() - began) / 0.5 for at in range(2))
+        server.start()
+        until(lambda: all(recovered(cache) for cache in caches), "the server is in use again")
+        time.sleep(0.5)
+        loads.clear()
+        for cache in caches * 3:
+            cache.get_or_load("k", lambda key: loads.append(0) or "value")
+        assert loads == [0]         # one more in all, because the server has lost everything
+
+
+def test_what_was_loaded_by_one_that_was_cut_off_does_not_come_back_after_a_delete(valkey, wire, door):
+    """The server has nothing by which the one that was cut off could tell that its value is older than the `delete`."""
+    link = wire(valkey.port)
+    with world(f"redis://127.0.0.1:{link.port}", door, outage=1.0, **QUICK) as made, RedisBackend(valkey.url) as backend:
+        cache, other = made.cache(), Cache(0, backend=backend)
+        link.cut()
+        assert cache.get_or_load("k", lambda key: "old") == "old"
+        other.delete("k")
+        link.mend()
+        link.drop()
+        until(lambda: recovered(cache), "the server is in use again")
+        end = time.monotonic() + 20
+        while cache.get_or_load("k", lambda key: "new") == "old":       # for as long as `outage` says
+            assert other.get("k") is None and time.monotonic() < end
+            time.sleep(0.02)
+        assert other.get("k") == "new"
+
+
+def test_what_is_kept_in_an_outage_is_not_kept_past_its_own_deadline(door):
+    with world("redis://127.0.0.1:1", door, outage=60.0, **QUICK) as made:
+        loads = []
+        for expiry, count in ((Fixed(0.2), 2), (PerEntry(lambda key, value, now: now - 1), 3), (None, 1)):
+            cache = made.cache(expiry=expiry)
+            loads.clear()
+            for pause in (0, 0.3, 0):
+                time.sleep(pause)
+                assert cache.get_or_load("k", lambda key: loads.append(1) or 5) == 5
+            assert len(loads) == count
 
 
 def test_an_outage_under_load_is_one_load_a_key_and_process(valkey_server):

@@ -246,7 +246,7 @@ def test_what_was_invalidated_while_it_was_loaded_is_not_kept(where, how, door, 
 
 
 def test_an_owner_whose_lease_ran_out_overwrites_nothing(where):
-    with RedisBackend(where, lease=0.2) as slow_backend, RedisBackend(where, lease=0.2) as backend:
+    with RedisBackend(where, lease=0.2, renew=0) as slow_backend, RedisBackend(where, lease=0.2) as backend:
         slow, quick = Cache(0, backend=slow_backend), Cache(0, backend=backend)
 
         def late(key):
@@ -260,7 +260,7 @@ def test_an_owner_whose_lease_ran_out_overwrites_nothing(where):
 
 
 def test_who_has_waited_long_enough_loads_without_storing(valkey):
-    with RedisBackend(valkey.url, lease=0.3) as backend, valkey.client() as client:
+    with RedisBackend(valkey.url, lease=0.3, renew=0) as backend, valkey.client() as client:
         cache = Cache(0, backend=backend)
         client.set(cache._space.name("k").lease, b"somebody", px=60_000)
         began = time.monotonic()

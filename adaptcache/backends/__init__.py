@@ -2,7 +2,7 @@
 
 A read: `tiered` (what people hold) makes a plan (`reading`), a generator that yields steps (`steps`) that a driver (`drivers`) runs over
 a road (`roads`) to a server (`clients`), for threads or for asyncio. Other plans: `writing`, `removing`, `loading` (one key, under its
-lease: `leases`) and `batches` (many keys); they share a `space`, and `versions`. Beside the road: `keys` and `names` (a Python key as bytes, and
+lease: `leases`, which `keeper` renews) and `batches` (many keys); they share a `space`, and `versions`. Beside the road: `keys` and `names` (a Python key as bytes, and
 where it lies), `header` (what stands before each value), `scripts` (what must be atomic on the server), `deadlines`
 (the expiry written there), `breaker`, `debts` (invalidations that could not be delivered), `inbox` (who is woken),
 `events`. Only `clients` and `roads` know redis-py; importing this imports it,

@@ -20,6 +20,7 @@ from adaptcache.backends.debts import Debts
 from adaptcache.backends.drivers import AsyncDriver, Driver
 from adaptcache.backends.events import Event, Events
 from adaptcache.backends.inbox import Inbox
+from adaptcache.backends.keeper import TIMES, Keeper
 from adaptcache.backends.parts import Parts
 from adaptcache.backends.roads import TROUBLES, AsyncClusterRoad, AsyncRoad, ClusterRoad, Road, Traffic
 from adaptcache.backends.space import Codec
@@ -64,8 +65,9 @@ class RedisBackend:
     near            adaptcache.near.NearCache: options of the in-process part; None: its defaults; False: no in-process part
     timeout         seconds for a command, and for a connection to be made
     breaker         when to stop asking a server that fails
-    lease           seconds that a load in one process keeps others waiting: longer than the longest load, or loads overlap.
-                    If the owner dies, another takes over when it ends
+    lease           seconds until another process takes over the load of one that died. Who lives renews its lease while it loads
+    renew           seconds for which a load is renewed: one that takes longer does not keep others from loading, and they wait
+                    no longer than that and one lease; None: ten leases; 0: never, and loads longer than `lease` overlap
     outage          seconds for which the result of a load that the server could not take is answered by this process
     connections     at a time, of one event loop
     on_event        called with each `Event`, in whatever thread; if it raises it is logged and hears no more
@@ -76,12 +78,13 @@ class RedisBackend:
 
     def __init__(
         self, client_or_url: Any, *, prefix: str = "adaptcache", serializer: Codec | None = None, near: Any = None,
-        timeout: float = 1.0, breaker: Breaker | None = None, lease: float = 10.0, outage: float = 5.0, connections: int = 64,
-        on_event: Callable[[Event], object] | None = None,
+        timeout: float = 1.0, breaker: Breaker | None = None, lease: float = 10.0, renew: float | None = None,
+        outage: float = 5.0, connections: int = 64, on_event: Callable[[Event], object] | None = None,
     ) -> None:
         self.prefix = names.check("prefix", prefix)
         self.timeout = float(checks.seconds("timeout", timeout, zero=False) or 0)
         self.lease = checks.number("lease", lease, "seconds, 0.05 or more, and finite", 0.05, 1e6)
+        self.renew = TIMES * self.lease if renew is None else checks.number("renew", renew, "seconds, zero or more, and finite", 0.0, 1e6)
         self.outage = checks.number("outage", outage, "seconds, zero or more, and finite", 0.0, 1e6)
         self.connections = int(checks.number("connections", connections, "a number, 1 or more", 1, 1e6))
         if on_event is not None and not callable(on_event):
@@ -107,6 +110,7 @@ class RedisBackend:
         self._client: Any = None
         self._drivers: dict[asyncio.AbstractEventLoop, tuple[AsyncDriver, Any]] = {}
         self._driver = Driver((ClusterRoad if self.place.cluster else Road)(self.client, self._traffic), self.inbox)
+        self.keeper = Keeper(self.lease, self.renew, self._driver.run, self.events.tell)
         self._closed = self._ended = False
         self.caches: weakref.WeakSet[Any] = weakref.WeakSet()
         _everyone.add(self)
@@ -187,6 +191,7 @@ class RedisBackend:
             cache.close()
         self.parts.close()
         self.debts.close()
+        self.keeper.close()
         self.inbox.close()
         with self._lock:
             self._ended = True
@@ -226,6 +231,7 @@ class RedisBackend:
         self.parts.forked()
         self.inbox.forked()
         self.debts.forked()
+        self.keeper.forked()
         self.events.forked()
         self._traffic.forked()
         self._driver.forked()

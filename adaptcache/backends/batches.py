@@ -1,19 +1,18 @@
 """Loading many keys with one call of the loader: those that nobody has and nobody loads; the others are waited for, one by one."""
 from __future__ import annotations
 
-import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from adaptcache.backends import header
 from adaptcache.backends.deadlines import milliseconds
+from adaptcache.backends.keeper import Hold
 from adaptcache.backends.leases import Leases
 from adaptcache.backends.loading import LOADS, Loader
 from adaptcache.backends.names import Name
 from adaptcache.backends.reading import Look, Reader
-from adaptcache.backends.scripts import JOIN, RELEASE, STORE
+from adaptcache.backends.scripts import JOIN, RELEASE, STORE, send
 from adaptcache.backends.space import Space, Wanted
 from adaptcache.backends.steps import Plan, Trouble
 from adaptcache.backends.versions import make_versions
@@ -30,53 +29,33 @@ class BatchLoader:
         self._writer = writer
         self._leases = leases
         self._loader = loader
+        self._keeper = leases.keeper
+        self._events = space.events
+        self._tags = space.tags
         self._generations = space.generations
         self._counted = space.counted
 
     def load(self, keys: Sequence[tuple[Any, Name]], loader: Callable[[list[Any]], Any], wanted: Wanted) -> Plan[dict[Any, Any]]:
         """The values of many keys; `loader(list of keys)` is asked once for those that nobody has or loads, and gives a mapping."""
-        looks = yield from self._reader.look_many(keys)
-        values: dict[Any, Any] = {}
-        missing: list[tuple[Any, Name, Look]] = []
-        for (key, name), look in zip(keys, looks, strict=True):
-            self._space.count(look.hit)
-            if look.hit:
-                values[key] = look.value
-                continue
-            kept = self._space.sheltered(name)
-            if kept is not MISSING:
-                values[key] = kept
-            else:
-                missing.append((key, name, look))
-        if not missing:
+        values, asked, alone = yield from self._ask(keys)
+        if not asked and not alone:
             return values
         token = os.urandom(16)
         epoch = self._space.epoch
-        alone = [(key, name) for key, name, look in missing if not look.well]
-        asked = [(key, name, look) for key, name, look in missing if look.well]
         versions: list[tuple[str, bytes]] = []
-        mine: list[tuple[Any, Name, bytes]] = []
-        others: list[tuple[Any, Name]] = []
         try:
             versions = yield from make_versions(self._space, wanted.tags)
-            lease = b"%d" % math.ceil(self._space.lease * 1000)
-            answers = yield from self._leases.scripts(JOIN, [(name, (token, lease, b"", header.token(), look.seen)) for _, name, look in asked])
         except Trouble as trouble:
-            answers = [trouble] * len(asked)
-        for (key, name, _), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Trouble):
-                self._space.failed("write-failed", key, answer)
+            for key, name, _ in asked:
+                self._space.failed("write-failed", key, trouble)
                 alone.append((key, name))
-            elif answer[2]:
-                self._generations[name.generation] = answer[1]
-                mine.append((key, name, answer[1]))
-            else:
-                others.append((key, name))
-        began = time.monotonic()
+            asked = []
+        mine, others = yield from self._join(asked, alone, token)
         wanting = [key for key, *_ in (*mine, *alone)]
         loaded: Mapping[Any, Any] = {}
-        stores: list[tuple[Name, tuple[bytes, ...]]] = []
         if wanting:
+            hold = self._keeper.hold(None, token, [(name, generation) for _, name, generation in mine])
+            stores: list[tuple[Any, Name, tuple[bytes, ...]]] = []
             try:
                 loaded, seconds = yield from self._loader.run(lambda: loader(wanting))
                 if not isinstance(loaded, Mapping):
@@ -85,43 +64,88 @@ class BatchLoader:
                     if key in loaded:
                         data, left = self._writer.payload(key, name, loaded[key], wanted, seconds / len(wanting))
                         if left > 0:
-                            stores.append((name, (token, generation, header.pack(generation, versions) + data, milliseconds(left))))
+                            stores.append((key, name, (token, generation, header.pack(generation, versions) + data, milliseconds(left))))
             except GeneratorExit:
                 raise
             except BaseException:
-                try:
-                    yield from self._leases.scripts(RELEASE, [(name, (token,)) for _, name, _ in mine])
-                except Trouble as trouble:
-                    self._space.failed("write-failed", None, trouble)
+                yield from self._release([(key, name) for key, name, _ in mine], token)
                 raise
-        held = {name.value for name, _ in stores}
-        rest = [(name, (token,)) for _, name, _ in mine if name.value not in held]
-        lost: set[bytes] = {name.value for _, name in alone}
-        try:
-            answers = yield from self._leases.scripts(STORE, stores)
-            yield from self._leases.scripts(RELEASE, rest)
-        except Trouble as trouble:
-            self._space.failed("write-failed", None, trouble)
-            answers = [trouble] * len(stores)
-        late: list[tuple[Any, Name]] = []
-        by_value = {name.value: key for key, name, _ in mine}
-        for (name, _), answer in zip(stores, answers, strict=True):
-            if isinstance(answer, Trouble):
-                lost.add(name.value)
-            elif answer == 1:
-                self._counted.inserts += 1
-            elif answer == 0 and time.monotonic() - began < self._space.lease:
-                late.append((by_value[name.value], name))      # invalidated while it was loaded
-        for key, name in ([(key, name) for key, name, _ in mine] + alone):
-            if key in loaded:
-                values[key] = loaded[key]
-                if name.value in lost:
-                    self._space.shelter(name, loaded[key], wanted.ttl, epoch)
-        for key, name in (*others, *late):
+            finally:
+                self._keeper.let_go(hold)
+            lost, late = yield from self._store(stores, hold, wanted.tags)
+            held = {name.value for _, name, _ in stores}
+            yield from self._release([(key, name) for key, name, _ in mine if name.value not in held], token)
+            others += late
+            for key, name in (*alone, *lost):
+                if key in loaded:
+                    self._space.shelter(key, name, loaded[key], wanted.ttl, epoch)
+        values.update((key, loaded[key]) for key in wanting if key in loaded)
+        for key, name in others:
             value = yield from self._load_one_of_many(key, name, loader, wanted)
             if value is not MISSING:
                 values[key] = value
         return values
+
+    def _ask(self, keys: Sequence[tuple[Any, Name]]) -> Plan[tuple[dict[Any, Any], list[tuple[Any, Name, Look]], list[tuple[Any, Name]]]]:
+        """What is there; what the server does not have; and what it could not be asked for."""
+        values: dict[Any, Any] = {}
+        asked: list[tuple[Any, Name, Look]] = []
+        alone: list[tuple[Any, Name]] = []
+        for (key, name), look in zip(keys, (yield from self._reader.look_many(keys)), strict=True):
+            self._space.count(look.hit)
+            kept = look.value if look.hit else self._space.sheltered(name)
+            if kept is not MISSING:
+                values[key] = kept
+            elif look.well:
+                asked.append((key, name, look))
+            else:
+                alone.append((key, name))
+        return values, asked, alone
+
+    def _join(self, asked: Sequence[tuple[Any, Name, Look]], alone: list[tuple[Any, Name]], token: bytes,
+              ) -> Plan[tuple[list[tuple[Any, Name, bytes]], list[tuple[Any, Name]]]]:
+        """Those whose leases are ours now, with their generations; and those that somebody else has or loads. Where the server could not be
+        asked, they are added to `alone`."""
+        mine: list[tuple[Any, Name, bytes]] = []
+        others: list[tuple[Any, Name]] = []
+        calls = [(name, (token, self._leases.milliseconds, b"", header.token(), look.seen)) for _, name, look in asked]
+        for (key, name, _), answer in zip(asked, (yield from send(JOIN, calls)), strict=True):
+            if isinstance(answer, Trouble):
+                self._space.failed("write-failed", key, answer)
+                alone.append((key, name))
+            elif answer[2]:
+                self._generations[name.generation] = answer[1]
+                mine.append((key, name, answer[1]))
+            else:
+                others.append((key, name))
+        return mine, others
+
+    def _store(self, stores: Sequence[tuple[Any, Name, tuple[bytes, ...]]], hold: Hold, tags: tuple[str, ...],
+               ) -> Plan[tuple[list[tuple[Any, Name]], list[tuple[Any, Name]]]]:
+        """Store what was loaded; those that the server could not take, and those that were invalidated meanwhile."""
+        lost: list[tuple[Any, Name]] = []
+        late: list[tuple[Any, Name]] = []
+        answers = yield from send(STORE, [(name, arguments) for _, name, arguments in stores])
+        for (key, name, _), answer in zip(stores, answers, strict=True):
+            if isinstance(answer, Trouble):
+                self._space.failed("write-failed", key, answer)
+                lost.append((key, name))
+            elif answer == 1:
+                self._counted.inserts += 1
+                if tags:
+                    self._tags[name.value] = tags
+            else:
+                self._events.tell("lease-lost", key)
+                if answer == 0 and hold.was_taken(name):
+                    late.append((key, name))
+        return lost, late
+
+    def _release(self, keys: Sequence[tuple[Any, Name]], token: bytes) -> Plan[None]:
+        """Give leases back: others need not wait until they end."""
+        answers = yield from send(RELEASE, [(name, (token,)) for _, name in keys])
+        for (key, _), answer in zip(keys, answers, strict=True):
+            if isinstance(answer, Trouble):
+                self._space.failed("write-failed", key, answer)
 
     def _load_one_of_many(self, key: Any, name: Name, loader: Callable[[list[Any]], Any], wanted: Wanted) -> Plan[Any]:
         """A key that somebody else was loading: mostly it is there by now."""

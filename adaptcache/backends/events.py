@@ -28,7 +28,9 @@ class Event:
             "forgotten"                     one that was given up at `close()`: others may see what was to go
             "breaker-open", "breaker-half-open", "breaker-closed"
             "took-over"                     a load whose owner's lease ran out, or who gave up, is done here
-            "lease-lost"                    a load's value was not stored: it took longer than the lease, or was invalidated
+            "lease-lost"                    a load's value was not stored: its lease ran out, or it was invalidated
+            "not-renewed"                   the lease of a load: the server could not be told; without an error, it takes too long, or
+                                            its event loop does not run
             "impatient"                     waited for another's load as long as allowed, and loaded here
     key     the user's key, a tag, or None
     error   what the client raised, or None

@@ -15,7 +15,7 @@ from adaptcache.backends.deadlines import milliseconds
 from adaptcache.backends.leases import Leases
 from adaptcache.backends.names import Name
 from adaptcache.backends.reading import Look
-from adaptcache.backends.scripts import RELEASE, STORE
+from adaptcache.backends.scripts import RELEASE, STORE, send_one
 from adaptcache.backends.space import Space, Wanted
 from adaptcache.backends.steps import Plan, Run, Trouble
 from adaptcache.backends.versions import make_versions
@@ -32,6 +32,7 @@ class Loader:
         self._space = space
         self._writer = writer
         self._leases = leases
+        self._keeper = leases.keeper
         self._events = space.events
         self._tags = space.tags
         self._counted = space.counted
@@ -67,29 +68,25 @@ class Loader:
             return (yield from self.run(loader))[0], True
         if waited:
             self._events.tell("took-over", key)
-        began = time.monotonic()
+        hold = self._keeper.hold(key, token, [(name, generation)])
         try:
             value, seconds = yield from self.run(loader)
             data, left = self._writer.payload(key, name, value, wanted, seconds)
         except GeneratorExit:
             raise
         except BaseException:
-            try:
-                yield from self._leases.script(RELEASE, name, token)
-            except Trouble as trouble:
-                self._space.failed("write-failed", key, trouble)
+            yield from self._release(key, name, token)
             raise
+        finally:
+            self._keeper.let_go(hold)
+        if left <= 0:
+            yield from self._release(key, name, token)      # past its own deadline already
+            return value, True
         try:
-            stored = 0
-            if left > 0:
-                whole = header.pack(generation, versions) + data
-                stored = yield from self._leases.script(STORE, name, token, generation, whole, milliseconds(left))
-            else:
-                yield from self._leases.script(RELEASE, name, token)
-                return value, True
+            stored = yield from send_one(STORE, name, token, generation, header.pack(generation, versions) + data, milliseconds(left))
         except Trouble as trouble:
             self._space.failed("write-failed", key, trouble)
-            self._space.shelter(name, value, wanted.ttl, epoch)
+            self._space.shelter(key, name, value, wanted.ttl, epoch)
             return value, True
         if stored == 1:
             self._counted.inserts += 1
@@ -97,7 +94,14 @@ class Loader:
                 self._tags[name.value] = wanted.tags
             return value, True
         self._events.tell("lease-lost", key)
-        return value, stored == -1 or time.monotonic() - began >= self._space.lease
+        return value, stored == -1 or not hold.was_taken(name)
+
+    def _release(self, key: Any, name: Name, token: bytes) -> Plan[None]:
+        """Give the lease back: others need not wait until it ends."""
+        try:
+            yield from send_one(RELEASE, name, token)
+        except Trouble as trouble:
+            self._space.failed("write-failed", key, trouble)
 
     def run(self, loader: Callable[[], Any]) -> Plan[tuple[Any, float]]:
         start = time.perf_counter()
@@ -119,5 +123,5 @@ class Loader:
         epoch = self._space.epoch
         self._counted.alone += 1
         value, _ = yield from self.run(loader)
-        self._space.shelter(name, value, wanted.ttl, epoch)
+        self._space.shelter(key, name, value, wanted.ttl, epoch)
         return value

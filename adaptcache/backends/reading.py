@@ -15,8 +15,8 @@ from typing import Any
 
 from adaptcache.backends import header
 from adaptcache.backends.names import Name
-from adaptcache.backends.space import CHUNK, Near, Space
-from adaptcache.backends.steps import Batch, Call, Command, Plan, Trouble
+from adaptcache.backends.space import Near, Space
+from adaptcache.backends.steps import CHUNK, Batch, Call, Command, Plan, Trouble
 from adaptcache.backends.versions import versions_of
 from adaptcache.flights import MISSING
 

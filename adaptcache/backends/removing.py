@@ -11,8 +11,8 @@ from typing import Any
 from adaptcache.backends import header
 from adaptcache.backends.names import Name
 from adaptcache.backends.reading import Reader
-from adaptcache.backends.space import CHUNK, Space
-from adaptcache.backends.steps import Batch, Call, Command, Plan, Trouble
+from adaptcache.backends.space import Space
+from adaptcache.backends.steps import CHUNK, Batch, Call, Command, Plan, Trouble
 from adaptcache.backends.versions import TAG_MS
 
 

@@ -1,4 +1,4 @@
-"""What must be atomic on the server, in Lua. Every script touches the keys of one key only, which lie in one slot.
+"""What must be atomic on the server, in Lua, and how it is sent. Every script touches the keys of one key only, which lie in one slot.
 
 A lease is a random token under a key of its own. Who holds it loads; who stores must still hold it, and consumes it by
 storing. So an owner whose lease ran out, or was taken away by a `set`, a `delete` or a newer owner, changes nothing:
@@ -6,7 +6,12 @@ that is what a fencing token is for, and a number that grows would add nothing w
 """
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha1
+from typing import Any
+
+from adaptcache.backends.names import Name
+from adaptcache.backends.steps import CHUNK, Batch, Call, Command, Plan, Trouble
 
 
 class Script:
@@ -87,3 +92,55 @@ end
 """ + _WAKE + """
 return 0
 """)
+
+# KEYS as above. ARGV: token, lease in ms, generation when the load began. Answer: 1 pushed; 0 no longer ours, or of a space that was
+# cleared meanwhile (then whoever waits need not wait for it); -1 a server that knows of neither.
+RENEW = Script("""
+local generation = redis.call('GET', KEYS[2])
+if redis.call('GET', KEYS[3]) ~= ARGV[1] then
+  return generation and 0 or -1
+end
+if generation == ARGV[3] then
+  redis.call('PEXPIRE', KEYS[3], ARGV[2], 'GT')
+  return 1
+end
+redis.call('DEL', KEYS[3])
+""" + _WAKE + """
+return generation and 0 or -1
+""")
+
+
+def send_one(script: Script, name: Name, *arguments: bytes) -> Plan[Any]:
+    """A script on the keys of one name; its answer, or a Trouble is raised."""
+    answers = yield from send(script, [(name, arguments)])
+    if isinstance(answers[0], Trouble):
+        raise answers[0]
+    return answers[0]
+
+
+def send(script: Script, calls: Sequence[tuple[Name, tuple[bytes, ...]]]) -> Plan[list[Any]]:
+    """A script on the keys of each name, and the answers, in which a Trouble stands for one that failed. Each may be sent twice: a token that
+    is there already is ours, one that is gone stays gone. STORE may not: the second time it would not know that it has stored."""
+    answers: list[Any] = []
+    for first in range(0, len(calls), CHUNK):
+        part = calls[first:first + CHUNK]
+        got: list[Any]
+        if len(part) == 1:
+            try:
+                got = [(yield Call(_command("EVALSHA", script.digest, part[0]), again=script is not STORE))]
+            except Trouble as trouble:
+                got = [trouble]
+        else:
+            got = yield Batch([_command("EVALSHA", script.digest, call) for call in part], again=script is not STORE)
+        unknown = [at for at, answer in enumerate(got) if isinstance(answer, Trouble) and type(answer.error).__name__ == "NoScriptError"]
+        if unknown:
+            more = yield Batch([_command("EVAL", script.text, part[at]) for at in unknown], again=False)
+            for at, answer in zip(unknown, more, strict=True):
+                got[at] = answer
+        answers += got
+    return answers
+
+
+def _command(how: str, what: bytes, call: tuple[Name, tuple[bytes, ...]]) -> Command:
+    name, arguments = call
+    return (how, what, 4, name.value, name.generation, name.lease, name.waiters, *arguments)

@@ -5,6 +5,7 @@ the shelf serves anything older.
 """
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -18,7 +19,6 @@ from adaptcache.flights import MISSING
 from adaptcache.mapping import Cache
 
 HINTS = 65_536          # keys whose tags this process remembers
-CHUNK = 500             # keys in one batch
 
 
 class Codec(Protocol):
@@ -71,14 +71,13 @@ class Counted:
 class Space:
     """One cache's keys on the server."""
 
-    def __init__(self, names: Names, codec: Codec, deadlines: Deadlines, debts: Debts, events: Events, *, lease: float,
-                 outage: float, cluster: bool, shelf: int) -> None:
+    def __init__(self, names: Names, codec: Codec, deadlines: Deadlines, debts: Debts, events: Events, *, outage: float,
+                 cluster: bool, shelf: int) -> None:
         self.names = names
         self.codec = codec
         self.deadlines = deadlines
         self.debts = debts
         self.events = events
-        self.lease = lease
         self.cluster = cluster
         self.counted = Counted()
         self.generations: dict[bytes, bytes] = {}       # as this process read or wrote them last
@@ -108,10 +107,12 @@ class Space:
             for near in self.nears:
                 near.forget(name.value)
 
-    def shelter(self, name: Name, value: Any, ttl: float | None, epoch: int) -> None:
-        """Keep what was loaded since `epoch` and the server could not take."""
-        if epoch == self.epoch:
-            self._shelf.set(name.value, value, ttl=ttl)
+    def shelter(self, key: Any, name: Name, value: Any, ttl: float | None, epoch: int) -> None:
+        """Keep what was loaded since `epoch` and the server could not take, no longer than it would have been served from there."""
+        now = time.time()
+        hard = self.deadlines.hard(key, value, ttl, now)
+        if epoch == self.epoch and (hard is None or hard > now):
+            self._shelf.set(name.value, value, ttl=None if hard is None else hard - now)
 
     def sheltered(self, name: Name) -> Any:
         """What was loaded lately and the server could not take, or MISSING."""

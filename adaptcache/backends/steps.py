@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 Command = Sequence[Any]     # name and arguments, as redis-py's execute_command takes them
+CHUNK = 500                 # keys that one batch is about, at the most
 
 
 class Trouble(Exception):

@@ -90,13 +90,13 @@ class TieredCache(Cache[K, V]):
         self._space = Space(
             Names(backend.prefix, space, backend.place.cluster), backend.serializer,
             Deadlines(spec, self.ledger, None if self.releaser is None else self.releaser.missed, near=near), backend.debts, backend.events,
-            lease=backend.lease, outage=backend.outage, cluster=backend.place.cluster, shelf=shelf,
+            outage=backend.outage, cluster=backend.place.cluster, shelf=shelf,
         )
         self._run = run = backend.driver.run
         self._reader = Reader(self._space)
         self._remover = Remover(self._space, self._reader, run)
         self._writer = Writer(self._space, self._remover)
-        leases = Leases(self._space, self._reader)
+        leases = Leases(self._space, self._reader, backend.keeper)
         self._loader = Loader(self._space, self._writer, leases)
         self._batches = BatchLoader(self._space, self._reader, self._writer, leases, self._loader)
         self._lock = threading.Lock()
@@ -298,8 +298,8 @@ class TieredCache(Cache[K, V]):
         """The value of `key`, from `loader(key)` if it is not there: one load a key at a time over all processes.
 
         An exception of the loader reaches the callers of this process, and nothing is stored; other processes then try themselves,
-        one after another. A load that takes longer than the backend's `lease` does not keep others from loading, nor is it
-        stored. Without the server every process loads for itself.
+        one after another. A load that takes longer than the backend's `renew` does not keep others from loading, nor is it
+        stored once another has begun. Without the server every process loads for itself.
         """
         _vet(loader, ttl, cost, size)
         return cast(V, self._load(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags)))

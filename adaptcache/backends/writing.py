@@ -14,8 +14,8 @@ from adaptcache.backends import header
 from adaptcache.backends.deadlines import milliseconds
 from adaptcache.backends.names import Name
 from adaptcache.backends.removing import Remover
-from adaptcache.backends.space import CHUNK, Space, Wanted
-from adaptcache.backends.steps import Batch, Command, Plan, Trouble
+from adaptcache.backends.space import Space, Wanted
+from adaptcache.backends.steps import CHUNK, Batch, Command, Plan, Trouble
 from adaptcache.backends.versions import know_generations, make_versions
 
 TRIES = 3       # of one write, when others clear the space meanwhile
