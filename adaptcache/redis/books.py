@@ -42,6 +42,11 @@ class Books:
             tally = self._of.setdefault(namespace, Tally())
         return tally
 
+    def asked(self) -> tuple[int, int]:
+        """Hits and misses of all namespaces."""
+        every = list(self._of.values())
+        return round(sum(one.hits for one in every)), round(sum(one.misses for one in every))
+
     def lines(self) -> dict[str, Namespace]:
         return {name: Namespace(round(one.hits), round(one.misses), round(one.released), round(one.extra), one.held, one.saved)
                 for name, one in self._of.items()}
