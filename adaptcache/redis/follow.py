@@ -337,15 +337,17 @@ class Follower:
             self._read((key, 0), at, near=True)
 
     def _read(self, matter: tuple[Any, int], at: float, near: bool = False) -> None:
-        key = self.encode(matter[0])
-        if self._outside(key):
-            return
-        size = matter[1]
-        entry = self._known(key, at)
-        weight = 1 << self.shift
+        key, size = self.encode(matter[0]), matter[1]
+        outside = self._outside(key)
+        entry = None if outside else self._known(key, at)
         tally = entry.tally if entry is not None else self.books.of(self.scope.of(key)[1])
         if size == c.MISS:
-            tally.misses += weight
+            tally.misses += 1
+        else:
+            tally.hits += 1
+        if outside:
+            return
+        if size == c.MISS:
             self._missed.put(key, at)
             if self.on_miss is not None and self.scope.of(key)[0] is not False:
                 self.on_miss(key)
@@ -360,7 +362,6 @@ class Follower:
                 if not self.real:
                     self._ledger.got(key, True)
             return
-        tally.hits += weight
         if entry is not None:
             self._ledger.got(key, True, near=near)
             if entry.released is not None:

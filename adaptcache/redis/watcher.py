@@ -30,7 +30,7 @@ import redis
 from adaptcache.ledger import Release
 from adaptcache.redis.address import Address
 from adaptcache.redis.books import Report
-from adaptcache.redis.commands import BLIND, NEAR, PLANS, SINGLE, UNKNOWN, Args, plan_of
+from adaptcache.redis.commands import BLIND, NEAR, PART, PLANS, SINGLE, UNKNOWN, VALUE, WRITE, Args, plan_of
 from adaptcache.redis.follow import Follower
 from adaptcache.redis.joining import Joined, Sample, Shared, Told, join
 from adaptcache.redis.nearby import forget
@@ -46,6 +46,7 @@ LIMIT = 1 << 14         # notes that wait, at most
 SHARE = {"off": 500, "observe": 500, "release": 100}    # seconds slept per second worked; what is not followed is not released
 SLICE = 0.0003          # seconds of work at a time, about
 CROWD = 1024            # notes waiting from which fewer keys are followed
+DRAWN = 64             # reads without a note, of which one stands for all when it comes to namespaces
 SPARSEST = 10           # one key in 1024 at least
 LEISURE = 5.0           # seconds without a crowd until more keys are followed
 ANSWERS = 1024          # answers that wait to be kept near, at most
@@ -120,10 +121,14 @@ class Watcher:
                 forget(self.near, self.encode, (args,))
             mask = self.mask
             if mask and plan.single and _plain(args[1]) and self.number(args[1]) & mask:
+                if plan.kind:
+                    self._unnoted(plan.kind, args[1], reply)
                 return
             queue = self.queue
             if len(queue) >= LIMIT:
                 self.dropped += 1
+                if plan.kind:
+                    self._unnoted(plan.kind, args[1], reply)
                 return
             queue.append((plan.verb, plan.pack(args, reply), at))
             if not _patrol.awake:
@@ -131,25 +136,39 @@ class Watcher:
         except Exception:
             self._failed()
 
-    def saw_all(self, commands: Iterable[Args], replies: Sequence[Any], at: float) -> None:
-        """The commands of a pipeline or transaction; an answer may be an exception."""
+    def _unnoted(self, kind: int, key: Any, reply: Any) -> None:
+        """A read that leaves no note is counted all the same."""
+        outside = self._follower.books.outside
+        if reply is not None and (kind == VALUE or reply):
+            hit = True
+            outside.hits += 1       # by threads that meet, one may be lost now and then
+        elif kind == PART:
+            return
+        else:
+            hit = False
+            outside.misses += 1
+        if not outside.draw(DRAWN):
+            outside.note(self.scope.of(self.encode(key))[1], hit, DRAWN)
+
+    def _drawn(self, args: Args, reply: Any, weight: int) -> None:
+        """One command of a pipeline, drawn to stand for all of them: of which namespaces the reads are that leave no note."""
+        kind = SINGLE.get(args[0], WRITE)
+        hit = reply is not None and (kind == VALUE or bool(reply))
+        if kind and (hit or kind != PART) and _plain(args[1]) and self.number(args[1]) & self.mask:
+            self._follower.books.outside.note(self.scope.of(self.encode(args[1]))[1], hit, weight)
+
+    def saw_all(self, held: Sequence[Any], command: Callable[[Any], Args], replies: Sequence[Any], at: float, errors: bool) -> None:
+        """What a pipeline or transaction held, of which `command` gives the command; with `errors` an answer may be an exception."""
         try:
+            self._counted += len(replies)
             if self.near is not None:
-                commands = list(commands)
-                forget(self.near, self.encode, commands)
-            mask, number = self.mask, self.number
+                forget(self.near, self.encode, map(command, held))
+            pairs: Iterable[tuple[Args, Any]] = zip(map(command, held), replies, strict=False)
+            if self.mask and not (errors and any(isinstance(reply, Exception) for reply in replies)):
+                pairs = self._within(pairs, len(replies))
             put, planned = self.queue.append, PLANS.get
             room = LIMIT - len(self.queue)
-            self._counted += len(replies)
-            for args, reply in zip(commands, replies, strict=False):
-                if mask:
-                    # Most commands of a pipeline end here when keys are sampled, so as little as possible is done (compare _plain).
-                    try:
-                        key = args[1]
-                        if number(key) & mask and args[0] in SINGLE and key.isascii():
-                            continue
-                    except (IndexError, AttributeError, TypeError, ValueError):
-                        pass        # no key, or a key of another kind: looked at like any other
+            for args, reply in pairs:
                 plan = planned(args[0])
                 if plan is None:
                     plan, args = plan_of(args)
@@ -158,6 +177,8 @@ class Watcher:
                     continue
                 if room <= 0:
                     self.dropped += 1
+                    if plan.kind and not isinstance(reply, Exception):
+                        self._unnoted(plan.kind, args[1], reply)
                     continue
                 room -= 1
                 if not isinstance(reply, Exception):
@@ -168,6 +189,38 @@ class Watcher:
                 _patrol.wake()
         except Exception:
             self._failed()
+
+    def _within(self, pairs: Iterable[tuple[Args, Any]], count: int) -> list[tuple[Args, Any]]:
+        """Of so many commands and their answers those that are not about one key outside of the sample; reads among the others are counted."""
+        mask, number, kinds = self.mask, self.number, SINGLE.get
+        outside = self._follower.books.outside
+        among = count if count > DRAWN else DRAWN
+        draw = outside.draw(among)
+        within: list[tuple[Args, Any]] = []
+        hits = misses = 0
+        for args, reply in pairs:
+            # Most commands of a pipeline end here when keys are sampled, so as little as possible is done (compare _plain and _unnoted).
+            try:
+                key = args[1]
+                if number(key) & mask and key.isascii():
+                    kind = kinds(args[0])
+                    if kind is not None:
+                        if kind:
+                            if reply is not None and (reply or kind == VALUE):
+                                hits += 1
+                                if hits == draw:
+                                    outside.note(self.scope.of(self.encode(key))[1], True, among)
+                            elif kind != PART:
+                                misses += 1
+                                if misses == draw:
+                                    outside.note(self.scope.of(self.encode(key))[1], False, among)
+                        continue
+            except (IndexError, AttributeError, TypeError, ValueError):
+                pass        # no key, or a key of another kind: looked at like any other
+            within.append((args, reply))
+        outside.hits += hits
+        outside.misses += misses
+        return within
 
     def failed(self, commands: Iterable[Args], at: float) -> None:
         """Commands of which nobody knows whether they were done."""
@@ -291,7 +344,7 @@ class Watcher:
             trouble = trouble or self._apart()
             return Report(
                 self._mode, self.address.label, now - self._began, self._counted, self.dropped, len(follower.entries) << follower.shift,
-                1 << follower.shift, sum(one.hits for one in lines.values()), sum(one.misses for one in lines.values()),
+                1 << follower.shift, *follower.books.asked(),
                 sum(one.held for one in lines.values()), sum(one.released for one in lines.values()),
                 sum(one.saved for one in lines.values()), sum(one.extra_misses for one in lines.values()),
                 self._unlinked + (done.released if done else 0),
