@@ -99,6 +99,7 @@ def test_a_server_that_was_never_there(door):
         assert cache.get_many("ab") == {}
         cache.set("k", 1)
         cache.set_many({"a": 1})
+        cache.set_many({}, tags=["t"])
         assert cache.delete("k") is None
         assert cache.delete_many("ab") == 0
         assert cache.pop("k", 3) == 3
@@ -392,6 +393,22 @@ def test_a_full_server_is_read_and_no_load_is_repeated(valkey_server, door):
         assert recovered(cache)
         cache.set("old", "new")
         assert cache.get("old") == "new" and made.backends[0].stats().undelivered == 0
+
+
+def test_a_batch_that_a_full_server_does_not_take_is_told_and_not_loaded_again(valkey_server, door):
+    server = valkey_server(maxmemory="8mb", maxmemory_policy="noeviction")
+    with world(server.url, door) as made:
+        cache, loads = made.cache(), []
+
+        def loader(keys):
+            loads.append(keys)
+            with server.client() as client:
+                client.config_set("maxmemory", "1mb")
+            return dict.fromkeys(keys, 5)
+
+        for _ in range(3):
+            assert cache.get_or_load_many("ab", loader) == {"a": 5, "b": 5}
+        assert loads == [["a", "b"]] and [(event.kind, event.key) for event in made.events] == [("write-failed", "a"), ("write-failed", "b")]
 
 
 def test_a_read_only_replica_serves_reads_and_loses_writes(valkey_server, door):

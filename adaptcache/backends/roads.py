@@ -88,7 +88,7 @@ class Traffic:
 
 
 def _refused(count: int) -> list[Any]:
-    return [Trouble(None, sent=False)] * count
+    return [Trouble(None)] * count
 
 
 def _worth_another(error: object) -> bool:
@@ -229,7 +229,7 @@ class ClusterRoad:
             for name, (node, group) in _by_node(client, commands).items():
                 if not traffic.circuit(name).allow():
                     for at in group:
-                        answers[at] = Trouble(None, sent=False)
+                        answers[at] = Trouble(None)
                     continue
                 asked.append((name, group))
                 if node is None:
