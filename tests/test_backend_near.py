@@ -1,7 +1,9 @@
 """The part of a shared cache that lies in this process: no socket for a hit, and nothing old after the server's word."""
 import asyncio
+import gc
 import math
 import time
+import weakref
 
 import pytest
 from backend_doors import DOORS, Door, world
@@ -26,8 +28,8 @@ def where(request):
 class Near:
     """A cache with a part in this process that has begun to listen, and how many trips a call took."""
 
-    def __init__(self, made, maxsize=100, **options):
-        self.backend = made.backend()
+    def __init__(self, made, maxsize=100, backend=None, **options):
+        self.backend = backend or made.backend()
         self.made = made
         self.cache = made.cache(maxsize, backend=self.backend, **options)
         self.cache.get("none")
@@ -316,3 +318,74 @@ def test_both_doors_at_once(valkey):
         assert near.cache.get("k") == 2
         near.cache.set("k", 3)
         assert sync.get("k") == 3
+
+
+def listeners(client):
+    """Connections that are told of what anybody writes."""
+    return sum("B" in each["flags"] for each in client.client_list())
+
+
+def test_all_caches_of_a_backend_are_kept_coherent_by_one_connection(valkey, door):
+    with world(valkey.url, door) as made, valkey.client() as client:
+        backend, other = made.backend(), made.backend(near=False)
+        assert listeners(client) == 0
+        # Spaces whose names begin one another's come in the worse order, and two caches share one.
+        spaces = ["users:of:a", "users:of", "users", "users", "orders::late"]
+        nears = [Near(made, backend=backend, space=space) for space in spaces]
+        for near, space in zip(nears, spaces, strict=True):
+            near.cache.set("k", space, tags=("all",))
+            near.held("k", space)
+        assert listeners(client) == 1
+        made.cache(0, backend=other, space="users").set("k", "new")
+        for near, space in zip(nears, spaces, strict=True):
+            near.becomes("k", "new" if space == "users" else space)
+        for near in nears:
+            near.held("k", near.cache.get("k"))
+        made.cache(0, backend=other, space="orders::late").clear()
+        nears[-1].becomes("k", None)
+        assert nears[0].trips(lambda: nears[0].cache.get("k")) == 0        # the others keep what they have
+        made.cache(0, backend=other).invalidate_tag("all")
+        for near in nears[:2]:
+            near.becomes("k", None)
+        assert nears[2].cache.get("k") == nears[3].cache.get("k") == "new"      # written without a tag
+        nears[0].cache.cache.close()
+        assert listeners(client) == 1
+
+
+def test_a_cache_that_comes_late_takes_nothing_from_the_others(where, door):
+    with world(where, door) as made:
+        backend = made.backend()
+        first = Near(made, backend=backend, space="first")
+        first.cache.set("k", 1)
+        first.held("k", 1)
+        second = Near(made, backend=backend, space="second")
+        second.cache.set("k", 2)
+        second.held("k", 2)
+        assert first.trips(lambda: first.cache.get("k")) == 0
+        assert first.part().stats().losses == 0
+
+
+def test_tasks_that_come_at_once_share_a_part(valkey):
+    async def main():
+        async with RedisBackend(valkey.url) as backend:
+            caches = [Cache(100, backend=backend, space=space) for space in ("one", "one", "two")]
+            await asyncio.gather(*(cache.aget(key) for cache in caches for key in range(20)))
+            for cache in caches:
+                assert len(cache._nears) == len(cache._space.nears) == 1
+            assert len(backend.parts._tasks) == 1
+
+    asyncio.run(main())
+
+
+def test_a_dropped_backend_ends_its_listener(valkey):
+    with valkey.client() as client:
+        backend = RedisBackend(valkey.url)
+        cache = Cache(100, backend=backend)
+        cache.set("k", 1)
+        cache.get("k")
+        until(lambda: listeners(client) == 1, "it listens")
+        gone = weakref.ref(cache._near)
+        del backend, cache
+        gc.collect()
+        assert gone() is None
+        until(lambda: listeners(client) == 0, "it listens no more")

@@ -7,6 +7,7 @@ import gc
 import inspect
 import os
 import pickle
+import random
 import subprocess
 import sys
 import threading
@@ -637,8 +638,96 @@ def test_a_sample_stands_for_all(client: ours.Redis) -> None:
     assert 300 < len(followed(client)) < 800
     report = client.adapt.report()
     assert report.sampled == 8 and report.commands == 8000
-    assert 2400 < report.keys < 6400 and 2400 < report.hits < 6400
+    assert 2400 < report.keys < 6400 and report.hits == 4000
     assert "one in 8 followed" in str(report)
+
+
+ASKED: list[tuple[Callable[[Any], Any], int, int]] = [      # and how often that finds something, or nothing
+    (lambda r: r.get("hot:key"), 1, 0),
+    (lambda r: r.get("hot:key"), 1, 0),
+    (lambda r: r.get("empty"), 1, 0),
+    (lambda r: r.get("hot:ß"), 1, 0),
+    (lambda r: r.get("none:1"), 0, 1),
+    (lambda r: r.get(b"none:2"), 0, 1),
+    (lambda r: r.mget("hot:key", "none:1", "none:2"), 1, 2),
+    (lambda r: r.hgetall("h:0"), 1, 0),
+    (lambda r: r.hgetall("h:1"), 0, 1),
+    (lambda r: r.hget("h:0", "a"), 1, 0),
+    (lambda r: r.hget("h:0", "none"), 0, 0),        # which says nothing of the key
+    (lambda r: r.strlen("hot:key"), 1, 0),
+    (lambda r: r.getex("hot:key", ex=50), 1, 0),
+    (lambda r: r.set("empty", "", ex=100), 0, 0),
+    (lambda r: r.set("empty", "", nx=True), 0, 0),
+    (lambda r: r.ping(), 0, 0),
+]
+
+
+@pytest.mark.parametrize("how", ["one by one", "pipelines", "pipelines with errors"])
+def test_hits_and_misses_are_exact_while_keys_are_sampled(client: ours.Redis, how: str, monkeypatch: Any) -> None:
+    """Whichever keys are in the sample, those that are asked for all the time above all."""
+    monkeypatch.setattr(watching, "CROWD", 1 << 20)
+    client.rpush("list", 1)
+    client.hset("h:0", "a", 1)
+    for key in ("hot:key", "hot:ß", "empty"):
+        client.set(key, "" if key == "empty" else "v", ex=100)
+    client.adapt.flush()
+    dice = random.Random(3)
+    hits = misses = 0
+    for shift in (1, 2, 5):
+        client._watcher._sample(shift, time.monotonic() + 600)
+        for _ in range(20 if how == "one by one" else 60):
+            asked = dice.choices(ASKED, k=50)
+            hits += sum(found for _, found, _ in asked)
+            misses += sum(lacking for _, _, lacking in asked)
+            if how == "one by one":
+                for one, _, _ in asked:
+                    one(client)
+                continue
+            with client.pipeline(transaction=False) as pipe:
+                for one, _, _ in asked:
+                    one(pipe)
+                if how == "pipelines with errors":
+                    pipe.get("list").hgetall("hot:key")
+                pipe.execute(raise_on_error=how == "pipelines")
+        client.adapt.flush()
+        report = client.adapt.report()
+        assert (report.sampled, report.dropped, report.hits, report.misses) == (1 << shift, 0, hits, misses)
+    # To which namespaces they belong is an estimate.
+    lines = report.namespaces
+    for name, share in (("hot:*", 6 / 9), ("h:*", 2 / 9), ("*", 1 / 9)):
+        assert abs(lines[name].hits / hits - share) < 0.2, name
+    assert abs(lines["none:*"].misses / misses - 4 / 5) < 0.2
+    assert abs(sum(one.hits for one in lines.values()) - hits) < len(lines) and abs(sum(one.misses for one in lines.values()) - misses) < len(lines)
+
+
+def test_reads_without_room_for_a_note_are_counted(client: ours.Redis, monkeypatch: Any) -> None:
+    monkeypatch.setattr(watching, "LIMIT", 0)
+    client.get("none")
+    with client.pipeline() as pipe:
+        pipe.set("a", 1, ex=50).get("a").get("none").execute()
+    report = client.adapt.report()
+    assert (report.hits, report.misses, report.dropped) == (1, 2, 4)
+
+
+def test_a_pipeline_of_somebody_elses_making_is_his(client: ours.Redis, monkeypatch: Any) -> None:
+    class Theirs(redis.client.Pipeline):
+        pass
+
+    assert type(client.pipeline()) is ours.Pipeline
+    plain = redis.Redis.pipeline
+    made = []
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.Redis, "pipeline", lambda self, *given: made.append(given) or plain(self, *given))
+        assert type(client.pipeline(False)) is ours.Pipeline and made == [(False, None)]      # a tracer sees it
+    with monkeypatch.context() as patch:
+        patch.setattr(redis.client, "Pipeline", Theirs)
+        assert type(client.pipeline()) is Theirs
+
+    class Mine(ours.Redis):
+        pass
+
+    with Mine(connection_pool=client.connection_pool) as mine:
+        assert type(mine.pipeline()) is ours.Pipeline and mine.pipeline()._watcher is client._watcher
 
 
 def test_no_more_keys_are_followed_than_stated(server: Server) -> None:

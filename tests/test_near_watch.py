@@ -38,7 +38,7 @@ class Bench:
 
     def __init__(self, **options):
         self.now = 1000.0
-        self.tier = Tier(NearCache(100, heartbeat=HEARTBEAT, window=WINDOW, **options), clock=lambda: self.now)
+        self.tier = self.made(NearCache(100, heartbeat=HEARTBEAT, window=WINDOW, **options))
         self.address = "here"
         self.keeper = Single(self.tier, lambda: self.address)
         self.slept = 5.0
@@ -50,6 +50,9 @@ class Bench:
         self.waiting = None
         self.sending = 0.0                  # seconds that a question takes to leave
         self.run(lambda: next(self.watch))
+
+    def made(self, options):
+        return Tier(options, clock=lambda: self.now)
 
     def run(self, step):
         """Do what the watch wants, up to where it waits."""
@@ -105,9 +108,11 @@ class Oracle(RuleBasedStateMachine):
     tickets = Bundle("tickets")
     reads = Bundle("reads")
 
+    bench_of = Bench
+
     def __init__(self):
         super().__init__()
-        self.bench = Bench()
+        self.bench = self.bench_of()
         self.now = {key: 0 for key in KEYS}         # the version on the server
         self.acknowledged = deque([(0.0, dict(self.now))])      # when, and what was true then
         self.told = {key: 0 for key in KEYS}        # versions whose invalidation was received
@@ -115,15 +120,14 @@ class Oracle(RuleBasedStateMachine):
 
     def fresh(self):
         self.stream = deque()           # (bytes, what they tell) that the server has written and nobody has read
-        self.tracking = False
-        self.taken = 0
+        self.tracking = ()              # the beginnings of keys that the server tells of
 
     # -- the server
 
     @rule(key=st.sampled_from(KEYS))
     def write(self, key):
         self.now[key] += 1
-        if self.tracking:
+        if key.startswith(self.tracking):
             self.stream.append((invalid(key), {key: self.now[key]}))
         self.acknowledged.append((self.bench.now, dict(self.now)))
 
@@ -143,7 +147,7 @@ class Oracle(RuleBasedStateMachine):
         first = questions[0]
         self.bench.sent[:] = b"".join(packed(each) for each in questions[1:])
         if first[:2] == [b"CLIENT", b"TRACKING"]:
-            self.tracking = True
+            self.tracking += tuple(first[5::2]) or (b"",)
             self.stream.append((b"+OK\r\n", {}))
         elif first == [b"HELLO"]:
             self.stream.append((hello().removesuffix(b"+PONG\r\n"), {}))
@@ -206,9 +210,12 @@ class Oracle(RuleBasedStateMachine):
 
     # -- readers
 
+    def tier(self, key):
+        return self.bench.tier
+
     @rule(target=tickets, key=st.sampled_from(KEYS))
     def begin(self, key):
-        return key, self.bench.tier.begin(key)
+        return key, self.tier(key).begin(key)
 
     @rule(target=reads, ticket=consumes(tickets))
     def read(self, ticket):
@@ -216,17 +223,17 @@ class Oracle(RuleBasedStateMachine):
 
     @rule(read=consumes(reads))
     def put(self, read):
-        _, ticket, version = read
-        self.bench.tier.put(ticket, version)
+        key, ticket, version = read
+        self.tier(key).put(ticket, version)
 
     @rule(key=st.sampled_from(KEYS))
     def read_at_once(self, key):
-        self.bench.tier.put(self.bench.tier.begin(key), self.now[key])
+        self.tier(key).put(self.tier(key).begin(key), self.now[key])
 
     @rule(key=st.sampled_from(KEYS))
     def forget(self, key):
-        self.bench.tier.forget(key)
-        assert self.bench.tier.get(key) is None
+        self.tier(key).forget(key)
+        assert self.tier(key).get(key) is None
 
     @rule()
     def clear(self):
@@ -239,7 +246,7 @@ class Oracle(RuleBasedStateMachine):
             self.acknowledged.popleft()
         then = self.acknowledged[0][1] if self.acknowledged[0][0] <= now - WINDOW else dict.fromkeys(KEYS, 0)
         for key in KEYS:
-            version = self.bench.tier.get(key)
+            version = self.tier(key).get(key)
             if version is not None:
                 assert version >= then[key], f"{key!r}: version {version} served, {then[key]} was acknowledged a window ago"
                 assert version >= self.told[key], f"{key!r}: version {version} served, {self.told[key]} was received"

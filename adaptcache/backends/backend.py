@@ -21,6 +21,7 @@ from adaptcache.backends.drivers import AsyncDriver, Driver
 from adaptcache.backends.events import Event, Events
 from adaptcache.backends.inbox import Inbox
 from adaptcache.backends.keeper import TIMES, Keeper
+from adaptcache.backends.parts import Parts
 from adaptcache.backends.roads import TROUBLES, AsyncClusterRoad, AsyncRoad, ClusterRoad, Road, Traffic
 from adaptcache.backends.space import Codec
 from adaptcache.backends.steps import Trouble
@@ -99,6 +100,7 @@ class RedisBackend:
                 raise TypeError(f"serializer: expected dumps and loads, got {type(serializer).__name__} without {verb}")
         self.serializer = serializer
         self.near = near
+        self.parts = Parts(self.client, self.async_client)
         self.place = clients.place_of(client_or_url)
         self.events = Events(on_event)
         self._traffic = Traffic(breaker or Breaker(), self.events.tell)
@@ -187,6 +189,7 @@ class RedisBackend:
         self._closed = True
         for cache in list(self.caches):
             cache.close()
+        self.parts.close()
         self.debts.close()
         self.keeper.close()
         self.inbox.close()
@@ -202,6 +205,7 @@ class RedisBackend:
         loop = asyncio.get_running_loop()
         for cache in list(self.caches):
             await cache.aclose()
+        await self.parts.aclose()
         pair = self._drivers.pop(loop, None)
         for each in () if pair is None else clients.clients_of(pair[1]):
             await each.aclose()
@@ -224,6 +228,7 @@ class RedisBackend:
         self._lock = threading.Lock()
         self._client = None
         self._drivers = {}
+        self.parts.forked()
         self.inbox.forked()
         self.debts.forked()
         self.keeper.forked()

@@ -54,11 +54,17 @@ class Names:
 
     @property
     def beginnings(self) -> tuple[bytes, bytes]:
-        """What the names of this space, and those of tags, begin with."""
-        return self.root, self.prefix + b"::"
+        """What the names of this space, and those of tags, begin with; none of them begins another space's."""
+        return self.root + b"{", self.prefix + b"::"
 
     def tag(self, tag: str) -> bytes:
         return b"%s::%s" % (self.prefix, tag.encode())
+
+
+def route(key: bytes) -> bytes | None:
+    """The root of the space that a name belongs to; None for a tag's, which concerns all spaces."""
+    root, brace, _ = key.partition(b"{")
+    return root if brace and b"::" not in root else None
 
 
 def check(argument: str, text: str) -> str:

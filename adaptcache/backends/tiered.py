@@ -37,7 +37,8 @@ from adaptcache.expiry import Learned
 from adaptcache.flights import MISSING
 from adaptcache.ledger import Ledger
 from adaptcache.mapping import Cache, Features, _vet
-from adaptcache.near import AsyncNear, Near, NearCache
+from adaptcache.near import NearCache
+from adaptcache.near.face import Part
 from adaptcache.release import Releaser
 from adaptcache.sizes import sizeof
 from adaptcache.stats import Stats
@@ -99,8 +100,8 @@ class TieredCache(Cache[K, V]):
         self._loader = Loader(self._space, self._writer, leases)
         self._batches = BatchLoader(self._space, self._reader, self._writer, leases, self._loader)
         self._lock = threading.Lock()
-        self._near: Near | None = None
-        self._nears: dict[asyncio.AbstractEventLoop, AsyncNear] = {}
+        self._near: Part | None = None
+        self._nears: dict[asyncio.AbstractEventLoop, Part] = {}
         self._options: NearCache | None = None
         self._next_try = 0.0
         if near:
@@ -111,14 +112,14 @@ class TieredCache(Cache[K, V]):
 
     # -- the part in this process
 
-    def _part(self) -> Near | None:
+    def _part(self) -> Part | None:
         """For threads; it begins to listen with the first read."""
         near = self._near
         if near is None and self._options is not None and time.monotonic() >= self._next_try:
             with self._lock:
                 if self._near is None:
                     try:
-                        self._near = Near(self.backend.client(), self._options, self._space.names.beginnings)
+                        self._near = self.backend.parts.for_threads(self._options, self._space.names)
                     except TROUBLES:
                         # A Cluster's client asks for the nodes when it is made.
                         self._next_try = time.monotonic() + 1.0
@@ -127,7 +128,7 @@ class TieredCache(Cache[K, V]):
                 near = self._near
         return near
 
-    async def _apart(self) -> AsyncNear | None:
+    async def _apart(self) -> Part | None:
         """For the tasks of the running loop."""
         if self._options is None:
             return None
@@ -136,9 +137,12 @@ class TieredCache(Cache[K, V]):
         if near is None:
             for closed in [each for each in self._nears if each.is_closed()]:
                 self._space.nears.remove(self._nears.pop(closed))
-            near = self._nears[loop] = AsyncNear(self.backend.async_client(), self._options, self._space.names.beginnings)
-            self._space.nears.append(near)
-            await near.start()
+            made = await self.backend.parts.for_tasks(self._options, self._space.names)
+            near = self._nears.setdefault(loop, made)
+            if near is made:
+                self._space.nears.append(made)
+            else:
+                made.close()        # another task was faster
         return near
 
     def _held(self, key: Any, default: Any) -> Any:
@@ -478,7 +482,7 @@ class TieredCache(Cache[K, V]):
         """`close`, and what belongs to the running loop."""
         near = self._nears.pop(asyncio.get_running_loop(), None)
         if near is not None:
-            await near.aclose()
+            near.close()
         self.close()
 
 

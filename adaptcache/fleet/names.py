@@ -23,6 +23,14 @@ def mark() -> str:
     return hashlib.sha256(said).hexdigest()[:8]
 
 
+def check_name(argument: str, name: object) -> None:
+    """TypeError or ValueError unless a fleet may be called so."""
+    if not isinstance(name, str):
+        raise TypeError(f"{argument}: expected a str, got {type(name).__name__}")
+    if not re.fullmatch(r"[\w.:-]{1,100}", name):
+        raise ValueError(f"{argument}: {name!r:.120} is not accepted; the accepted range is 1 to 100 letters, digits, '_', '.', ':' or '-'")
+
+
 @dataclass(frozen=True)
 class Names:
     """The keys of one fleet."""
@@ -31,10 +39,7 @@ class Names:
     mark: str = field(default_factory=mark)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str):
-            raise TypeError(f"name: expected a str, got {type(self.name).__name__}")
-        if not re.fullmatch(r"[\w.:-]{1,100}", self.name):
-            raise ValueError(f"name: {self.name!r:.120} is not accepted; the accepted range is 1 to 100 letters, digits, '_', '.', ':' or '-'")
+        check_name("name", self.name)
 
     def _key(self, *parts: str) -> str:
         return ":".join((f"adaptcache:fleet:{{{self.name}}}", *parts))

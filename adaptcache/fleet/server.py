@@ -72,10 +72,12 @@ _POOL = ("host", "port", "db", "username", "password", "path", "ssl_keyfile", "s
 
 
 def client_of(given: Any) -> Any:
-    """A plain synchronous client of the server that `given` (a URL, or a client of redis-py) talks to.
+    """A plain synchronous client of the server that `given` (a URL, or a client of redis-py) talks to, or what `given` makes.
 
     TypeError for anything else.
     """
+    if callable(given):
+        return given()
     own: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "decode_responses": False}
     if isinstance(given, str):
         return redis.Redis.from_url(given, **own, retry=redis.retry.Retry(redis.backoff.NoBackoff(), 0))

@@ -30,6 +30,7 @@ class Tap:
         self._calm = 0
         self.need = 0           # halvings that this worker's load asks for
         self.fleet = 0          # halvings that the fleet asks for
+        self.own = 0            # halvings that were made before anything comes here: of other keys the ledger does not hear
         self.kept = NUMBERS     # numbers up to this one are in the sample
         self.dropped = 0        # events that did not fit
         self.folded = 0         # hits of keys that are asked for all the time
@@ -38,7 +39,7 @@ class Tap:
     @property
     def level(self) -> int:
         """How often the sample is halved now."""
-        return max(self.need, self.fleet)
+        return max(self.need, self.fleet, self.own)
 
     # -- on the request's path
 
@@ -118,6 +119,12 @@ class Tap:
         """The fleet's sample is halved so often."""
         self.fleet = max(0, min(MOST_LEVEL, level))
         self._set()
+
+    def sampled(self, own: int) -> None:
+        """Nobody tells of keys beyond this many halvings any more."""
+        if own != self.own:
+            self.own = max(0, min(MOST_LEVEL, own))
+            self._set()
 
     def stop(self) -> None:
         """Note nothing more; whoever calls finds out by one comparison."""

@@ -194,9 +194,9 @@ def _books(each: dict[str, Any]) -> str:
 def _near(near: dict[str, Any] | None) -> str:
     if near is None:
         return "none"
-    if "error" in near:
-        return "?"
     ready = near.get("ready")
+    if ready is None and near.get("error"):
+        return "?"
     size = near.get("size", near.get("currsize", near.get("entries")))
     said = "off" if ready is False else "on"
     return f"{said}, {size:,}" if isinstance(size, (int, float)) else said

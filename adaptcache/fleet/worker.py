@@ -55,6 +55,7 @@ class FleetStats:
     """This worker's part at one moment.
 
     connected       the last round reached the server
+    failed          the last round did not (neither before the first one)
     workers         how many there are, this one included, as last seen
     sent, dropped   events that are in the stream, and that could not be delivered or did not fit
     folded          hits of keys that are asked for all the time, which were told of in part
@@ -62,6 +63,7 @@ class FleetStats:
     fence, version, made, model_events   of the model in use; zeros: none was installed yet
     installed, refused                   how many models were
     learning        the fence of this worker's learner; 0: somebody else learns
+    differs         the fleet learns under other rules: this worker learns by itself
     """
 
     connected: bool
@@ -77,16 +79,20 @@ class FleetStats:
     installed: int
     refused: int
     learning: int
+    differs: bool = False
+    failed: bool = False
 
 
 class Fleet:
     """Joins the ledger of a worker to a fleet.
 
-    client      a URL, or a client of redis-py of any kind; the fleet makes a plain one of its own from it
+    client      a URL, or a client of redis-py of any kind; the fleet makes a plain one of its own from it. Or a callable that makes
+                one, without decode_responses, which is the fleet's then
     name        of the fleet: letters, digits, '_', '.', ':' and '-'
     ledger      the worker's `Ledger`. All workers of a fleet give theirs the same salt
     learn       stand for election: one worker of the fleet, or a process `adaptcache learner`, learns for all
     near        callable giving the near cache's state as a mapping, for the snapshot
+    asked       callable giving (hits, misses) of this worker for the snapshot; None: those that the ledger was told of
     rate        events a second that this worker tells of at the most; above it fewer keys are told of
     interval    seconds between two rounds
     publish     seconds between two models, if this worker is the one that learns
@@ -96,7 +102,8 @@ class Fleet:
     A context manager that starts and closes. ValueError and TypeError name the argument.
     """
 
-    def __init__(self, client: Any, name: str, ledger: Ledger, *, learn: bool = True, near: Callable[[], Mapping[str, Any]] | None = None,
+    def __init__(self, client: Any, name: str, ledger: Ledger, *, learn: bool = True, near: Callable[[], Mapping[str, Any] | None] | None = None,
+                 asked: Callable[[], tuple[int, int]] | None = None,
                  rate: float = 1000.0, interval: float = 0.25, publish: float = 10.0, lock_time: float = 5.0,
                  on_event: Callable[[str, Mapping[str, Any]], object] | None = None) -> None:
         self._names = Names(name)
@@ -106,11 +113,12 @@ class Fleet:
             raise ValueError("ledger: somebody listens to it already; a ledger is of one fleet")
         for argument, value, low in (("rate", rate, 1.0), ("interval", interval, 0.01), ("publish", publish, 0.1), ("lock_time", lock_time, 0.1)):
             checks.number(argument, value, f"a finite number from {low}", low, 1e9)
-        for argument, call in (("near", near), ("on_event", on_event)):
+        for argument, call in (("near", near), ("asked", asked), ("on_event", on_event)):
             if call is not None and not callable(call):
                 raise TypeError(f"{argument}: expected a callable or None, got {type(call).__name__}")
         cache, spec = ledger.cache, ledger.expiry
         self._ledger, self._cache, self._spec, self._near, self._on_event = ledger, cache, spec, near, on_event
+        self._asked = asked
         self._rate, self._interval = float(rate), float(interval)
         self._server = Server(client)
         self._clock: Callable[[], float] = cache.timer or _core.monotonic
@@ -235,7 +243,7 @@ class Fleet:
             with self._server.client.pipeline(transaction=False) as pipe:
                 if events:
                     body = pack([event._replace(at=event.at + self._time.ahead) for event in events], sender=self._sender, level=self._tap.level,
-                                need=self._tap.need, salt=self._configuration.salt)
+                                need=max(self._tap.need, self._tap.own), salt=self._configuration.salt)
                     pipe.xadd(names.stream, {"b": body}, maxlen=MAXLEN, approximate=True)
                     pipe.expire(names.stream, 86_400)
                 pipe.hmget(names.model, "fence", "version")
@@ -337,12 +345,14 @@ class Fleet:
         near = None
         if self._near is not None:
             try:
-                near = {str(name): value for name, value in self._near().items() if isinstance(value, (int, float, str, bool, type(None)))}
+                told = self._near()
+                near = None if told is None else {str(name): value for name, value in told.items() if isinstance(value, (int, float, str, bool, type(None)))}
             except Exception as error:      # the user's code
                 near = {"error": repr(error)[:200]}
+        hits, misses = (stats.hits, stats.misses) if self._asked is None else self._asked()
         return {
             "id": self.id, "role": "worker", "mark": self._names.mark, "pid": self._pid, "started": self._started, "at": time.time(),
-            "hits": stats.hits, "misses": stats.misses, "entries": len(self._cache), "size": _finite(stats.currsize),
+            "hits": hits, "misses": misses, "entries": len(self._cache), "size": _finite(stats.currsize),
             "miss_cost": self._tap.cost, "rent": self._rent, "premature": stats.premature, "in_flight": stats.in_flight,
             "protected": stats.protected, "budget": _finite(stats.premature_budget), "expirations": stats.expirations,
             "fallback": stats.fallback_reason, "weights": {name: round(share, 4) for name, share in stats.weights.items() if share >= 0.005},
@@ -359,7 +369,21 @@ class Fleet:
             folded=self._tap.folded, level=self._tap.level, fence=0 if model is None else model.fence,
             version=0 if model is None else model.version, made=0.0 if model is None else model.made,
             model_events=0 if model is None else model.events, installed=self._installed, refused=self._refused,
-            learning=0 if self._learner is None else self._learner.office.fence)
+            learning=0 if self._learner is None else self._learner.office.fence,
+            differs=self._differs, failed=self._connected is False)
+
+    def sampled(self, level: int) -> None:
+        """The ledger hears only of keys whose number is in the sample that was halved so often."""
+        self._tap.sampled(level)
+
+    def abandon(self) -> None:
+        """End here without a word to the server: in a forked child, which is no worker any more."""
+        self._closed = True
+        _FLEETS.discard(self)
+        self._finalizer.detach()        # what the parent's threads hold, locks too, is not to be touched
+        self._tap.stop()
+        if any(thread.is_alive() for thread in self._threads):
+            self._wake.set()            # they began in this process
 
     def _tell(self, what: str, **details: Any) -> None:
         _log.info("fleet %s: %s %s", self._names.name, what, details)

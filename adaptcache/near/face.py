@@ -11,6 +11,7 @@ from typing import Any
 
 from adaptcache.near.options import NearCache
 from adaptcache.near.tier import NearStats, Ticket, Tier
+from adaptcache.near.trunk import Branch, Trunk
 from adaptcache.near.watch import simplest
 
 
@@ -20,13 +21,17 @@ class Face:
     get: Callable[..., Any]
     """`get(key, default=None)`: the value of a key (bytes), or `default`. Touches no socket and waits for nobody."""
 
-    def __init__(self, options: NearCache, prefixes: Sequence[bytes]) -> None:
+    def __init__(self, options: NearCache, prefixes: Sequence[bytes], route: Callable[[bytes], bytes | None] | None = None) -> None:
         if not isinstance(options, NearCache):
             raise TypeError(f"options: expected a NearCache, got {type(options).__name__}")
         if isinstance(prefixes, (bytes, str)) or not all(isinstance(prefix, bytes) for prefix in prefixes):
             raise TypeError("prefixes: expected a sequence of bytes, each the beginning of keys")
-        self._tier = Tier(options, simplest(prefixes))
-        self.get = self._tier.get
+        kept = simplest(prefixes)
+        self._show(options, Tier(options, kept) if route is None else Trunk(options, kept, route))
+
+    def _show(self, options: NearCache, tier: Tier) -> None:
+        self._tier = tier
+        self.get = tier.get
         self.options = options
 
     def begin(self, key: bytes) -> Ticket | None:
@@ -66,9 +71,38 @@ class Face:
         state = "ready" if stats.ready else f"not ready: {stats.error or 'not connected yet'}"
         return f"<{type(self).__name__} {stats.currsize:g} of {stats.maxsize:g}, {state}>"
 
+    def part(self, options: NearCache, prefixes: Sequence[bytes], place: bytes) -> Part:
+        """A tier of its own, below some prefixes, that the connections of this one keep coherent. `place`: what `route` gives for its keys.
+
+        Its `heartbeat` and `window` are this one's. ValueError where this one was made without `route`.
+        """
+        if not isinstance(self._tier, Trunk):
+            raise ValueError("part: this near cache was made without route=, and holds entries itself")
+        return Part(self, self._tier.branch(options, prefixes, place))
+
+    def _wake(self) -> None:
+        """Listen, if that was to begin with the first use."""
+
     def _forked(self) -> None:
         """In the child of a fork: empty, and nobody listens. The connections are the parent's."""
         raise NotImplementedError
+
+
+class Part(Face):
+    """One of several tiers that share connections (`Near.part`). It keeps these listening for as long as it is held."""
+
+    def __init__(self, whole: Face, tier: Branch) -> None:
+        self._whole = whole
+        self._show(tier.options, tier)
+
+    def begin(self, key: bytes) -> Ticket | None:
+        self._whole._wake()
+        return self._tier.begin(key)
+
+    def close(self) -> None:
+        """Serve nothing any more; the connections stay, for the others."""
+        assert isinstance(self._tier, Branch)
+        self._tier.leave()
 
 
 OPEN: weakref.WeakSet[Face] = weakref.WeakSet()

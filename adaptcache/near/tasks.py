@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -33,8 +33,9 @@ class AsyncNear(Face):
     the window serves nothing afterwards until the server has answered again.
     """
 
-    def __init__(self, client: Any, options: NearCache, prefixes: Sequence[bytes] = ()) -> None:
-        super().__init__(options, prefixes)
+    def __init__(self, client: Any, options: NearCache, prefixes: Sequence[bytes] = (), *,
+                 route: Callable[[bytes], bytes | None] | None = None) -> None:
+        super().__init__(options, prefixes, route)
         self._source = source_of(client)
         self._crew: Crew | None = None
         OPEN.add(self)

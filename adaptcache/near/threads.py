@@ -10,7 +10,7 @@ import logging
 import socket
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -33,14 +33,16 @@ class Near(Face):
     client      redis.Redis (of a Sentinel too) or redis.RedisCluster; its arguments make connections of our own
     options     a `NearCache`
     prefixes    of the keys that the tier is for; () is every key
+    route       for a near cache of several parts (`part`): a function from a key to the place of its part, or to None for all of them
 
     A read: `get`; on a miss `ticket = begin(key)`, then the read from the server, then `put(ticket, value)`. Any thread may do so.
     TypeError and ValueError name the argument. Trouble with the server is never raised: then nothing is served, `ready` is False
     and `stats().error` says why.
     """
 
-    def __init__(self, client: Any, options: NearCache, prefixes: Sequence[bytes] = ()) -> None:
-        super().__init__(options, prefixes)
+    def __init__(self, client: Any, options: NearCache, prefixes: Sequence[bytes] = (), *,
+                 route: Callable[[bytes], bytes | None] | None = None) -> None:
+        super().__init__(options, prefixes, route)
         self._source = source_of(client)
         self._closed = False
         self._starting = threading.Lock()
@@ -49,9 +51,12 @@ class Near(Face):
         OPEN.add(self)
 
     def begin(self, key: bytes) -> Ticket | None:
+        self._wake()
+        return self._tier.begin(key)
+
+    def _wake(self) -> None:
         if self._crew is None and not self._closed:
             self._start()           # the child of a fork begins when it is used
-        return self._tier.begin(key)
 
     def close(self) -> None:
         """Listen no more, and serve nothing. Again: nothing."""

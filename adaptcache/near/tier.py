@@ -104,6 +104,7 @@ class Tier:
         self._lock = threading.RLock()      # what is dropped under it may have a finalizer that comes back here
         self.lease_of: Callable[[bytes], Lease] = _nobody
         self.leases: Callable[[], Iterable[Lease]] = tuple
+        self.covers: Callable[[], int] = _nothing       # so many of `prefixes`, from the first on, do all servers tell of that hold a lease
         self.stores = self.refused = self.unserved = self.invalidations = self.flushes = self.connects = self.losses = 0
         self.error = ""
         self._before = [0, 0, 0]        # hits, misses, evictions of the Caches that were emptied
@@ -229,6 +230,10 @@ def _counts(cache: Cache[Any, Any]) -> tuple[int, int, int]:
 
 
 _NOBODYS = Lease()
+
+
+def _nothing() -> int:
+    return 0
 
 
 def _nobody(key: bytes) -> Lease:

@@ -106,6 +106,8 @@ class Topology:
         self.slots: list[Node | None] = [None] * SLOTS
         tier.lease_of = self.lease_of
         tier.leases = lambda: [member.lease for member in list(self.members.values())]
+        # All of them: whoever takes over a slot must tell of the same prefixes.
+        tier.covers = lambda: min((member.covers for member in list(self.members.values()) if member.lease.until != OVER), default=0)
 
     def start(self) -> None:
         with self.lock:
@@ -192,6 +194,7 @@ class Node:
 
     more = pack(b"CLUSTER", b"NODES")
     answers = 1
+    covers = 0
 
     def __init__(self, topology: Topology, address: Address, name: str) -> None:
         self._topology = topology

@@ -87,6 +87,7 @@ class Keeper(Protocol):
 
     more: bytes                 # what is asked with every HELLO and PING
     answers: int                # how many replies that gives
+    covers: int                 # so many of the tier's prefixes has the server said to tell of
 
     def wanted(self) -> bool: ...                               # is there a reason to listen at all?
     def where(self) -> object: ...                              # where the application reads, now; None: not known to move
@@ -100,6 +101,7 @@ class Single:
 
     more = b""
     answers = 0
+    covers = 0
 
     def __init__(self, tier: Tier, where: Callable[[], object]) -> None:
         self._tier = tier
@@ -107,6 +109,7 @@ class Single:
         self.lease = Lease()
         tier.lease_of = lambda key: self.lease
         tier.leases = lambda: (self.lease,)
+        tier.covers = lambda: self.covers
 
     def wanted(self) -> bool:
         return True
@@ -127,6 +130,7 @@ class Single:
         self.lease = Lease(until)
 
     def lost(self, error: Lost) -> None:
+        self.covers = 0
         if self.lease.until != OVER:
             self._tier.losses += 1
             self._end()
@@ -167,11 +171,12 @@ def follow(keeper: Keeper, tier: Tier, place: object, asleep: Callable[[], float
     heartbeat, window = tier.options.heartbeat, tier.options.window
     reader = Reader()
     question = pack(b"HELLO") + pack(b"PING") + keeper.more
-    awaited: deque[float] = deque()         # when the questions were sent that are not answered yet
+    # The questions that are not answered yet: when each was sent, whether tracking was asked for with it, and how many prefixes with it and before.
+    awaited: deque[tuple[float, bool, int]] = deque()
     replies: list[Any] = []                 # what has come of the answer to the first of them
     role: object = None
-    tracking = False                        # has the server said that it will tell?
-    data = track(tier.prefixes)
+    asked = -1                              # prefixes that the server was told; -1: not even that it is to tell
+    keeper.covers = 0
     due = tier.clock()
     slept = asleep()
     while True:
@@ -180,13 +185,16 @@ def follow(keeper: Keeper, tier: Tier, place: object, asleep: Callable[[], float
         slept = max(slept, asleep())
         now = tier.clock()
         if now >= due:
-            # The time is taken before the question is on its way, never after.
-            awaited.append(now)
+            # The time is taken before the question is on its way, never after. Prefixes may have been added since the last one.
+            prefixes = tier.prefixes
+            tracks = asked < len(prefixes)
+            data = track(prefixes[max(asked, 0):]) if tracks else b""
+            asked = len(prefixes)
+            awaited.append((now, tracks, asked))
             due = now + heartbeat
             yield Send(data + question)
-            data = b""
-        overdue = bool(awaited) and now >= awaited[0] + window
-        until = min(due, awaited[0] + window) if awaited else due
+        overdue = bool(awaited) and now >= awaited[0][0] + window
+        until = min(due, awaited[0][0] + window) if awaited else due
         got = yield Receive(max(until - now, SHORTEST_WAIT))
         if got is None:
             if overdue:
@@ -198,22 +206,25 @@ def follow(keeper: Keeper, tier: Tier, place: object, asleep: Callable[[], float
             for message in reader:
                 if isinstance(message, Push):
                     told(message, keeper, tier)
-                elif not tracking:
+                    continue
+                if not awaited:
+                    raise Lost("an answer without a question")
+                sent, tracks, prefixed = awaited[0]
+                replies.append(message)
+                if tracks and len(replies) == 1:
                     accept(message, b"OK", "CLIENT TRACKING")
-                    tracking = True
-                else:
-                    if not awaited:
-                        raise Lost("an answer without a question")
-                    replies.append(message)
-                    if len(replies) < 2 + keeper.answers:
-                        continue
-                    role = same_server(replies[0], role)
-                    if place != keeper.where():
-                        raise Lost(f"the application reads from {keeper.where()} now")
-                    sent = awaited.popleft()
-                    if proves(replies[1]):
-                        keeper.proved(sent, replies[2:])
-                    replies = []
+                    keeper.covers = prefixed
+                if len(replies) < tracks + 2 + keeper.answers:
+                    continue
+                awaited.popleft()
+                hello, ping, *more = replies[tracks:]
+                replies = []
+                role = same_server(hello, role)
+                if place != keeper.where():
+                    raise Lost(f"the application reads from {keeper.where()} now")
+                # With a prefix still to be told the server proves nothing: whoever waits for that prefix may be under any lease.
+                if proves(ping) and prefixed == len(tier.prefixes):
+                    keeper.proved(sent, more)
         except Garbled as error:
             raise Lost(f"not RESP3: {error}") from None
 

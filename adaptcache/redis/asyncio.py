@@ -62,11 +62,13 @@ class Redis(redis.asyncio.Redis):
         self._nearby = None         # its answers are its own
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> redis.asyncio.client.Pipeline:
-        pipe = super().pipeline(transaction, shard_hint)
-        if type(pipe) is redis.asyncio.client.Pipeline:
-            # Made anew: assigning to its __class__ would take its attributes out of the interpreter's fast paths, at each command.
-            pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-            pipe._watcher = self._watcher
+        if type(self) is not Redis or redis.asyncio.Redis.pipeline is not _pipeline or redis.asyncio.client.Pipeline is not _Pipeline:
+            theirs = super().pipeline(transaction, shard_hint)
+            if type(theirs) is not _Pipeline:
+                return theirs           # of somebody else's making
+        # Made anew: assigning to its __class__ would take its attributes out of the interpreter's fast paths, at each command.
+        pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe._watcher = self._watcher
         return pipe
 
 
@@ -85,7 +87,7 @@ class Pipeline(redis.asyncio.client.Pipeline):
         except BaseException:
             watcher.failed(map(attaching.of_stack, stack), at)
             raise
-        watcher.saw_all(map(attaching.of_stack, stack), replies, at)
+        watcher.saw_all(stack, attaching.of_stack, replies, at, not raise_on_error)
         return replies
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
@@ -173,7 +175,7 @@ class ClusterPipeline(redis.asyncio.cluster.ClusterPipeline):
         except BaseException:
             watcher.failed(map(attaching.of_queue, queue), at)
             raise
-        watcher.saw_all(map(attaching.of_queue, queue), replies, at)
+        watcher.saw_all(queue, attaching.of_queue, replies, at, not raise_on_error)
         return replies
 
 
@@ -184,5 +186,7 @@ async def _seen(watcher: Watcher, args: Any, waiting: Any) -> Any:
     return reply
 
 
+_Pipeline = redis.asyncio.client.Pipeline
+_pipeline = attaching.original(redis.asyncio.Redis.pipeline, redis.asyncio.client)
 attaching.keyword(Redis.__init__, redis.asyncio.Redis.__init__)
 attaching.keyword(RedisCluster.__init__, redis.asyncio.RedisCluster.__init__)

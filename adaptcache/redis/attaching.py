@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter, itemgetter
+from types import FunctionType, ModuleType
 from typing import Any
 
 from adaptcache.redis import address
@@ -51,6 +52,11 @@ def keyword(init: Callable[..., Any], parent: Callable[..., Any]) -> None:
     at = len(parameters) - (parameters[-1].kind is inspect.Parameter.VAR_KEYWORD)
     parameters.insert(at, inspect.Parameter(ADAPT, inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Adapt | str | None"))
     init.__signature__ = given.replace(parameters=parameters)   # type: ignore[attr-defined]
+
+
+def original(method: Any, module: ModuleType) -> Any:
+    """A method of redis-py's, unless somebody (a tracer, say) has put another in its place: then None."""
+    return method if isinstance(method, FunctionType) and method.__globals__ is vars(module) else None
 
 
 # The commands that a pipeline holds: redis-py keeps them as tuples in a pipeline, as objects in a cluster's.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 NAMESPACES = 64         # counted apart, at most; the rest is "(others)"
 OTHERS = "(others)"
+_GOLDEN = 0x9E3779B9    # of 32 bits the golden section: Weyl's sequence
 
 
 class Tally:
@@ -18,8 +19,8 @@ class Tally:
     __slots__ = ("cost", "extra", "held", "hits", "longest", "misses", "released", "saved")
 
     def __init__(self) -> None:
-        self.hits = 0.0         # reads that found their key
-        self.misses = 0.0
+        self.hits = 0           # reads that found their key, and were noted
+        self.misses = 0
         self.released = 0.0     # keys let go early, or that would have been
         self.extra = 0.0        # misses with letting go, less those without
         self.held = 0.0         # byte-seconds that keys in scope took, or would have without us
@@ -28,11 +29,45 @@ class Tally:
         self.longest = 0.0      # seconds: the longest expiry that a key was given
 
 
+class Outside:
+    """Reads of keys that are not followed, counted beside the application's command: how many there were, and of some of them the namespace.
+
+    These are drawn by their number among the reads, so that no key that is asked for all the time counts for more than it is; each stands
+    for as many as were not drawn.
+    """
+
+    __slots__ = ("drawn", "hits", "misses", "turn")
+
+    def __init__(self) -> None:
+        self.hits = 0
+        self.misses = 0
+        self.turn = 0           # that of the latest draw, in 32 bits
+        self.drawn: dict[str, list[int]] = {}       # namespace -> misses, hits
+
+    def draw(self, among: int) -> int:
+        """The number of one among so many; evenly over time, whatever the rhythm in which keys are asked for."""
+        self.turn = (self.turn + _GOLDEN) & 0xFFFFFFFF
+        return self.turn * among >> 32
+
+    def note(self, namespace: str, hit: bool, weight: int) -> None:
+        counts = self.drawn.get(namespace)
+        if counts is None:
+            counts = self.drawn.setdefault(namespace if len(self.drawn) < NAMESPACES else OTHERS, [0, 0])
+        counts[hit] += weight
+
+    def shares(self) -> dict[str, tuple[float, float]]:
+        """Hits and misses by namespace."""
+        drawn = list(self.drawn.items())
+        misses, hits = (max(1, sum(counts[which] for _, counts in drawn)) for which in (False, True))
+        return {name: (self.hits * counts[True] / hits, self.misses * counts[False] / misses) for name, counts in drawn}
+
+
 class Books:
     """Tallies by namespace, no more than NAMESPACES of them."""
 
     def __init__(self) -> None:
         self._of: dict[str, Tally] = {}
+        self.outside = Outside()
 
     def of(self, namespace: str) -> Tally:
         tally = self._of.get(namespace)
@@ -42,9 +77,20 @@ class Books:
             tally = self._of.setdefault(namespace, Tally())
         return tally
 
+    def asked(self) -> tuple[int, int]:
+        """Hits and misses of all namespaces."""
+        every = list(self._of.values())
+        return self.outside.hits + sum(one.hits for one in every), self.outside.misses + sum(one.misses for one in every)
+
     def lines(self) -> dict[str, Namespace]:
-        return {name: Namespace(round(one.hits), round(one.misses), round(one.released), round(one.extra), one.held, one.saved)
-                for name, one in self._of.items()}
+        shares = self.outside.shares()
+        for name in shares:
+            self.of(name)
+        lines = {}
+        for name, one in list(self._of.items()):
+            hits, misses = shares.get(name, (0.0, 0.0))
+            lines[name] = Namespace(one.hits + round(hits), one.misses + round(misses), round(one.released), round(one.extra), one.held, one.saved)
+        return lines
 
 
 @dataclass(frozen=True)
@@ -71,8 +117,8 @@ class Report:
     seconds             since watching began
     commands            of the application; `dropped` of them were not looked at for want of time
     keys                in scope now
-    sampled             one key in so many is followed; all figures stand for all keys
-    hits, misses        reads that found their key and that did not
+    sampled             one key in so many is followed; all figures of memory and of what letting go costs are estimates for all keys then
+    hits, misses        reads that found their key and that did not, counted one by one; by namespace an estimate where keys are sampled
     held                byte-seconds that keys in scope take when nothing lets go of them before their own expiry, overwriting or deletion
     released            keys let go early ("release"), or that would have been ("observe")
     saved               byte-seconds of `held`, less those with letting go

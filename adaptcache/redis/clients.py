@@ -60,11 +60,13 @@ class Redis(redis.Redis):
         self._nearby = None         # its answers are its own
 
     def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> redis.client.Pipeline:
-        pipe = super().pipeline(transaction, shard_hint)
-        if type(pipe) is redis.client.Pipeline:
-            # Made anew: assigning to its __class__ would take its attributes out of the interpreter's fast paths, at each command.
-            pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
-            pipe._watcher = self._watcher
+        if type(self) is not Redis or redis.Redis.pipeline is not _pipeline or redis.client.Pipeline is not _Pipeline:
+            theirs = super().pipeline(transaction, shard_hint)
+            if type(theirs) is not _Pipeline:
+                return theirs           # of somebody else's making
+        # Made anew: assigning to its __class__ would take its attributes out of the interpreter's fast paths, at each command.
+        pipe = Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipe._watcher = self._watcher
         return pipe
 
 
@@ -83,7 +85,7 @@ class Pipeline(redis.client.Pipeline):
         except BaseException:
             watcher.failed(map(attaching.of_stack, stack), at)
             raise
-        watcher.saw_all(map(attaching.of_stack, stack), replies, at)
+        watcher.saw_all(stack, attaching.of_stack, replies, at, not raise_on_error)
         return replies
 
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
@@ -172,9 +174,11 @@ class ClusterPipeline(redis.cluster.ClusterPipeline):
         except BaseException:
             watcher.failed(map(attaching.of_queue, queue), at)
             raise
-        watcher.saw_all(map(attaching.of_queue, queue), replies, at)
+        watcher.saw_all(queue, attaching.of_queue, replies, at, not raise_on_error)
         return replies
 
 
+_Pipeline = redis.client.Pipeline
+_pipeline = attaching.original(redis.Redis.pipeline, redis.client)
 attaching.keyword(Redis.__init__, redis.Redis.__init__)
 attaching.keyword(RedisCluster.__init__, redis.RedisCluster.__init__)

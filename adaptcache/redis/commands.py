@@ -36,6 +36,12 @@ GETEX = 17          # (key, size read or MISS, options)
 BLIND = 18          # None: from now on this connection's keys are of another database
 NEAR = 19           # keys answered in this process
 
+# What the answer of a command about one key says of it: found, or not. WRITE: nothing.
+WRITE = 0
+VALUE = 1           # None: not there
+WHOLE = 2           # nothing in it: not there
+PART = 3            # nothing in it says nothing
+
 MISS = -1
 LONGEST_KEY = 1024  # of the arguments of unknown commands that are looked up as keys
 
@@ -45,12 +51,13 @@ Pack = Callable[[Args, Any], Any]
 class Plan:
     """What is noted of one command."""
 
-    __slots__ = ("keys", "pack", "single", "verb", "writes")
+    __slots__ = ("keys", "kind", "pack", "single", "verb", "writes")
 
     def __init__(self, verb: int, pack: Pack, *, keys: Callable[[Args], Args] | None = None, single: bool = True) -> None:
         self.verb = verb                # 0: nothing
         self.pack = pack
         self.single = single            # about one key, args[1]
+        self.kind = _KINDS.get(pack, WRITE)
         self.keys = keys or _first
         self.writes = verb not in (0, READ, READS, BLIND)
 
@@ -183,6 +190,8 @@ def _two(args: Args) -> Args:
     return args[1:3]
 
 
+_KINDS: dict[Pack, int] = {_value: VALUE, _getset: VALUE, _getex: VALUE, _whole: WHOLE, _part: PART}
+
 NOTHING = Plan(0, _nothing, keys=_none)
 STRANGER = Plan(UNKNOWN, lambda args, reply: short(args), keys=short, single=False)
 
@@ -240,7 +249,7 @@ PLANS: dict[Any, Plan] = {
     "SELECT": Plan(BLIND, lambda args, reply: (), keys=_none, single=False),
     "RESET": Plan(BLIND, lambda args, reply: (), keys=_none, single=False),
 }
-SINGLE = frozenset(name for name, plan in PLANS.items() if plan.single and plan.verb)   # about one key, and that is args[1]
+SINGLE = {name: plan.kind for name, plan in PLANS.items() if plan.single and plan.verb}     # about one key, and that is args[1]
 _SPELLINGS = 1024   # unusual spellings remembered, at most
 _spelled: dict[Any, Plan] = {}
 

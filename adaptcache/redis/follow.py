@@ -24,6 +24,7 @@ from typing import Any
 
 from adaptcache.redis import commands as c
 from adaptcache.redis.books import Books, Tally
+from adaptcache.redis.joining import Sample
 from adaptcache.redis.options import Scope
 
 MEMORY = 10_000         # keys remembered that are missed, strange or asked about: of each kind, at most
@@ -62,7 +63,8 @@ class Recent(OrderedDict[bytes, float]):
 class Follower:
     """What is known of one server's keys. `ledger()` makes the learned side when it is first needed."""
 
-    def __init__(self, scope: Scope, encode: Callable[[Any], bytes], ledger: Callable[[], Any], *, max_keys: int, ask: bool = True) -> None:
+    def __init__(self, scope: Scope, encode: Callable[[Any], bytes], ledger: Callable[[], Any], *, max_keys: int, ask: bool = True,
+                 sample: Sample | None = None) -> None:
         self.scope = scope
         self.encode = encode
         self.books = Books()
@@ -70,11 +72,14 @@ class Follower:
         self.shadows: dict[bytes, Entry] = {}   # keys that are there in the other world only
         self.wanted: OrderedDict[bytes, float] = OrderedDict()      # keys whose expiry only the server knows, and their sizes
         self.shift = 0                                              # one key in 2 ** shift is followed
+        self.mask = 0
         self.max_keys = max_keys
         self.real = False                   # what is released is unlinked on the server
         self.on_miss: Callable[[bytes], object] | None = None
+        self.on_sample: Callable[[int], object] | None = None   # before keys are left out
         self._ask = ask
         self._make = ledger
+        self._sampled = sample or Sample()
         self._ledger: Any = None
         self._missed = Recent()             # key -> when it was missed
         self._strange = Recent()            # locks, counters -> when
@@ -179,6 +184,9 @@ class Follower:
         """From now on one key in 2 ** shift stands for all."""
         denser = shift < self.shift
         self.shift = shift
+        self.mask = self._sampled.mask(shift)
+        if self.on_sample is not None:
+            self.on_sample(shift)
         if not denser:
             self._purge = iter([*self.entries, *self.shadows])
         if len(self._ends) > 64 + 4 * len(self.entries):
@@ -207,7 +215,7 @@ class Follower:
     # -- entries
 
     def _outside(self, key: bytes) -> bool:
-        return bool(self.shift and hash(key) & ((1 << self.shift) - 1))
+        return bool(self.shift and self._sampled.number(key) & self.mask)
 
     def _enter(self, key: bytes, size: float, ends: float, at: float, namespace: str, cost: float | None = None,
                nominal: float | None = None, other: float | None = None) -> None:
@@ -329,15 +337,17 @@ class Follower:
             self._read((key, 0), at, near=True)
 
     def _read(self, matter: tuple[Any, int], at: float, near: bool = False) -> None:
-        key = self.encode(matter[0])
-        if self._outside(key):
-            return
-        size = matter[1]
-        entry = self._known(key, at)
-        weight = 1 << self.shift
+        key, size = self.encode(matter[0]), matter[1]
+        outside = self._outside(key)
+        entry = None if outside else self._known(key, at)
         tally = entry.tally if entry is not None else self.books.of(self.scope.of(key)[1])
         if size == c.MISS:
-            tally.misses += weight
+            tally.misses += 1
+        else:
+            tally.hits += 1
+        if outside:
+            return
+        if size == c.MISS:
             self._missed.put(key, at)
             if self.on_miss is not None and self.scope.of(key)[0] is not False:
                 self.on_miss(key)
@@ -352,7 +362,6 @@ class Follower:
                 if not self.real:
                     self._ledger.got(key, True)
             return
-        tally.hits += weight
         if entry is not None:
             self._ledger.got(key, True, near=near)
             if entry.released is not None:

@@ -27,6 +27,8 @@ class Adapt:
     expiry      what to learn and promise; without a `memory_price` twice an entry's own expiry is its break-even time (docs/release.md)
     near        a `NearCache`: single-key reads are answered in this process where they can be. None: never
     max_keys    keys followed at a time, at most; beyond it a sample of the keys stands for the rest
+    fleet       name of a fleet on the same server: processes whose clients name the same one learn together (docs/fleet.md), and leave the
+                fleet's own keys there, also in "observe". None: each learns by itself
     """
 
     mode: str = "observe"
@@ -35,6 +37,7 @@ class Adapt:
     expiry: Learned = field(default_factory=Learned)
     near: Any = None
     max_keys: int = 1 << 17
+    fleet: str | None = None
 
     def __post_init__(self) -> None:
         check_mode(self.mode)
@@ -54,6 +57,10 @@ class Adapt:
                 raise TypeError(f"near: expected NearCache(...) or None, got {type(self.near).__name__}")
         if not isinstance(self.max_keys, int) or isinstance(self.max_keys, bool) or not 1 <= self.max_keys < 1 << 31:
             raise ValueError(f"max_keys: {self.max_keys!r} is not accepted; the accepted range is 1 to 2**31 - 1")
+        if self.fleet is not None:
+            from adaptcache.fleet.names import check_name
+
+            check_name("fleet", self.fleet)
 
     @classmethod
     def parse(cls, given: Adapt | str | None) -> Adapt | None:

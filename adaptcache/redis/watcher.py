@@ -18,22 +18,27 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from itertools import islice
 from math import inf
 from time import monotonic, sleep, thread_time
-from typing import Any
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet, ref
 
 import redis
 
-from adaptcache.ledger import Ledger, Release
+from adaptcache.ledger import Release
 from adaptcache.redis.address import Address
 from adaptcache.redis.books import Report
-from adaptcache.redis.commands import BLIND, NEAR, PLANS, SINGLE, UNKNOWN, Args, plan_of
+from adaptcache.redis.commands import BLIND, NEAR, PART, PLANS, SINGLE, UNKNOWN, VALUE, WRITE, Args, plan_of
 from adaptcache.redis.follow import Follower
+from adaptcache.redis.joining import Joined, Sample, Shared, Told, join
 from adaptcache.redis.nearby import forget
 from adaptcache.redis.options import DEFAULT, Adapt, Scope, check_mode
 from adaptcache.release import Releaser
+
+if TYPE_CHECKING:
+    from adaptcache.fleet import Fleet, FleetStats
 
 _log = logging.getLogger("adaptcache")
 
@@ -41,6 +46,7 @@ LIMIT = 1 << 14         # notes that wait, at most
 SHARE = {"off": 500, "observe": 500, "release": 100}    # seconds slept per second worked; what is not followed is not released
 SLICE = 0.0003          # seconds of work at a time, about
 CROWD = 1024            # notes waiting from which fewer keys are followed
+DRAWN = 64             # reads without a note, of which one stands for all when it comes to namespaces
 SPARSEST = 10           # one key in 1024 at least
 LEISURE = 5.0           # seconds without a crowd until more keys are followed
 ANSWERS = 1024          # answers that wait to be kept near, at most
@@ -60,6 +66,8 @@ class Watcher:
         self.adapt = adapt
         self.encode = encode
         self.scope = Scope(adapt.keys)
+        self._sample_of = Sample() if adapt.fleet is None else Shared(adapt.fleet)
+        self.number = self._sample_of.number
         self._mode = "off"
         self._fresh()
         self.watching = False
@@ -91,8 +99,12 @@ class Watcher:
         self.near: Any = None
         self._near_client: Any = None
         self._answers: deque[tuple[bytes, Any, Any, Any]] = deque()     # that wait for their key's expiry
-        self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys)
+        self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys, sample=self._sample_of)
         self._follower.real = self._mode == "release"
+        fleet: Fleet | None = getattr(self, "fleet", None)
+        self.fleet: Fleet | None = None
+        if fleet is not None:
+            fleet.abandon()         # of the process that this one was forked from
 
     # -- beside the application's commands
 
@@ -108,11 +120,15 @@ class Watcher:
             if self.near is not None:
                 forget(self.near, self.encode, (args,))
             mask = self.mask
-            if mask and plan.single and _plain(args[1]) and hash(args[1]) & mask:
+            if mask and plan.single and _plain(args[1]) and self.number(args[1]) & mask:
+                if plan.kind:
+                    self._unnoted(plan.kind, args[1], reply)
                 return
             queue = self.queue
             if len(queue) >= LIMIT:
                 self.dropped += 1
+                if plan.kind:
+                    self._unnoted(plan.kind, args[1], reply)
                 return
             queue.append((plan.verb, plan.pack(args, reply), at))
             if not _patrol.awake:
@@ -120,25 +136,39 @@ class Watcher:
         except Exception:
             self._failed()
 
-    def saw_all(self, commands: Iterable[Args], replies: Sequence[Any], at: float) -> None:
-        """The commands of a pipeline or transaction; an answer may be an exception."""
+    def _unnoted(self, kind: int, key: Any, reply: Any) -> None:
+        """A read that leaves no note is counted all the same."""
+        outside = self._follower.books.outside
+        if reply is not None and (kind == VALUE or reply):
+            hit = True
+            outside.hits += 1       # by threads that meet, one may be lost now and then
+        elif kind == PART:
+            return
+        else:
+            hit = False
+            outside.misses += 1
+        if not outside.draw(DRAWN):
+            outside.note(self.scope.of(self.encode(key))[1], hit, DRAWN)
+
+    def _drawn(self, args: Args, reply: Any, weight: int) -> None:
+        """One command of a pipeline, drawn to stand for all of them: of which namespaces the reads are that leave no note."""
+        kind = SINGLE.get(args[0], WRITE)
+        hit = reply is not None and (kind == VALUE or bool(reply))
+        if kind and (hit or kind != PART) and _plain(args[1]) and self.number(args[1]) & self.mask:
+            self._follower.books.outside.note(self.scope.of(self.encode(args[1]))[1], hit, weight)
+
+    def saw_all(self, held: Sequence[Any], command: Callable[[Any], Args], replies: Sequence[Any], at: float, errors: bool) -> None:
+        """What a pipeline or transaction held, of which `command` gives the command; with `errors` an answer may be an exception."""
         try:
+            self._counted += len(replies)
             if self.near is not None:
-                commands = list(commands)
-                forget(self.near, self.encode, commands)
-            mask = self.mask
+                forget(self.near, self.encode, map(command, held))
+            pairs: Iterable[tuple[Args, Any]] = zip(map(command, held), replies, strict=False)
+            if self.mask and not (errors and any(isinstance(reply, Exception) for reply in replies)):
+                pairs = self._within(pairs, len(replies))
             put, planned = self.queue.append, PLANS.get
             room = LIMIT - len(self.queue)
-            self._counted += len(replies)
-            for args, reply in zip(commands, replies, strict=False):
-                if mask:
-                    # Most commands of a pipeline end here when keys are sampled, so as little as possible is done (compare _plain).
-                    try:
-                        key = args[1]
-                        if hash(key) & mask and args[0] in SINGLE and key.isascii():
-                            continue
-                    except (IndexError, AttributeError, ValueError):
-                        pass        # no key, or a key of another kind: looked at like any other
+            for args, reply in pairs:
                 plan = planned(args[0])
                 if plan is None:
                     plan, args = plan_of(args)
@@ -147,6 +177,8 @@ class Watcher:
                     continue
                 if room <= 0:
                     self.dropped += 1
+                    if plan.kind and not isinstance(reply, Exception):
+                        self._unnoted(plan.kind, args[1], reply)
                     continue
                 room -= 1
                 if not isinstance(reply, Exception):
@@ -157,6 +189,38 @@ class Watcher:
                 _patrol.wake()
         except Exception:
             self._failed()
+
+    def _within(self, pairs: Iterable[tuple[Args, Any]], count: int) -> list[tuple[Args, Any]]:
+        """Of so many commands and their answers those that are not about one key outside of the sample; reads among the others are counted."""
+        mask, number, kinds = self.mask, self.number, SINGLE.get
+        outside = self._follower.books.outside
+        among = count if count > DRAWN else DRAWN
+        draw = outside.draw(among)
+        within: list[tuple[Args, Any]] = []
+        hits = misses = 0
+        for args, reply in pairs:
+            # Most commands of a pipeline end here when keys are sampled, so as little as possible is done (compare _plain and _unnoted).
+            try:
+                key = args[1]
+                if number(key) & mask and key.isascii():
+                    kind = kinds(args[0])
+                    if kind is not None:
+                        if kind:
+                            if reply is not None and (reply or kind == VALUE):
+                                hits += 1
+                                if hits == draw:
+                                    outside.note(self.scope.of(self.encode(key))[1], True, among)
+                            elif kind != PART:
+                                misses += 1
+                                if misses == draw:
+                                    outside.note(self.scope.of(self.encode(key))[1], False, among)
+                        continue
+            except (IndexError, AttributeError, TypeError, ValueError):
+                pass        # no key, or a key of another kind: looked at like any other
+            within.append((args, reply))
+        outside.hits += hits
+        outside.misses += misses
+        return within
 
     def failed(self, commands: Iterable[Args], at: float) -> None:
         """Commands of which nobody knows whether they were done."""
@@ -231,6 +295,9 @@ class Watcher:
         """Forget what is known of keys: nobody sees what becomes of them meanwhile."""
         self.watching = False
         self.queue.clear()
+        fleet, self.fleet, self._follower.on_sample = self.fleet, None, None
+        if fleet is not None:
+            fleet.close()           # first: that keys are forgotten here is nothing to tell
         self._follower.clear(monotonic())
         self._follower.close()
         self._released, self._kept = deque(), deque()       # whoever still releases for what is forgotten has the old ones
@@ -274,14 +341,27 @@ class Watcher:
             trouble = self.trouble
             if done is not None and not trouble:
                 trouble = done.refusal or (f"{done.failed:,} keys could not be unlinked and stay until their own expiry" if done.failed else "")
+            trouble = trouble or self._apart()
             return Report(
                 self._mode, self.address.label, now - self._began, self._counted, self.dropped, len(follower.entries) << follower.shift,
-                1 << follower.shift, sum(one.hits for one in lines.values()), sum(one.misses for one in lines.values()),
+                1 << follower.shift, *follower.books.asked(),
                 sum(one.held for one in lines.values()), sum(one.released for one in lines.values()),
                 sum(one.saved for one in lines.values()), sum(one.extra_misses for one in lines.values()),
                 self._unlinked + (done.released if done else 0),
                 stats.protected if stats else 0, stats.premature if stats else 0, stats.premature_budget if stats else 1.0,
                 stats.in_flight if stats else 0, lines, trouble)
+
+    def _apart(self) -> str:
+        """What keeps this watcher from learning with its fleet, or ""."""
+        name, fleet = self.adapt.fleet, self.fleet
+        if name is None or not self.watching:
+            return ""
+        if not self.address.writes:
+            return f"the fleet {name} cannot be joined here: a replica, or a server that is not known"
+        said = None if fleet is None else fleet.stats()
+        if said is not None and said.differs:
+            return f"the fleet {name} learns under other rules, so this process learns by itself"
+        return f"the fleet {name}: the server does not answer" if said is not None and said.failed else ""
 
     # -- in the background
 
@@ -302,10 +382,12 @@ class Watcher:
                 self._each += 0.1 * (min(each, 1e-4) - self._each) if monotonic() - looked < 0.1 else 0.0
             try:
                 follower.settle(now)
-                self.mask = (1 << follower.shift) - 1       # it may have found that there are too many keys
+                self.mask = follower.mask       # it may have found that there are too many keys
                 if self.watching:
                     if self.adapt.near is not None and self.near is None:
                         self._come_near(now)
+                    if self.adapt.fleet is not None and self.fleet is None and follower.ledger is not None:
+                        self._join(self.adapt.fleet, now)
                     if (follower.wanted or self._answers) and (asks or now - self._asked > ASK_EVERY):
                         waiting += self._ask(now, forced=asks)
             except Exception:
@@ -340,7 +422,7 @@ class Watcher:
     def _sample(self, shift: int, now: float) -> None:
         self._crowded = now
         self._follower.sample(shift)
-        self.mask = (1 << shift) - 1
+        self.mask = self._follower.mask
 
     def _blind(self) -> None:
         """A client changed its database under us."""
@@ -396,6 +478,31 @@ class Watcher:
             return
         self.near = Near(self._near_client, self.adapt.near)
 
+    def _join(self, name: str, now: float) -> None:
+        if now < self._pause or not self.address.writes:
+            return
+        me = ref(self)          # who holds the fleet does not hold this watcher
+
+        def near() -> dict[str, Any] | None:
+            watcher = me()
+            tier = None if watcher is None else watcher.near
+            return None if tier is None else asdict(tier.stats())
+
+        def asked() -> tuple[int, int]:
+            watcher = me()
+            return (0, 0) if watcher is None else watcher._follower.books.asked()
+
+        try:
+            self.fleet = join(self.address, name, self._follower.ledger, near=near, asked=asked)
+        except (redis.RedisError, OSError) as error:
+            self._pause = now + 5.0
+            self.trouble = f"cannot ask {self.address.label} for the fleet {name}: {error!r:.200}"
+            return
+        if self.trouble.startswith("cannot ask"):
+            self.trouble = ""
+        self._follower.on_sample = self.fleet.sampled
+        self.fleet.sampled(self._follower.shift)
+
     def _connection(self) -> Any:
         if self._own is None:
             self._own = self.address.connect()
@@ -427,9 +534,14 @@ class Watcher:
             if releaser is not None:
                 releaser.release(some)
 
-        ledger = _Ledger(self.adapt.expiry, on_touch=releaser.touch if releaser is not None else None,
-                         maxsize=self.adapt.max_keys, on_release=release,
-                         break_even_ttl=2.0 if self.adapt.expiry.memory_price is None else None)
+        said: dict[str, Any] = {"on_touch": releaser.touch if releaser is not None else None, "maxsize": self.adapt.max_keys, "on_release": release,
+                                "break_even_ttl": 2.0 if self.adapt.expiry.memory_price is None else None}
+        if isinstance(self._sample_of, Shared):
+            joined = Joined(self.adapt.expiry, salt=self._sample_of.salt, **said)
+            joined.sample = self._sample_of
+            ledger: Told = joined
+        else:
+            ledger = Told(self.adapt.expiry, **said)
         ledger.stayed = kept
         if releaser is not None:
             releaser.attach(ledger)
@@ -444,16 +556,6 @@ class Watcher:
             follower.released([one.key for one in releases], at)
         while self._kept:
             follower.kept([self._kept.popleft()], monotonic())
-
-
-class _Ledger(Ledger):
-    """A ledger that remembers what the server did not let go of."""
-
-    stayed: deque[bytes]
-
-    def kept(self, release: Release) -> None:
-        super().kept(release)
-        self.stayed.append(release.key)
 
 
 def _taken_out(pattern: str | bytes) -> bool:
@@ -499,6 +601,11 @@ class Handle:
         """The learned side's own counters (`adaptcache.Stats`), or None before the first key in scope."""
         ledger = self._watcher._follower.ledger
         return None if ledger is None else ledger.stats()
+
+    def fleet(self) -> FleetStats | None:
+        """This process's part in the fleet that `Adapt(fleet=...)` names; None before the first key in scope, and without one."""
+        fleet = self._watcher.fleet
+        return None if fleet is None else fleet.stats()
 
     def flush(self) -> None:
         """Take account of every command answered so far before returning. May ask the server, so not for an event loop."""
