@@ -651,6 +651,43 @@ def test_tasks_go_on_without_their_server(valkey_server):
     asyncio.run(main())
 
 
+@pytest.fixture(params=["valkey", pytest.param("cluster", marks=pytest.mark.slow)])
+def where(request):
+    server = request.getfixturevalue(request.param)
+    return server.url if request.param == "valkey" else server.url.replace("redis://", "redis+cluster://").removesuffix("/0")
+
+
+def test_one_after_another_needs_no_more_connections_with_time(where, door):
+    """redis-py 8 gives a hundred; others as many as are asked for."""
+    with world(where, door, near=False) as made:
+        backend = made.backend()
+        cache = made.cache(backend=backend)
+        for number in range(120):
+            cache.set(number, number)
+            assert cache.get_or_load(("loaded", number), lambda key: 1) == 1
+        assert made.kinds() == []
+        if door == "async" and where.startswith("redis://"):
+            assert len(backend.client().client_list()) <= 6
+
+
+def test_as_many_connections_as_are_in_use_at_a_time(where, door):
+    """More than a hundred, which is redis-py 8's default."""
+    count = 130
+    with RedisBackend(where, near=False, timeout=15.0, connections=count) as backend, ThreadPoolExecutor(count) as pool:
+        cache = Cache(0, backend=backend)
+        assert cache.get(0) is None
+        client = backend.client()
+        for node in client.get_primaries() if where.startswith("redis+cluster") else [None]:
+            client.execute_command("CLIENT", "PAUSE", 700, **({} if node is None else {"target_nodes": node}))
+
+        async def many():
+            async with backend:
+                return await asyncio.gather(*[cache.aget(0, number) for number in range(count)])
+
+        got = asyncio.run(many()) if door == "async" else [*pool.map(lambda number: cache.get(0, number), range(count))]
+        assert got == [*range(count)] and backend.stats().events == {}
+
+
 def test_loops_that_ended_without_a_word_are_forgotten(valkey):
     with warnings.catch_warnings(), RedisBackend(valkey.url, near=False) as backend:
         warnings.simplefilter("ignore")         # that is what such loops leave behind

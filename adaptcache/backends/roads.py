@@ -332,9 +332,9 @@ class AsyncRoad:
         # As `Road._take`; what must not be sent again takes a connection that the pool has looked at.
         pool = self._client.connection_pool
         now = time.monotonic()
-        connection, until = self._kept.pop() if again and self._kept else (None, 0.0)
-        if connection is not None and now >= until:
-            await pool.release(connection)
+        connection, until = self._kept.pop() if self._kept else (None, 0.0)
+        if connection is not None and (not again or now >= until):
+            await pool.release(connection)      # and mostly had again: no more are kept than were in use at once
             connection = None
         if connection is None:
             connection, until = await pool.get_connection(), now + KEEP
