@@ -99,6 +99,7 @@ def test_a_server_that_was_never_there(door):
         assert cache.get_many("ab") == {}
         cache.set("k", 1)
         cache.set_many({"a": 1})
+        cache.set_many({}, tags=["t"])
         assert cache.delete("k") is None
         assert cache.delete_many("ab") == 0
         assert cache.pop("k", 3) == 3
@@ -394,6 +395,22 @@ def test_a_full_server_is_read_and_no_load_is_repeated(valkey_server, door):
         assert cache.get("old") == "new" and made.backends[0].stats().undelivered == 0
 
 
+def test_a_batch_that_a_full_server_does_not_take_is_told_and_not_loaded_again(valkey_server, door):
+    server = valkey_server(maxmemory="8mb", maxmemory_policy="noeviction")
+    with world(server.url, door) as made:
+        cache, loads = made.cache(), []
+
+        def loader(keys):
+            loads.append(keys)
+            with server.client() as client:
+                client.config_set("maxmemory", "1mb")
+            return dict.fromkeys(keys, 5)
+
+        for _ in range(3):
+            assert cache.get_or_load_many("ab", loader) == {"a": 5, "b": 5}
+        assert loads == [["a", "b"]] and [(event.kind, event.key) for event in made.events] == [("write-failed", "a"), ("write-failed", "b")]
+
+
 def test_a_read_only_replica_serves_reads_and_loses_writes(valkey_server, door):
     primary = valkey_server(repl_diskless_sync_delay=0)
     with world(primary.url, door) as writing:
@@ -632,6 +649,43 @@ def test_tasks_go_on_without_their_server(valkey_server):
             assert sorted(loads) == list(range(10))
 
     asyncio.run(main())
+
+
+@pytest.fixture(params=["valkey", pytest.param("cluster", marks=pytest.mark.slow)])
+def where(request):
+    server = request.getfixturevalue(request.param)
+    return server.url if request.param == "valkey" else server.url.replace("redis://", "redis+cluster://").removesuffix("/0")
+
+
+def test_one_after_another_needs_no_more_connections_with_time(where, door):
+    """redis-py 8 gives a hundred; others as many as are asked for."""
+    with world(where, door, near=False) as made:
+        backend = made.backend()
+        cache = made.cache(backend=backend)
+        for number in range(120):
+            cache.set(number, number)
+            assert cache.get_or_load(("loaded", number), lambda key: 1) == 1
+        assert made.kinds() == []
+        if door == "async" and where.startswith("redis://"):
+            assert len(backend.client().client_list()) <= 6
+
+
+def test_as_many_connections_as_are_in_use_at_a_time(where, door):
+    """More than a hundred, which is redis-py 8's default."""
+    count = 130
+    with RedisBackend(where, near=False, timeout=15.0, connections=count) as backend, ThreadPoolExecutor(count) as pool:
+        cache = Cache(0, backend=backend)
+        assert cache.get(0) is None
+        client = backend.client()
+        for node in client.get_primaries() if where.startswith("redis+cluster") else [None]:
+            client.execute_command("CLIENT", "PAUSE", 700, **({} if node is None else {"target_nodes": node}))
+
+        async def many():
+            async with backend:
+                return await asyncio.gather(*[cache.aget(0, number) for number in range(count)])
+
+        got = asyncio.run(many()) if door == "async" else [*pool.map(lambda number: cache.get(0, number), range(count))]
+        assert got == [*range(count)] and backend.stats().events == {}
 
 
 def test_loops_that_ended_without_a_word_are_forgotten(valkey):

@@ -254,6 +254,30 @@ def test_the_thread_wakes_when_something_is_due(valkey):
         assert len(steps) <= 3 * renewals + 3
 
 
+def test_the_leases_of_many_loads_are_renewed_together(valkey):
+    count = 40
+
+    async def load(cache, number):
+        async def loader(key):
+            await asyncio.sleep(3 * LEASE)
+            return key
+
+        await asyncio.sleep(number * LEASE / count)
+        return await cache.aget_or_load(number, loader)
+
+    async def main():
+        async with RedisBackend(valkey.url, lease=LEASE) as backend:
+            cache = Cache(0, backend=backend)
+            run, batches = backend.keeper._run, []
+            backend.keeper._run = lambda plan: batches.append(1) or run(plan)
+            began = time.monotonic()
+            assert await asyncio.gather(*[load(cache, number) for number in range(count)]) == [*range(count)]
+            assert backend.stats().events == {} and backend.stats().commands >= (3 + 3) * count
+            assert len(batches) <= 12 * (time.monotonic() - began) / LEASE
+
+    asyncio.run(main())
+
+
 def test_trouble_while_renewing_is_an_event(valkey_server):
     server = valkey_server()
     with RedisBackend(server.url, lease=LEASE, timeout=0.2, breaker=Breaker(failures=100)) as backend:

@@ -15,6 +15,7 @@ from backend_doors import DOORS, world
 from servers import until
 
 from adaptcache import Cache, RedisBackend
+from adaptcache.backends.space import Wanted
 
 WORKER = Path(__file__).with_name("backend_worker.py")
 
@@ -331,6 +332,24 @@ def test_an_unserializable_result_raises_and_releases_the_lease(valkey):
         began = time.monotonic()
         assert cache.get_or_load("k", lambda key: 5) == 5
         assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("how", ["cleared", "being cleared"])
+def test_a_write_while_another_thread_clears_is_there_or_gone_and_raises_nothing(where, how):
+    """The other thread comes between the moment when the write is made and the one when it is sent."""
+    with RedisBackend(where) as backend:
+        cache = Cache(0, backend=backend)
+        cache.set("k", 1)
+        plan = cache._writer.set("k", cache._space.name("k"), 2, Wanted())
+        step = plan.send(None)
+        if how == "cleared":
+            cache.clear()
+        else:
+            cache._space.generations.clear()
+        with pytest.raises(StopIteration):
+            while True:
+                step = plan.send(backend.driver._do(step))
+        assert cache.get("k") == 2
 
 
 def test_a_recursive_load_is_told_apart_from_a_wait(valkey):

@@ -34,6 +34,8 @@ _parse: Any = connections.parse_url
 _SHARED = ("username", "password", "credential_provider", "client_name")
 _TLS = ("ssl_keyfile", "ssl_certfile", "ssl_cert_reqs", "ssl_ca_certs", "ssl_ca_data", "ssl_check_hostname", "ssl_min_version",
         "ssl_ciphers")
+# How many connections there are is up to the threads, and for tasks to `connections`; a pool's own limit differs from version to version.
+_MOST = 2**31 - 1
 _CLUSTER_ATTEMPTS = 2       # a moved slot or a failed-over node is found by asking the others
 
 
@@ -55,7 +57,7 @@ class Place:
 
     def client(self, timeout: float) -> Any:
         """A client for threads."""
-        options = {**self.options, "socket_timeout": timeout, "socket_connect_timeout": timeout}
+        options = {**self.options, "socket_timeout": timeout, "socket_connect_timeout": timeout, "max_connections": _MOST}
         if self.kind == "cluster":
             return _Cluster(startup_nodes=[_Node(*node) for node in self.nodes], **options, **self._tls_switch(),
                                       retry=Retry(NoBackoff(), _CLUSTER_ATTEMPTS), require_full_coverage=False)
@@ -69,7 +71,7 @@ class Place:
 
     def async_client(self, timeout: float) -> Any:
         """A client for the tasks of one event loop."""
-        options = {**self.options, "socket_timeout": timeout, "socket_connect_timeout": timeout}
+        options = {**self.options, "socket_timeout": timeout, "socket_connect_timeout": timeout, "max_connections": _MOST}
         if self.kind == "cluster":
             return _AsyncCluster(startup_nodes=[_AsyncNode(*node) for node in self.nodes], **options,
                                     **self._tls_switch(), retry=AsyncRetry(NoBackoff(), _CLUSTER_ATTEMPTS),

@@ -106,7 +106,8 @@ class Keeper:
             self._renew(due, now)
         with self._lock:
             if not self._closed and self._holds:
-                return max(0.0, min(hold._due for hold in self._holds) - monotonic())
+                # Not at once for each of many loads: what is due meanwhile goes with it, in one trip.
+                return max(self.lease / 12, min(hold._due for hold in self._holds) - monotonic())
             if self._closed or self._idle:
                 self._thread = None
                 return None

@@ -30,37 +30,35 @@ class Remover:
 
     def delete(self, key: Any, name: Name) -> Plan[bool | None]:
         """Remove a key; was there one? None: the server could not be told yet, and will be."""
-        self._space.changed([name])
-        try:
-            gone = yield from self.delete_many([(key, name)])
-        finally:
-            self._space.changed([name])
-        return gone[0]
+        return (yield from self.delete_many([(key, name)]))[0]
 
     def delete_many(self, keys: Sequence[tuple[Any, Name]]) -> Plan[list[bool | None]]:
-        self._space.changed([name for _, name in keys])
+        names = [name for _, name in keys]
+        self._space.changed(names)
         results: list[bool | None] = []
-        for first in range(0, len(keys), CHUNK):
-            part = keys[first:first + CHUNK]
-            commands: list[Command] = []
-            for _, name in part:
-                # The lease first: an owner must not store between the two.
-                commands += (("UNLINK", name.lease), ("GET", name.generation), ("GETRANGE", name.value, b"2", b"9"),
-                             ("UNLINK", name.value))
-            owed = self._debts.of(name for _, name in part)
-            answers = yield Batch(commands)
-            for at, (key, name) in enumerate(part):
-                answer = answers[4 * at:4 * at + 4]
-                bad = next((each for each in answer if isinstance(each, Trouble)), None)
-                if bad is not None:
-                    self._space.failed("write-failed", key, bad)
-                    self.owe(key, name, bad)
-                    results.append(None)
-                else:
-                    self._debts.paid(owed, name)
-                    self._deadlines.gone(name.value)
-                    results.append(answer[3] == 1 and answer[1] is not None and answer[1] == answer[2])
-        self._space.changed([name for _, name in keys])
+        try:
+            for first in range(0, len(keys), CHUNK):
+                part = keys[first:first + CHUNK]
+                commands: list[Command] = []
+                for _, name in part:
+                    # The lease first: an owner must not store between the two.
+                    commands += (("UNLINK", name.lease), ("GET", name.generation), ("GETRANGE", name.value, b"2", b"9"),
+                                 ("UNLINK", name.value))
+                owed = self._debts.of(name for _, name in part)
+                answers = yield Batch(commands)
+                for at, (key, name) in enumerate(part):
+                    answer = answers[4 * at:4 * at + 4]
+                    bad = next((each for each in answer if isinstance(each, Trouble)), None)
+                    if bad is not None:
+                        self._space.failed("write-failed", key, bad)
+                        self.owe(key, name, bad)
+                        results.append(None)
+                    else:
+                        self._debts.paid(owed, name)
+                        self._deadlines.gone(name.value)
+                        results.append(answer[3] == 1 and answer[1] is not None and answer[1] == answer[2])
+        finally:
+            self._space.changed(names)
         return results
 
     def pop(self, key: Any, name: Name) -> Plan[Any]:

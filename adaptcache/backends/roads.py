@@ -88,7 +88,7 @@ class Traffic:
 
 
 def _refused(count: int) -> list[Any]:
-    return [Trouble(None, sent=False)] * count
+    return [Trouble(None)] * count
 
 
 def _worth_another(error: object) -> bool:
@@ -229,7 +229,7 @@ class ClusterRoad:
             for name, (node, group) in _by_node(client, commands).items():
                 if not traffic.circuit(name).allow():
                     for at in group:
-                        answers[at] = Trouble(None, sent=False)
+                        answers[at] = Trouble(None)
                     continue
                 asked.append((name, group))
                 if node is None:
@@ -332,9 +332,9 @@ class AsyncRoad:
         # As `Road._take`; what must not be sent again takes a connection that the pool has looked at.
         pool = self._client.connection_pool
         now = time.monotonic()
-        connection, until = self._kept.pop() if again and self._kept else (None, 0.0)
-        if connection is not None and now >= until:
-            await pool.release(connection)
+        connection, until = self._kept.pop() if self._kept else (None, 0.0)
+        if connection is not None and (not again or now >= until):
+            await pool.release(connection)      # and mostly had again: no more are kept than were in use at once
             connection = None
         if connection is None:
             connection, until = await pool.get_connection(), now + KEEP

@@ -15,10 +15,9 @@ CHUNK = 500                 # keys that one batch is about, at the most
 class Trouble(Exception):
     """The server could not be asked, or could not do it. `error` is the client's; None: the breaker is open."""
 
-    def __init__(self, error: BaseException | None, *, sent: bool = True) -> None:
+    def __init__(self, error: BaseException | None) -> None:
         super().__init__(error)
         self.error = error
-        self.sent = sent        # whether it may have been done all the same
 
 
 class Call:

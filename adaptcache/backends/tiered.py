@@ -266,7 +266,7 @@ class TieredCache(Cache[K, V]):
     async def aset_many(self, values: Mapping[Any, Any], *, ttl: float | None = None, tags: Iterable[str] = ()) -> None:
         await self._arun(self._setting(values, _wanted(ttl, None, None, None, None, tags)))
 
-    def _setting(self, values: Mapping[Any, Any], wanted: Wanted) -> Plan[int]:
+    def _setting(self, values: Mapping[Any, Any], wanted: Wanted) -> Plan[None]:
         entries = [(key, name, *self._writer.payload(key, name, value, wanted))
                    for (key, value), (_, name) in zip(values.items(), self._named(values), strict=True)]
         for key in values:

@@ -25,13 +25,16 @@ def versions_of(space: Space, tags: Sequence[str]) -> Plan[dict[str, bytes | Non
     return dict(zip(tags, versions, strict=True))
 
 
-def know_generations(space: Space, places: Iterable[bytes]) -> Plan[None]:
-    """Read the generations that this process does not know; make those that are not there."""
-    unknown = [place for place in places if place not in space.generations]
-    if not unknown:
-        return
-    answers = yield from _make({place: () for place in unknown})
-    space.generations.update(zip(unknown, answers, strict=True))
+def know_generations(space: Space, places: Iterable[bytes]) -> Plan[dict[bytes, bytes]]:
+    """The generations at these places as this process knows them; those that it does not know are read, or made. Other threads may
+    clear the space at any moment, so what is written goes by this answer."""
+    known = {place: space.generations.get(place, b"") for place in places}
+    unknown = [place for place, generation in known.items() if not generation]
+    if unknown:
+        made = dict(zip(unknown, (yield from _make({place: () for place in unknown})), strict=True))
+        space.generations.update(made)
+        known.update(made)
+    return known
 
 
 def make_versions(space: Space, tags: Sequence[str]) -> Plan[list[tuple[str, bytes]]]:

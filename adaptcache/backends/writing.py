@@ -46,37 +46,39 @@ class Writer:
                                       namespace=wanted.namespace, features=wanted.features)
         return data, left
 
-    def set(self, key: Any, name: Name, value: Any, wanted: Wanted) -> Plan[bool]:
-        """Write a value; True when the server has it."""
+    def set(self, key: Any, name: Name, value: Any, wanted: Wanted) -> Plan[None]:
+        """Write a value."""
         data, left = self.payload(key, name, value, wanted)
-        return (yield from self.set_many([(key, name, data, left)], wanted.tags)) == 1
+        yield from self.set_many([(key, name, data, left)], wanted.tags)
 
-    def set_many(self, entries: Sequence[tuple[Any, Name, bytes, float]], tags: tuple[str, ...]) -> Plan[int]:
-        """Write values that were serialized; how many the server has now."""
-        self._space.changed([name for _, name, _, _ in entries])
-        done = 0
+    def set_many(self, entries: Sequence[tuple[Any, Name, bytes, float]], tags: tuple[str, ...]) -> Plan[None]:
+        """Write values that were serialized."""
+        if not entries:
+            return
+        names = [name for _, name, _, _ in entries]
+        self._space.changed(names)
         try:
             versions = yield from make_versions(self._space, tags)
             for first in range(0, len(entries), CHUNK):
-                done += yield from self._write(entries[first:first + CHUNK], versions)
+                yield from self._write(entries[first:first + CHUNK], versions)
         except Trouble as trouble:
             self._space.failed("write-failed", entries[0][0], trouble)
             for key, name, _, _ in entries:
                 self._remover.owe(key, name, trouble)
-        self._space.changed([name for _, name, _, _ in entries])
-        return done
+        finally:
+            self._space.changed(names)
 
-    def _write(self, entries: Sequence[tuple[Any, Name, bytes, float]], versions: Sequence[tuple[str, bytes]]) -> Plan[int]:
+    def _write(self, entries: Sequence[tuple[Any, Name, bytes, float]], versions: Sequence[tuple[str, bytes]]) -> Plan[None]:
         waiting = list(entries)
         for _ in range(TRIES):
-            yield from know_generations(self._space, {name.generation for _, name, _, _ in waiting})
+            known = yield from know_generations(self._space, {name.generation for _, name, _, _ in waiting})
             commands: list[Command] = []
             for _, name, data, left in waiting:
                 commands.append(("UNLINK", name.lease))
                 if left <= 0:
                     commands.append(("UNLINK", name.value))
                 else:
-                    whole = header.pack(self._generations[name.generation], versions) + data
+                    whole = header.pack(known[name.generation], versions) + data
                     ms = milliseconds(left)
                     commands.append(("SET", name.value, whole, b"PX", ms) if ms else ("SET", name.value, whole))
             places = list(dict.fromkeys(name.generation for _, name, _, _ in waiting))
@@ -99,7 +101,7 @@ class Writer:
                     self._tags.pop(name.value, None)
                     if versions:
                         self._tags[name.value] = tuple(tag for tag, _ in versions)
-                    if left > 0 and generation != self._generations[name.generation]:
+                    if left > 0 and generation != known[name.generation]:
                         again.append(entry)
             for place, generation in now.items():
                 if generation is None:
@@ -113,4 +115,3 @@ class Writer:
             waiting = again
             if not waiting:
                 break
-        return len(entries)
