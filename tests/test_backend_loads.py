@@ -147,7 +147,7 @@ def test_a_word_that_was_said_before_anybody_listened_is_not_waited_for(valkey, 
 @pytest.mark.parametrize("door", DOORS)
 def test_many_wait_for_many_keys_in_one_process(valkey, door):
     count = 60 if door == "sync" else 400
-    with world(valkey.url, door, lease=30.0) as made:
+    with world(valkey.url, door, lease=30.0, timeout=10.0) as made:
         owner, backend = Cache(0, backend=made.backend()), made.backend()
         waiter = Cache(0, backend=backend)
         begun, done = threading.Event(), threading.Event()
