@@ -107,7 +107,8 @@ def main() -> None:
     lost, protected = losses(rows, log, options.ttl)
     bound = options.premature * protected + options.workers
     print(f"lost {lost} of {protected:,} requests within the window of anybody's last one; allowed {bound:.1f}")
-    print(f"the workers' own books: {sum(t[1] for t in told)} lost + {sum(t[2] for t in told)} open <= {sum(t[3] for t in told):.1f}")
+    print(f"the workers' own books: {sum(t[1] for t in told)} lost, those told late included, + {sum(t[2] for t in told)} open; "
+          f"budgets {sum(t[3] for t in told):.1f}")
     print(told[0][4])
 
 

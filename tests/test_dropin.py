@@ -700,6 +700,47 @@ def test_hits_and_misses_are_exact_while_keys_are_sampled(client: ours.Redis, ho
     assert abs(sum(one.hits for one in lines.values()) - hits) < len(lines) and abs(sum(one.misses for one in lines.values()) - misses) < len(lines)
 
 
+def test_commands_are_held_for_a_moment_without_what_may_change_or_is_large(client: ours.Redis, monkeypatch: Any) -> None:
+    watcher = client._watcher
+    with watcher._lock:         # so the daemon is held up
+        client.set("a", "v", ex=50)
+        client.get("a")
+        assert [one[0][0] for one in watcher.held] == ["SET", "GET"] and not watcher.queue
+        client.rpush("list", 1, 2)
+        found = client.lrange("list", 0, -1)
+        assert not watcher.held and len(watcher.queue) == 4     # in their order, with the answer as it was
+        found.clear()
+        client.set("large", "x" * 5000, ex=50)
+        assert not watcher.held
+        client.get("large")
+        assert not watcher.held
+        with memoryview(b"seen") as view:
+            client.set("view", view, ex=50)
+        assert not watcher.held
+        client.get("none")
+        with client.pipeline() as pipe:
+            pipe.set("none", 1, ex=50).execute()
+        assert not watcher.held and [one[0] for one in watcher.queue][-2:] == [1, 3]     # READ, WROTE
+        client.get("a")
+        with pytest.raises(redis.ResponseError):
+            client.incr("list")
+        assert not watcher.held and watcher.queue[-1][0] == 11      # UNKNOWN
+        for _ in range(200):
+            client.get("a")
+        assert len(watcher.held) < watching.HELD
+        report = client.adapt.report()
+        assert (report.hits, report.misses, report.commands) == (204, 1, 211)       # a list that was read, too
+        client.get("a")
+        watcher.near = watching                     # near answers must be forgotten at once
+        monkeypatch.setattr(watching, "forget", lambda *said: None)
+        client.get("a")
+        assert not watcher.held
+        watcher.near = None
+    client.get("a")
+    client.adapt.mode = "off"
+    assert not watcher.held
+
+
 def test_reads_without_room_for_a_note_are_counted(client: ours.Redis, monkeypatch: Any) -> None:
     monkeypatch.setattr(watching, "LIMIT", 0)
     client.get("none")

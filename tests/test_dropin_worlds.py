@@ -82,9 +82,10 @@ class Silent:
         self.keys.add(key)
 
     def got(self, key: bytes, hit: bool, *, near: bool = False) -> bool:
+        followed = key in self.keys
         if not hit:
             self.keys.discard(key)
-        return True
+        return followed
 
     def gone(self, key: bytes) -> None:
         self.keys.discard(key)

@@ -71,7 +71,7 @@ def size(value: Any) -> int:
         return len(repr(value))
     try:
         return memoryview(value).nbytes
-    except TypeError:
+    except (TypeError, ValueError):     # a view that was released meanwhile
         return 0
 
 

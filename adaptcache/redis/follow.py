@@ -363,10 +363,11 @@ class Follower:
                     self._ledger.got(key, True)
             return
         if entry is not None:
-            self._ledger.got(key, True, near=near)
+            followed = self._ledger.got(key, True, near=near)
             if entry.released is not None:
                 self._take_back(entry, at)      # it was still there, or is again
-                self._tell(key, entry, at)
+                if not followed:
+                    self._tell(key, entry, at)
             elif entry.other <= at:
                 # A miss there, which loads it.
                 self._count(entry, at)

@@ -1,7 +1,8 @@
 """A watcher: who sees the commands of the clients of one server, and the thread that thinks about them.
 
-Beside each command of the application a watcher leaves a note on a bounded queue, and that is all that the application's
-own thread does (`saw`). One daemon for all watchers of the process takes the notes off, a few at a time, and sleeps SHARE
+Beside each command of the application a watcher keeps it and its answer (`saw`), and that is all: between two calls of the kernel's every
+further line of code is read from memory anew, and costs ten times what it costs in a loop. HELD of them are looked at together, in a
+loop, and leave notes without the values on a bounded queue (`sift`). One daemon for all watchers of the process takes the notes off, a few at a time, and sleeps SHARE
 times as long as it worked: it never takes more than that share of a core, and never holds the interpreter for long. When
 notes come faster than that, fewer keys are followed, one in two, in four and so on by their hash; what is over even then is
 dropped and counted.
@@ -40,8 +41,12 @@ from adaptcache.release import Releaser
 if TYPE_CHECKING:
     from adaptcache.fleet import Fleet, FleetStats
 
+_FLAT = frozenset({int, float, bool, type(None)})
+_TEXT = frozenset({bytes, str})
 _log = logging.getLogger("adaptcache")
 
+HELD = 64               # commands kept until they are looked at, at most
+LARGE = 1 << 12         # bytes of a value that is not kept
 LIMIT = 1 << 14         # notes that wait, at most
 SHARE = {"off": 500, "observe": 500, "release": 100}    # seconds slept per second worked; what is not followed is not released
 SLICE = 0.0003          # seconds of work at a time, about
@@ -80,6 +85,8 @@ class Watcher:
 
     def _fresh(self) -> None:
         self.queue: deque[tuple[int, Any, float]] = deque()
+        self.held: deque[tuple[Args, Any, float]] = deque()     # commands, answers and when they were sent
+        self._sifting = threading.RLock()
         self.mask = 0
         self.dropped = 0
         self.trouble = ""
@@ -111,30 +118,51 @@ class Watcher:
     def saw(self, args: Args, reply: Any, at: float) -> None:
         """A command that was answered. It was sent at `at`, on the monotonic clock."""
         try:
-            self._counted += 1      # a count lost now and then, by threads that meet, is no harm
-            plan = PLANS.get(args[0])
-            if plan is None:
-                plan, args = plan_of(args)
-            if plan.verb == 0:
-                return
-            if self.near is not None:
-                forget(self.near, self.encode, (args,))
-            mask = self.mask
-            if mask and plan.single and _plain(args[1]) and self.number(args[1]) & mask:
-                if plan.kind:
-                    self._unnoted(plan.kind, args[1], reply)
-                return
-            queue = self.queue
-            if len(queue) >= LIMIT:
-                self.dropped += 1
-                if plan.kind:
-                    self._unnoted(plan.kind, args[1], reply)
-                return
-            queue.append((plan.verb, plan.pack(args, reply), at))
+            held = self.held
+            held.append((args, reply, at))
+            kind = type(reply)
+            # What the application may change is looked at now, and so is what is large.
+            if len(held) >= HELD or self.near is not None or not ((kind in _TEXT and len(reply) < LARGE) or kind in _FLAT):
+                self.sift()
+            elif len(args) > 2 and not (((kind := type(args[2])) in _TEXT and len(args[2]) < LARGE) or kind in _FLAT):
+                self.sift()
             if not _patrol.awake:
                 _patrol.wake()
         except Exception:
             self._failed()
+
+    def sift(self) -> None:
+        """Leave notes of the commands that are held."""
+        held = self.held
+        if not held:
+            return
+        with self._sifting:         # in the order in which they came
+            while held:
+                try:
+                    one = held.popleft()
+                except IndexError:      # another mode, meanwhile
+                    return
+                self._note(*one)
+
+    def _note(self, args: Args, reply: Any, at: float) -> None:
+        self._counted += 1
+        plan = PLANS.get(args[0])
+        if plan is None:
+            plan, args = plan_of(args)
+        if plan.verb == 0:
+            return
+        if self.near is not None:
+            forget(self.near, self.encode, (args,))
+        mask = self.mask
+        if mask and plan.single and _plain(args[1]) and self.number(args[1]) & mask:
+            if plan.kind:
+                self._unnoted(plan.kind, args[1], reply)
+        elif len(self.queue) >= LIMIT:
+            self.dropped += 1
+            if plan.kind:
+                self._unnoted(plan.kind, args[1], reply)
+        else:
+            self.queue.append((plan.verb, plan.pack(args, reply), at))
 
     def _unnoted(self, kind: int, key: Any, reply: Any) -> None:
         """A read that leaves no note is counted all the same."""
@@ -160,6 +188,7 @@ class Watcher:
     def saw_all(self, held: Sequence[Any], command: Callable[[Any], Args], replies: Sequence[Any], at: float, errors: bool) -> None:
         """What a pipeline or transaction held, of which `command` gives the command; with `errors` an answer may be an exception."""
         try:
+            self.sift()
             self._counted += len(replies)
             if self.near is not None:
                 forget(self.near, self.encode, map(command, held))
@@ -225,6 +254,7 @@ class Watcher:
     def failed(self, commands: Iterable[Args], at: float) -> None:
         """Commands of which nobody knows whether they were done."""
         try:
+            self.sift()
             if self.near is not None:
                 commands = list(commands)
                 forget(self.near, self.encode, commands)
@@ -244,6 +274,7 @@ class Watcher:
 
     def near_hit(self, keys: list[bytes]) -> None:
         """These were answered in this process."""
+        self._sift()
         self._counted += 1
         if len(self.queue) < LIMIT:
             self.queue.append((NEAR, keys, monotonic()))
@@ -294,6 +325,7 @@ class Watcher:
     def _stop(self) -> None:
         """Forget what is known of keys: nobody sees what becomes of them meanwhile."""
         self.watching = False
+        self.held.clear()
         self.queue.clear()
         fleet, self.fleet, self._follower.on_sample = self.fleet, None, None
         if fleet is not None:
@@ -329,6 +361,7 @@ class Watcher:
 
     def report(self) -> Report:
         with self._lock:
+            self._sift()
             self._look(inf)
             self._heard()
             now = monotonic()
@@ -370,6 +403,7 @@ class Watcher:
         with self._lock:
             follower = self._follower
             now = monotonic()
+            self._sift()
             waiting = len(self.queue)
             self._pace(waiting, now)
             self._heard()
@@ -393,6 +427,12 @@ class Watcher:
             except Exception:
                 self._failed()
             return waiting > 0
+
+    def _sift(self) -> None:
+        try:
+            self.sift()
+        except Exception:
+            self._failed()
 
     def _pace(self, waiting: int, now: float) -> None:
         """Follow fewer keys when notes come faster than they can be looked at, and more when there is leisure."""
@@ -642,7 +682,7 @@ class Patrol:
             worked = due = 0.0
             now = monotonic()
             for watcher in list(_watchers):
-                if watcher.queue or watcher in seen:
+                if watcher.held or watcher.queue or watcher in seen:
                     spent = thread_time()
                     did = watcher.watching and watcher.work(SLICE)
                     spent = thread_time() - spent
@@ -656,7 +696,7 @@ class Patrol:
             watcher = None  # type: ignore[assignment]
             if not seen:
                 with self._lock:
-                    if not any(one.queue and one.watching for one in _watchers):
+                    if not any((one.held or one.queue) and one.watching for one in _watchers):
                         self.awake = False
                         return
             rest = min(0.05, rest * 1.5) if worked < 0.0001 else 0.002
