@@ -352,6 +352,29 @@ def test_a_write_while_another_thread_clears_is_there_or_gone_and_raises_nothing
         assert cache.get("k") == 2
 
 
+@pytest.mark.parametrize("lock", ["keeper", "inbox", "events", "debts", "breaker", "backend"])
+def test_a_finalizer_that_uses_the_cache_waits_for_no_lock_of_its_own_thread(valkey, lock):
+    """The collector may come in the middle of anything, and end abandoned loads and waiters, or run the user's finalizers."""
+    backend = RedisBackend(valkey.url, lease=0.3, near=False)
+    cache = Cache(0, backend=backend)
+    part = {"breaker": backend._traffic.circuit(""), "backend": backend}.get(lock) or getattr(backend, lock)
+
+    def finalizer():
+        with part._lock:
+            assert cache.get_or_load("k", str) == "k"
+            backend._traffic.circuit("").failed(OSError())
+            cache.delete("k")
+            backend.debts.owe_key("k", cache._space.name("k"), cache._remover, None)
+            backend.inbox.sit(b"k", print).close()
+
+    thread = threading.Thread(target=finalizer, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()        # if it is, it waits for ever, and so would `close`
+    until(lambda: not len(backend.debts), "delivered")
+    backend.close()
+
+
 def test_a_recursive_load_is_told_apart_from_a_wait(valkey):
     from adaptcache import RecursiveLoadError
 

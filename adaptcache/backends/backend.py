@@ -106,7 +106,7 @@ class RedisBackend:
         self._traffic = Traffic(breaker or Breaker(), self.events.tell)
         self.debts = Debts(self.events.tell, Trouble)
         self.inbox = Inbox(prefix, self._subscribe, TROUBLES)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._client: Any = None
         self._drivers: dict[asyncio.AbstractEventLoop, tuple[AsyncDriver, Any]] = {}
         self._driver = Driver((ClusterRoad if self.place.cluster else Road)(self.client, self._traffic), self.inbox)
@@ -225,7 +225,7 @@ class RedisBackend:
 
     def _forked(self) -> None:
         """In a child: sockets and threads are the parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._client = None
         self._drivers = {}
         self.parts.forked()

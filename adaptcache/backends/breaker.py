@@ -41,7 +41,7 @@ class Circuit:
     def __init__(self, options: Breaker, tell: Callable[[str, object, BaseException | None], None]) -> None:
         self._options = options
         self._tell = tell
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._failures = 0
         self._trips = 0             # probes that failed in a row, and the failure that opened
         self._until = 0.0
@@ -91,4 +91,4 @@ class Circuit:
         self._tell("breaker-open", None, error)
 
     def forked(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

@@ -53,7 +53,7 @@ class Debts:
         self.forked()
 
     def forked(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._closed = False

@@ -49,7 +49,7 @@ class Events:
     def __init__(self, observer: Callable[[Event], object] | None) -> None:
         self._observer = observer
         self.counts: Counter[str] = Counter()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._quiet: dict[str, float] = {}
         self._unsaid: Counter[str] = Counter()
 
@@ -77,4 +77,4 @@ class Events:
             _log.exception("on_event raised and hears no more")
 
     def forked(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

@@ -44,7 +44,7 @@ class Inbox:
     def forked(self) -> None:
         """In a new process: a name of its own, and nobody waits yet."""
         self.channel = f"{self._prefix}::inbox:{os.urandom(12).hex()}".encode()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()      # a waiter that is collected leaves, in whatever thread
         self._seats: dict[bytes, list[Seat]] = {}
         self._thread: threading.Thread | None = None
         self._arrived = threading.Event()
@@ -85,7 +85,7 @@ class Inbox:
 
     def _call_all(self) -> None:
         with self._lock:
-            seats = [seat for each in self._seats.values() for seat in each]
+            seats = [seat for each in list(self._seats.values()) for seat in each]
         for seat in seats:
             seat.wake()
 

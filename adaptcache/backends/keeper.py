@@ -61,7 +61,7 @@ class Keeper:
 
     def forked(self) -> None:
         """In a child: the loads are the parent's, who keeps them."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()      # a load that is collected is let go of, in whatever thread
         self._wake = threading.Event()
         self._holds: dict[Hold, None] = {}
         self._thread: threading.Thread | None = None
@@ -101,13 +101,14 @@ class Keeper:
         now = monotonic()
         with self._lock:
             self._wake.clear()
-            due = [hold for hold in self._holds if hold._due <= now]
+            due = [hold for hold in list(self._holds) if hold._due <= now]
         if due:
             self._renew(due, now)
         with self._lock:
-            if not self._closed and self._holds:
+            dues = [] if self._closed else [hold._due for hold in list(self._holds)]
+            if dues:
                 # Not at once for each of many loads: what is due meanwhile goes with it, in one trip.
-                return max(self.lease / 12, min(hold._due for hold in self._holds) - monotonic())
+                return max(self.lease / 12, min(dues) - monotonic())
             if self._closed or self._idle:
                 self._thread = None
                 return None
