@@ -18,7 +18,7 @@ from adaptcache import Cache, RedisBackend, cached
 from adaptcache.backends import Breaker, keeper
 from adaptcache.backends.names import Names
 
-LEASE = 0.3
+LEASE = 0.6
 LONG = 4 * LEASE        # what a load here takes; with PATIENCE more, another would have taken over long ago
 PATIENCE = 20.0
 
