@@ -138,7 +138,7 @@ class Releaser:
         _ALL.add(self)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()      # finalizers may use the cache, in whatever thread
         self._heap: list[tuple[float, int, Release]] = []
         self._missed: deque[tuple[bytes, float]] = deque(maxlen=QUEUE)
         self._touches: deque[bytes] = deque(maxlen=QUEUE)

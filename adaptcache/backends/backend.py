@@ -236,7 +236,7 @@ class RedisBackend:
         self._traffic.forked()
         self._driver.forked()
         for cache in list(self.caches):
-            cache._lock = threading.Lock()
+            cache._lock = threading.RLock()
 
 
 class _Lazy:

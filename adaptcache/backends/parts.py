@@ -18,12 +18,12 @@ class Parts:
     def __init__(self, client: Any, async_client: Any) -> None:
         self._client = client
         self._async_client = async_client
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._threads: Near | None = None
         self._tasks: dict[asyncio.AbstractEventLoop, AsyncNear] = {}
 
     def forked(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def for_threads(self, options: NearCache, names: Names) -> Part:
         """A new part. It begins to listen with the first. Raises what making a cluster's client raises."""

@@ -99,7 +99,7 @@ class TieredCache(Cache[K, V]):
         leases = Leases(self._space, self._reader, backend.keeper)
         self._loader = Loader(self._space, self._writer, leases)
         self._batches = BatchLoader(self._space, self._reader, self._writer, leases, self._loader)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._near: Part | None = None
         self._nears: dict[asyncio.AbstractEventLoop, Part] = {}
         self._options: NearCache | None = None

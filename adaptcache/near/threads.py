@@ -45,7 +45,7 @@ class Near(Face):
         super().__init__(options, prefixes, route)
         self._source = source_of(client)
         self._closed = False
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._crew: Crew | None = None
         self._start()
         OPEN.add(self)
@@ -80,13 +80,16 @@ class Near(Face):
         with self._starting:
             if self._crew is None and not self._closed:
                 crew = Crew(self._tier)
-                self._finalizer = weakref.finalize(self, crew.stop)
-                self._finalizer.atexit = False
-                self._crew = crew
+                finalizer = weakref.finalize(self, crew.stop)
+                finalizer.atexit = False
+                if self._crew is not None:
+                    finalizer.detach()      # memory was collected, and a finalizer has asked us meanwhile
+                    return
+                self._crew, self._finalizer = crew, finalizer
                 muster(crew, self._tier, self._source)
 
     def _forked(self) -> None:
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         crew, self._crew = self._crew, None
         if crew is not None:
             self._finalizer.detach()

@@ -29,30 +29,42 @@ class Trunk(Tier):
     def __init__(self, options: NearCache, prefixes: Sequence[bytes], route: Callable[[bytes], bytes | None],
                  clock: Callable[[], float] = monotonic) -> None:
         self._route = route
-        self._joining = threading.Lock()
-        self._branches: dict[bytes, tuple[ref[Branch], ...]] = {}      # replaced, never changed: who listens reads it without a lock
+        self._joining = threading.RLock()
+        self._branches: _Branches = {}      # replaced, never changed: who listens reads it without a lock
         super().__init__(replace(options, maxsize=0), prefixes, clock)
 
     def branch(self, options: NearCache, prefixes: Sequence[bytes], place: bytes) -> Branch:
         """A new branch. No prefix may begin another one of the trunk's, or equal it unless the branches share it."""
         with self._joining:
-            self.prefixes += tuple(prefix for prefix in prefixes if prefix not in self.prefixes)
-            made = Branch(self, options, prefixes, 1 + max(map(self.prefixes.index, prefixes)))
-            living = {at: kept for at, branches in self._branches.items() if (kept := tuple(each for each in branches if each() is not None))}
-            self._branches = {**living, place: (*living.get(place, ()), ref(made))}
+            while True:
+                before = self.prefixes
+                after = before + tuple(prefix for prefix in prefixes if prefix not in before)
+                if self.prefixes is before:         # else a finalizer came between, and made a branch too
+                    self.prefixes = after
+                    break
+            made = Branch(self, options, prefixes, 1 + max(map(after.index, prefixes)))
+            self._replace(lambda branches: {**branches, place: (*branches.get(place, ()), ref(made))})
         return made
 
     def leave(self, branch: Branch) -> None:
         """Of the branch's own: it is not told of anything any more. Its prefixes stay, others may have them."""
         with self._joining:
-            self._branches = {at: kept for at, branches in self._branches.items()
-                              if (kept := tuple(each for each in branches if each() not in (None, branch)))}
+            self._replace(lambda branches: {at: kept for at, those in branches.items() if (kept := tuple(each for each in those if each() is not branch))})
+
+    def _replace(self, change: Callable[[_Branches], _Branches]) -> None:
+        while True:
+            before = self._branches
+            living = {at: kept for at, those in before.items() if (kept := tuple(each for each in those if each() is not None))}
+            after = change(living)
+            if self._branches is before:
+                self._branches = after
+                return
 
     def _all(self) -> list[Branch]:
         return [branch for branches in self._branches.values() for each in branches if (branch := each()) is not None]
 
     def reset(self) -> None:
-        self._joining = threading.Lock()
+        self._joining = threading.RLock()
         super().reset()
         for branch in self._all():
             branch.reset()
@@ -75,6 +87,9 @@ class Trunk(Tier):
                 if branch is not None:
                     branch.invalidate(some)
         self.invalidations += len(keys)
+
+
+_Branches = dict[bytes, "tuple[ref[Branch], ...]"]
 
 
 class Branch(Tier):
