@@ -1,6 +1,7 @@
 """What a watched client costs beside redis-py's own, on the same server: single commands and pipelines, sync and asyncio.
 
-Both clients talk to one Valkey on the loopback, in turn, round by round; the daemon that looks at what was seen runs meanwhile.
+Both clients talk to one Valkey on the loopback, in turn, round by round; the daemon that looks at what was seen runs meanwhile. `bench/dropin.py` has
+them take turns command by command.
 """
 from __future__ import annotations
 
@@ -43,27 +44,41 @@ def pair(request: pytest.FixtureRequest, server: Server) -> Iterator[tuple[str, 
         mine.adapt.close()
 
 
-def _gets(client: Any) -> Callable[[], None]:
+def _turns(count: int) -> Iterator[list[str]]:
+    """So many keys at a time, for ever."""
+    while True:
+        for at in range(0, len(KEYS), count):
+            yield KEYS[at:at + count]
+
+
+def _gets(client: Any, count: int = 100) -> Callable[[], None]:
+    turns = _turns(count)
+
     def run() -> None:
-        for key in KEYS[:200]:
+        for key in next(turns):
             client.get(key)
     return run
 
 
 def _sets(client: Any) -> Callable[[], None]:
+    turns = _turns(100)
+
     def run() -> None:
-        for key in KEYS[:200]:
+        for key in next(turns):
             client.set(key, "x" * 100, ex=600)
     return run
 
 
 def _pipelines(client: Any) -> Callable[[], None]:
+    turns = _turns(100)
+
     def run() -> None:
-        for at in range(0, 1000, 100):
+        for _ in range(5):
+            keys = next(turns)
             with client.pipeline(transaction=False) as pipe:
-                for key in KEYS[at:at + 50]:
+                for key in keys[:50]:
                     pipe.get(key)
-                for key in KEYS[at + 50:at + 100]:
+                for key in keys[50:]:
                     pipe.set(key, "x" * 100, ex=600)
                 pipe.execute()
     return run
@@ -71,17 +86,17 @@ def _pipelines(client: Any) -> Callable[[], None]:
 
 def test_get(contest: Any, pair: tuple[str, Any, Any]) -> None:
     mode, mine, theirs = pair
-    contest("drop-in", f"get, {mode}", _gets(mine), {"redis-py": _gets(theirs)}, 200, rounds=101, aims=AIMS)
+    contest("drop-in", f"get, {mode}", _gets(mine), {"redis-py": _gets(theirs)}, 100, rounds=301, aims=AIMS)
 
 
 def test_set(contest: Any, pair: tuple[str, Any, Any]) -> None:
     mode, mine, theirs = pair
-    contest("drop-in", f"set with an expiry, {mode}", _sets(mine), {"redis-py": _sets(theirs)}, 200, rounds=101, aims=AIMS)
+    contest("drop-in", f"set with an expiry, {mode}", _sets(mine), {"redis-py": _sets(theirs)}, 100, rounds=301, aims=AIMS)
 
 
 def test_pipeline_of_100(contest: Any, pair: tuple[str, Any, Any]) -> None:
     mode, mine, theirs = pair
-    contest("drop-in", f"pipeline of 100, {mode}", _pipelines(mine), {"redis-py": _pipelines(theirs)}, 10, rounds=101, aims=AIMS)
+    contest("drop-in", f"pipeline of 100, {mode}", _pipelines(mine), {"redis-py": _pipelines(theirs)}, 5, rounds=301, aims=AIMS)
 
 
 def test_get_answered_near(contest: Any, server: Server) -> None:
@@ -91,9 +106,13 @@ def test_get_answered_near(contest: Any, server: Server) -> None:
             mine.set(key, "x" * 100, ex=600)
         near = until(lambda: mine.adapt.flush() or mine._watcher.near, "near")
         until(lambda: near.ready, "a listening connection")
-        _gets(mine)()
+        _gets(mine, 200)()
         mine.adapt.flush()
-        contest("drop-in", "get, answered near", _gets(mine), {"redis-py": _gets(theirs)}, 200, rounds=51)
+
+        def same(client: Any) -> Callable[[], None]:
+            return lambda: [client.get(key) for key in KEYS[:200]] and None
+
+        contest("drop-in", "get, answered near", same(mine), {"redis-py": same(theirs)}, 200, rounds=51)
         assert near.stats().hits > 51 * 190
         mine.adapt.close()
 
@@ -111,7 +130,7 @@ def test_asyncio_get(contest: Any, server: Server, mode: str) -> None:
                 await client.get(key)
 
         contest("drop-in", f"asyncio get, {mode}", lambda: runner.run(gets(mine)), {"redis-py": lambda: runner.run(gets(theirs))}, 100,
-                rounds=101, aims=AIMS)
+                rounds=201, aims=AIMS)
         mine.adapt.close()
         runner.run(mine.aclose())
         runner.run(theirs.aclose())

@@ -122,9 +122,11 @@ class Watcher:
             held.append((args, reply, at))
             kind = type(reply)
             # What the application may change is looked at now, and so is what is large.
-            if len(held) >= HELD or self.near is not None or not ((kind in _TEXT and len(reply) < LARGE) or kind in _FLAT):
-                self.sift()
-            elif len(args) > 2 and not (((kind := type(args[2])) in _TEXT and len(args[2]) < LARGE) or kind in _FLAT):
+            if (
+                len(held) >= HELD or self.near is not None
+                or not ((kind in _TEXT and len(reply) < LARGE) or kind in _FLAT)
+                or (len(args) > 2 and not (((kind := type(args[2])) in _TEXT and len(args[2]) < LARGE) or kind in _FLAT))
+            ):
                 self.sift()
             if not _patrol.awake:
                 _patrol.wake()
@@ -235,7 +237,7 @@ class Watcher:
                     kind = kinds(args[0])
                     if kind is not None:
                         if kind:
-                            if reply is not None and (reply or kind == VALUE):
+                            if reply is not None and (kind == VALUE or reply):
                                 hits += 1
                                 if hits == draw:
                                     outside.note(self.scope.of(self.encode(key))[1], True, among)
