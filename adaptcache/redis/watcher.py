@@ -669,7 +669,7 @@ class Patrol:
 
     def _after_fork(self) -> None:
         self.awake = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()      # a finalizer may run a command of its own
 
     def wake(self) -> None:
         with self._lock:
@@ -706,14 +706,14 @@ class Patrol:
 
 
 _watchers: WeakSet[Watcher] = WeakSet()
-_registry = threading.Lock()
+_registry = threading.RLock()
 _patrol = Patrol()
 
 
 def _after_fork() -> None:
     """The child starts anew: no thread, no connection, no notes, nothing known."""
     global _registry
-    _registry = threading.Lock()
+    _registry = threading.RLock()
     _patrol._after_fork()
     for watcher in list(_watchers):
         watcher._fresh()
