@@ -23,7 +23,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-MODE, OUTCOMES = "ADAPTCACHE_SUITE_MODE", "ADAPTCACHE_SUITE_OUTCOMES"
+MODE, OUTCOMES, CLUSTER = "ADAPTCACHE_SUITE_MODE", "ADAPTCACHE_SUITE_OUTCOMES", "ADAPTCACHE_SUITE_CLUSTER"
 LEFT_OUT = "not redismod and not ssl and not cp_integration and not multidb_integration"
 IGNORED = ("tests/test_scenario", "tests/test_multidb", "tests/test_asyncio/test_scenario", "tests/test_asyncio/test_multidb",
            "tests/test_ssl.py", "tests/test_asyncio/test_ssl.py")
@@ -50,7 +50,11 @@ def _swap(mode: str) -> None:
     from adaptcache import redis as ours
 
     adapt = ours.Adapt(mode)
-    for kind in (ours.Redis, ours.RedisCluster, ours_async.Redis, ours_async.RedisCluster):
+    kinds = [ours.RedisCluster, ours_async.RedisCluster]
+    if not os.environ.get(CLUSTER):
+        # A cluster's client talks to its nodes through clients of redis-py's own, and that is what tests of clusters patch.
+        kinds += [ours.Redis, ours_async.Redis]
+    for kind in kinds:
         made = type(kind.__name__, (kind,), {"__module__": kind.__mro__[1].__module__})
 
         def init(self, *args, _kind=kind, **kwargs):
@@ -63,6 +67,8 @@ def _swap(mode: str) -> None:
         theirs = kind.__mro__[1]
         for module in {theirs.__module__, "redis.asyncio" if "asyncio" in theirs.__module__ else "redis"}:
             setattr(sys.modules[module], kind.__name__, made)
+    if os.environ.get(CLUSTER):
+        return
     import redis.asyncio.sentinel
     import redis.sentinel
     for module, made in ((redis.sentinel, redis.Redis), (redis.asyncio.sentinel, redis.asyncio.Redis)):
@@ -122,7 +128,7 @@ def run(folder: Path, mode: str, server: str, cluster: bool, rest: list[str]) ->
                        "--rootdir", scratch, "--import-mode=prepend", "--tb=short", "--continue-on-collection-errors", "-m", f"{only} and {LEFT_OUT}",
                        "--redis-url", started.url, *(rest or ["tests"])]
             path = os.pathsep.join([str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
-            environment = {**os.environ, MODE: mode, OUTCOMES: str(outcomes), "PYTHONPATH": path}
+            environment = {**os.environ, MODE: mode, OUTCOMES: str(outcomes), CLUSTER: "1" if cluster else "", "PYTHONPATH": path}
             environment.pop("PYTHONSAFEPATH", None)
             log = Path(tempfile.gettempdir(), f"adaptcache-suite-{server}{'-cluster' if cluster else ''}-{mode}.log")
             with log.open("w") as out:
