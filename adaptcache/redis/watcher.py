@@ -31,7 +31,7 @@ import redis
 from adaptcache.ledger import Release
 from adaptcache.redis.address import Address
 from adaptcache.redis.books import Report
-from adaptcache.redis.commands import BLIND, NEAR, PART, PLANS, SINGLE, UNKNOWN, VALUE, WRITE, Args, plan_of
+from adaptcache.redis.commands import BLIND, NEAR, PART, PLANS, SINGLE, UNKNOWN, VALUE, Args, plan_of
 from adaptcache.redis.follow import Follower
 from adaptcache.redis.joining import Joined, Sample, Shared, Told, join
 from adaptcache.redis.nearby import forget
@@ -179,13 +179,6 @@ class Watcher:
             outside.misses += 1
         if not outside.draw(DRAWN):
             outside.note(self.scope.of(self.encode(key))[1], hit, DRAWN)
-
-    def _drawn(self, args: Args, reply: Any, weight: int) -> None:
-        """One command of a pipeline, drawn to stand for all of them: of which namespaces the reads are that leave no note."""
-        kind = SINGLE.get(args[0], WRITE)
-        hit = reply is not None and (kind == VALUE or bool(reply))
-        if kind and (hit or kind != PART) and _plain(args[1]) and self.number(args[1]) & self.mask:
-            self._follower.books.outside.note(self.scope.of(self.encode(args[1]))[1], hit, weight)
 
     def saw_all(self, held: Sequence[Any], command: Callable[[Any], Args], replies: Sequence[Any], at: float, errors: bool) -> None:
         """What a pipeline or transaction held, of which `command` gives the command; with `errors` an answer may be an exception."""
