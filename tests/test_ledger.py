@@ -87,26 +87,35 @@ def test_break_even_ttl_takes_the_expiry_for_the_break_even_time() -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 1 << 30), alpha=st.sampled_from([0.0, 0.01, 0.1]), even=st.booleans(), churn=st.floats(0.0, 0.3),
-       model=st.sampled_from([None, *HOSTILE]), jumps=st.sampled_from([0.0, 0.0, 0.05]))
-def test_the_promise_holds_whatever_is_asked(seed: int, alpha: float, even: bool, churn: float, model: str | None, jumps: float) -> None:
-    """Against books of the test's own: a loss is a request within the window after the last one, for a key that was released.
+       model=st.sampled_from([None, *HOSTILE]), jumps=st.sampled_from([0.0, 0.0, 0.05]), rest=st.sampled_from([0.0, 0.5, 3.0]))
+def test_the_promise_holds_whatever_is_asked(
+    seed: int, alpha: float, even: bool, churn: float, model: str | None, jumps: float, rest: float,
+) -> None:
+    """Against books of the test's own: a loss is a request within the window after the last one, for a key that was released and that
+    the server did let go of, at once or after a `rest`.
 
     Whatever the model answers, and although the clock jumps back (it is taken to stand still then; the server's goes on).
     """
     rnd, time, server, last, out = random.Random(seed), Time(), {}, {}, []
+    resting: list[tuple[float, Release]] = []
     ledger = manual(time, premature=alpha, window=5.0, on_release=out.extend, **({} if model is None else {"predictors": (HOSTILE[model](),)}),
                     **({"break_even_ttl": 1.0} if even else {"memory_price": 0.05}))
+    ledger.asked = rest > 0
     lost = protected = 0
     real = seen = 0.0
     released: set[bytes] = set()
+
     def let_go() -> None:
         ledger.step()
         for one in out:
             assert jumps or one.key in server
             assert one.last == last[one.key] and one.window_left == pytest.approx(5.0 - one.age)
-            server.pop(one.key, None)
-            released.add(one.key)
+            resting.append((real + rest, one))
         out.clear()
+        while resting and resting[0][0] <= real:
+            one = resting.pop(0)[1]
+            if (not rest or ledger.leave(one)) and server.pop(one.key, None) is not None:
+                released.add(one.key)
 
     for _ in range(400):
         passed = rnd.expovariate(5.0)
