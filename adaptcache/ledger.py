@@ -12,13 +12,14 @@ the fleet.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final, Protocol
-from weakref import ref
+from weakref import WeakSet, ref
 
 from adaptcache import _core, checks
 from adaptcache.background import POOL
@@ -154,7 +155,7 @@ class Ledger:
         self._leaving: dict[int, Release] = {}
         self._waiting: deque[Release] = deque()
         self._untold: deque[bytes] = deque()
-        self._busy = threading.Lock()       # held by whoever hands releases on
+        self._unlocked()
         self._late = self._hits = self._misses = 0
         self._closed = False
         me = ref(self)
@@ -167,6 +168,12 @@ class Ledger:
         # Bounded here, by keys: a bound of the cache's own would count sizes. SIEVE, since an unbounded cache asks its policy little.
         self.cache: Cache[int, Followed] = Cache(None, policy="sieve", expiry=expiry, timer=None if timer is None else self._clock,
                                                  on_removal=removed)
+        _ALL.add(self)
+
+    def _unlocked(self) -> None:
+        """New locks: at first, and in the child of a fork, where nobody gives the old ones back."""
+        self._busy = threading.Lock()       # held by whoever hands releases on
+        self._gate = threading.RLock()      # between letting go of a key and following it again
 
     def number(self, key: bytes) -> int:
         """The salted hash under which a key is followed: the same in every process with the same salt."""
@@ -232,29 +239,39 @@ class Ledger:
         return False
 
     def _hit(self, number: int, now: float, near: bool) -> bool:
-        cache, leaving = self.cache, None
-        if self.asked and number not in cache:      # looked at first, so that what is due is let go of before it is asked for
-            leaving = self._leaving.get(number)
-            if leaving is not None:
-                if near:
-                    return False        # only a request that the server sees keeps it there
-                cache._excuse(number)
+        cache = self.cache
+        if self.asked and number not in cache and self._stays(number, near):    # looked at first, so that what is due has left before
+            self._tell(GOT, number, now)
+            self._hits += 1
+            return True
         kept = cache.get(number)
         self._tell(GOT, number, now)
-        if kept is not None:
-            self._hits += 1
-            kept.last = now
-            if not near:
-                kept.touched = now
-            elif now - kept.touched >= max(1.0, min(kept.window, 3600.0) / 8):
-                kept.touched = now
-                self._untold.append(kept.key)
-                self._hand_on()
-            return True
-        self._hits += not near      # the server is asked, and tells us again
-        if leaving is not None:
+        if kept is None:
+            self._hits += not near      # else the server is asked, and tells us again
+            return False
+        self._hits += 1
+        kept.last = now
+        if not near:
+            kept.touched = now
+        elif now - kept.touched >= max(1.0, min(kept.window, 3600.0) / 8):
+            kept.touched = now
+            self._untold.append(kept.key)
+            self._hand_on()
+        return True
+
+    def _stays(self, number: int, near: bool) -> bool:
+        """Was it waiting to be let go of? Then it is followed again, and nobody has lost it."""
+        with self._gate:
+            leaving = self._leaving.get(number)
+            if leaving is None:
+                return False
+            self.cache._excuse(number)
+            self.cache.get(number)      # the learner hears how long it was not asked for
             self._return(leaving)
-        return leaving is not None
+        if near:
+            self._untold.append(leaving.key)
+            self._hand_on()
+        return True
 
     def _tell(self, kind: int, number: int, now: float) -> None:
         if self.listener is not None:
@@ -264,9 +281,10 @@ class Ledger:
         """The key is let go of on the server, now; from here on who asks for it has lost it. False: it must stay, since it was
         written or asked for here since it was released."""
         number = self.number(release.key)
-        if self._leaving.get(number) is release:
-            self._leaving.pop(number, None)
-        return number not in self.cache
+        with self._gate:
+            if self._leaving.get(number) is release:
+                self._leaving.pop(number, None)
+            return number not in self.cache
 
     def gone(self, key: bytes) -> None:
         """The value was removed or expired by itself; nobody is to blame if it is missed."""
@@ -399,3 +417,15 @@ class Ledger:
             finally:
                 self._busy.release()
         return done
+
+
+_ALL: WeakSet[Ledger] = WeakSet()
+
+
+def _forked() -> None:
+    for ledger in list(_ALL):
+        ledger._unlocked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

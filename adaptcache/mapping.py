@@ -543,7 +543,6 @@ class Cache(_Local[K, V]):
         return super().__new__(cls)
 
 
-
 # What `__init__` puts beside what subclasses do.
 _OURS = frozenset({"_spec", "_flights", "_trainer", "_refresher", "_decisions"})
 

@@ -5,11 +5,13 @@ import gc
 import math
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Callable
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -174,16 +176,18 @@ def early(ledger: Ledger, time: Time, released: list[Release], key: bytes = b"a"
     return released.pop()
 
 
-def test_what_waits_to_be_let_go_of_is_still_there_and_a_request_for_it_loses_nothing() -> None:
-    time, released, heard = Time(), [], []
-    ledger = manual(time, memory_price=0.01, premature=1.0, window=200.0, on_release=released.extend)
+@pytest.mark.parametrize("near", [False, True])
+def test_what_waits_to_be_let_go_of_is_still_there_and_a_request_for_it_loses_nothing(near: bool) -> None:
+    time, released, heard, touched = Time(), [], [], []
+    ledger = manual(time, memory_price=0.01, premature=1.0, window=200.0, on_release=released.extend, on_touch=touched.append)
     ledger.asked = True
     ledger.listener = lambda *event: heard.append(event[0])
     one = early(ledger, time, released)
     assert one.window_left > 0 and ledger.stats().in_flight == 1
     time.now += 1.0
-    assert not ledger.got(b"a", True, near=True)            # the server must hear of it
-    assert ledger.got(b"a", True) and ledger.got(b"a", True)
+    assert ledger.got(b"a", True, near=near) and ledger.got(b"a", True)
+    ledger.step()
+    assert touched == ([Touched((b"a",))] if near else [])      # the server must hear of it
     told = ledger.stats()
     assert told.premature == 0 and told.in_flight == 0 and heard == [PUT, GOT, GOT]
     assert (told.hits, told.misses) == (2, 0)
@@ -389,6 +393,39 @@ def test_a_thread_hands_releases_on_by_itself() -> None:
     ledger.put(b"more", cost=1.0)
     until(lambda: len(ledger.cache) == 0, "the last key is let go of")
     assert len(released) == 20
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_of_a_fork_waits_for_no_lock_of_its_parents() -> None:
+    time, released = Time(), []
+    ledger = manual(time, memory_price=0.01, premature=1.0, window=200.0, on_release=released.extend)
+    ledger.asked = True
+    ledger.put(b"a", cost=1.0)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ledger._gate, ledger._busy:
+            held.set()
+            done.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    assert held.wait(30)
+    child = os.fork()
+    if not child:
+        time.now += 190.0
+        ledger.step()
+        os._exit(0 if len(released) == 1 and ledger.got(b"a", True) and not ledger.leave(released[0]) else 1)
+    end = monotonic() + 20
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and monotonic() < end:
+        sleep(0.01)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    done.set()
+    other.join()
+    assert ended[1] == 0 and ended[0] == child
 
 
 def test_a_dropped_ledger_is_collected() -> None:

@@ -364,7 +364,7 @@ class Follower:
             return
         if entry is not None:
             followed = self._ledger.got(key, True, near=near)
-            if entry.released is not None:
+            if entry.released is not None and (followed or not near):
                 self._take_back(entry, at)      # it was still there, or is again
                 if not followed:
                     self._tell(key, entry, at)
