@@ -7,6 +7,7 @@ that can stop to forward without closing: a half-open connection. What the tests
 from __future__ import annotations
 
 import os
+import random
 import selectors
 import shutil
 import signal
@@ -26,6 +27,7 @@ from redis.sentinel import Sentinel
 
 HOST = "127.0.0.1"
 PATIENCE = 20.0         # seconds until something that must happen counts as failed
+_any = random.SystemRandom()    # not the seeded one, which would be the same in each worker of the tests
 
 
 def valkey_binary() -> str:
@@ -47,9 +49,17 @@ def mortal(*command: str) -> list[str]:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port below those that systems take for outgoing connections (from 32768 or 49152 on): one of those could take the port of
+    a server that is down before it starts again."""
+    while True:
+        port = _any.randrange(15000, 32000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
 
 
 def until(true: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:

@@ -197,8 +197,8 @@ class RedisBackend:
             self._ended = True
             client, self._client = self._client, None
         self._driver.let_go()
-        for each in () if client is None else clients.clients_of(client):
-            each.close()
+        if client is not None:
+            clients.close(client)
 
     async def aclose(self) -> None:
         """`close`, and the connections of the running loop."""
@@ -207,8 +207,8 @@ class RedisBackend:
             await cache.aclose()
         await self.parts.aclose()
         pair = self._drivers.pop(loop, None)
-        for each in () if pair is None else clients.clients_of(pair[1]):
-            await each.aclose()
+        if pair is not None:
+            await clients.aclose(pair[1])
         await loop.run_in_executor(None, self.close)
 
     def __enter__(self) -> RedisBackend:

@@ -92,10 +92,25 @@ class Place:
         return f"{self.kind} {where if not self.nodes else ', '.join(f'{host}:{port}' for host, port in self.nodes)}"
 
 
-def clients_of(client: Any) -> list[Any]:
-    """A client that was made here, and those that it asks where its server is: all that must be closed."""
+def close(client: Any) -> None:
+    """Close a client that was made here, and those that it asks where its server is."""
+    for each in (client, *_sentinels_of(client)):
+        each.close()
+
+
+async def aclose(client: Any) -> None:
+    """`close`, for one of asyncio."""
+    for each in (client, *_sentinels_of(client)):
+        await each.aclose()
+    if isinstance(client, _AsyncCluster):
+        # It takes itself for closed since a node of it last failed, whatever was connected again afterwards.
+        await client.nodes_manager.aclose()
+        await client.nodes_manager.aclose("startup_nodes")
+
+
+def _sentinels_of(client: Any) -> tuple[Any, ...]:
     manager = getattr(getattr(client, "connection_pool", None), "sentinel_manager", None)
-    return [client, *getattr(manager, "sentinels", ())]
+    return tuple(getattr(manager, "sentinels", ()))
 
 
 def place_of(client_or_url: Any) -> Place:
