@@ -72,7 +72,7 @@ class World:
                 self.runner.run(backend.aclose())
         if self.runner is not None:
             self.runner.close()
-            if "cluster" in self.where:
+            if any(backend.place.cluster for backend in self.backends):
                 gc.collect()        # a connection that was forgotten says so here, not in another test
 
 

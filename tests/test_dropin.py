@@ -26,7 +26,7 @@ from servers import Cluster, Sentinels, Server, until
 import adaptcache.redis.asyncio as ours_async
 from adaptcache import Learned
 from adaptcache import redis as ours
-from adaptcache.redis import Adapt
+from adaptcache.redis import Adapt, listener, patrol
 from adaptcache.redis import watcher as watching
 
 MODES = ("off", "observe", "release")
@@ -564,7 +564,7 @@ def test_release_unlinks_what_nobody_asks_for_and_keeps_what_is_asked_for(server
 # -- many clients
 
 def test_clients_of_one_address_share_a_watcher_and_those_made_for_a_request_leave_nothing(server: Server, monkeypatch: Any) -> None:
-    monkeypatch.setattr(watching, "LINGER", 0.3)
+    monkeypatch.setattr(patrol, "LINGER", 0.3)
     told = Adapt(expiry=MANUAL)
     watchers = set()
     before = threading.active_count()
@@ -619,7 +619,7 @@ def test_a_forked_child_starts_anew(client: ours.Redis) -> None:
 
 def test_more_notes_than_can_be_looked_at_are_sampled_and_dropped_and_it_says_so(client: ours.Redis, monkeypatch: Any) -> None:
     watcher = client._watcher
-    monkeypatch.setattr(watching, "LIMIT", 500)
+    monkeypatch.setattr(listener, "LIMIT", 500)
     with watcher._lock:         # so the daemon is held up
         for at in range(700):
             client.set(f"k:{at}", 1, ex=100)
@@ -727,12 +727,12 @@ def test_commands_are_held_for_a_moment_without_what_may_change_or_is_large(clie
         assert not watcher.held and watcher.queue[-1][0] == 11      # UNKNOWN
         for _ in range(200):
             client.get("a")
-        assert len(watcher.held) < watching.HELD
+        assert len(watcher.held) < listener.HELD
         report = client.adapt.report()
         assert (report.hits, report.misses, report.commands) == (204, 1, 211)       # a list that was read, too
         client.get("a")
         watcher.near = watching                     # near answers must be forgotten at once
-        monkeypatch.setattr(watching, "forget", lambda *said: None)
+        monkeypatch.setattr(listener, "forget", lambda *said: None)
         client.get("a")
         assert not watcher.held
         watcher.near = None
@@ -742,7 +742,7 @@ def test_commands_are_held_for_a_moment_without_what_may_change_or_is_large(clie
 
 
 def test_reads_without_room_for_a_note_are_counted(client: ours.Redis, monkeypatch: Any) -> None:
-    monkeypatch.setattr(watching, "LIMIT", 0)
+    monkeypatch.setattr(listener, "LIMIT", 0)
     client.get("none")
     with client.pipeline() as pipe:
         pipe.set("a", 1, ex=50).get("a").get("none").execute()

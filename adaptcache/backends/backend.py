@@ -15,6 +15,7 @@ from typing import Any
 
 from adaptcache import checks
 from adaptcache.backends import clients, names
+from adaptcache.backends.async_roads import AsyncClusterRoad, AsyncRoad
 from adaptcache.backends.breaker import Breaker
 from adaptcache.backends.debts import Debts
 from adaptcache.backends.drivers import AsyncDriver, Driver
@@ -22,9 +23,10 @@ from adaptcache.backends.events import Event, Events
 from adaptcache.backends.inbox import Inbox
 from adaptcache.backends.keeper import TIMES, Keeper
 from adaptcache.backends.parts import Parts
-from adaptcache.backends.roads import TROUBLES, AsyncClusterRoad, AsyncRoad, ClusterRoad, Road, Traffic
+from adaptcache.backends.roads import ClusterRoad, Road
 from adaptcache.backends.space import Codec
 from adaptcache.backends.steps import Trouble
+from adaptcache.backends.traffic import TROUBLES, Traffic
 
 __all__ = ("BackendStats", "RedisBackend")
 

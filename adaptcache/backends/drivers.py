@@ -1,6 +1,6 @@
 """Who runs a plan: `Driver` in the calling thread, `AsyncDriver` in a task.
 
-A driver does what a step asks for and sends the answer back into the plan; the way to the server is a road's (`roads`). It knows
+A driver does what a step asks for and sends the answer back into the plan; the way to the server is a road's (`roads`, `async_roads`). It knows
 neither keys nor values.
 """
 from __future__ import annotations
@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from adaptcache.backends.async_roads import AsyncClusterRoad, AsyncRoad
 from adaptcache.backends.inbox import Inbox
-from adaptcache.backends.roads import AsyncClusterRoad, AsyncRoad, ClusterRoad, Road
+from adaptcache.backends.roads import ClusterRoad, Road
 from adaptcache.backends.steps import Batch, Call, Listen, Plan, Run, Step, Trouble, Wait
 
 T = TypeVar("T")

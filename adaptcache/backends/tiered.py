@@ -28,9 +28,9 @@ from adaptcache.backends.loading import Loader
 from adaptcache.backends.names import Names
 from adaptcache.backends.reading import Generation, Held, Reader
 from adaptcache.backends.removing import Remover
-from adaptcache.backends.roads import TROUBLES
 from adaptcache.backends.space import Space, Wanted
 from adaptcache.backends.steps import Plan
+from adaptcache.backends.traffic import TROUBLES
 from adaptcache.backends.writing import Writer
 from adaptcache.decisionlog import DecisionLog
 from adaptcache.expiry import Learned

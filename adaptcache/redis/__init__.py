@@ -7,7 +7,7 @@ package needs the extra `adaptcache[redis]`.
 """
 from adaptcache.redis.books import Namespace, Report
 from adaptcache.redis.clients import ClusterPipeline, Pipeline, Redis, RedisCluster
+from adaptcache.redis.handle import Handle
 from adaptcache.redis.options import Adapt
-from adaptcache.redis.watcher import Handle
 
 __all__ = ["Adapt", "ClusterPipeline", "Handle", "Namespace", "Pipeline", "Redis", "RedisCluster", "Report"]

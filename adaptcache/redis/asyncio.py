@@ -13,9 +13,10 @@ import redis.asyncio.client
 import redis.asyncio.cluster
 
 from adaptcache.redis import attaching
+from adaptcache.redis.handle import Handle
 from adaptcache.redis.nearby import Nearby
 from adaptcache.redis.options import Adapt
-from adaptcache.redis.watcher import Handle, Watcher
+from adaptcache.redis.watcher import Watcher
 
 __all__ = ["ClusterPipeline", "Pipeline", "Redis", "RedisCluster"]
 

@@ -6,18 +6,23 @@ said to it travels as one of the pool's connection arguments, and is taken out h
 from __future__ import annotations
 
 import inspect
+import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter, itemgetter
 from types import FunctionType, ModuleType
 from typing import Any
 
-from adaptcache.redis import address
+from adaptcache.redis import address as addresses
+from adaptcache.redis.address import Address
 from adaptcache.redis.commands import Args
 from adaptcache.redis.nearby import Nearby
-from adaptcache.redis.options import Adapt
-from adaptcache.redis.watcher import Watcher, watcher_of
+from adaptcache.redis.options import DEFAULT, Adapt
+from adaptcache.redis.patrol import PATROL
+from adaptcache.redis.watcher import Watcher
 
 ADAPT = "adapt"
+_registry = threading.RLock()
 
 
 def carried(arguments: Iterable[Any], options: Mapping[str, Any], adapt: Adapt | str | None) -> Adapt | None:
@@ -31,11 +36,11 @@ def carried(arguments: Iterable[Any], options: Mapping[str, Any], adapt: Adapt |
 
 
 def to_pool(pool: Any, adapt: Adapt | None) -> Watcher:
-    return watcher_of(pool, address.of_pool, adapt, pool.get_encoder)
+    return watcher_of(pool, addresses.of_pool, adapt, pool.get_encoder)
 
 
 def to_cluster(client: Any, adapt: Adapt | None) -> Watcher:
-    return watcher_of(client, lambda its: address.of_cluster(its.nodes_manager), adapt, client.get_encoder)
+    return watcher_of(client, lambda its: addresses.of_cluster(its.nodes_manager), adapt, client.get_encoder)
 
 
 def nearby(client: Any, watcher: Watcher) -> Nearby | None:
@@ -72,3 +77,45 @@ def queue_of(pipeline: Any) -> list[Any]:
         if held is not None:
             return list(held)
     return []
+
+
+def watcher_of(place: Any, address: Callable[[Any], Address], adapt: Adapt | None, encoder: Callable[[], Any]) -> Watcher:
+    """The watcher of a pool or of a cluster's client; made by its first client.
+
+    It hangs on the pool itself, so that it goes with it. Without `adapt` a client joins what is there.
+    """
+    with _registry:
+        there: Watcher | None = getattr(place, "_adaptcache_watcher", None)
+        if there is not None:
+            if adapt is not None and adapt != there.adapt:
+                raise ValueError(f"adapt: the connection pool's clients are watched with {there.adapt!r} already; "
+                                 "give the same, or none, or a pool of its own")
+            return there
+        where = address(place)
+        wanted = adapt or DEFAULT
+        for watcher in list(PATROL.watchers):
+            if isinstance(watcher, Watcher) and watcher.address == where and watcher.adapt == wanted and watcher.mode == wanted.mode:
+                there = watcher
+                break
+        else:
+            there = Watcher(where, wanted, _encoding(encoder()))
+        place._adaptcache_watcher = there
+        return there
+
+
+def _encoding(encoder: Any) -> Callable[[Any], bytes]:
+    """Keys as the server knows them."""
+
+    def encode(key: Any) -> bytes:
+        return key if type(key) is bytes else bytes(encoder.encode(key))
+
+    return encode
+
+
+def _after_fork() -> None:
+    global _registry
+    _registry = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

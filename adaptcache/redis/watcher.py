@@ -1,98 +1,79 @@
-"""A watcher: who sees the commands of the clients of one server, and the thread that thinks about them.
+"""A watcher: what is made of the commands of the clients of one server.
 
-Beside each command of the application a watcher keeps it and its answer (`saw`), and that is all: between two calls of the kernel's every
-further line of code is read from memory anew, and costs ten times what it costs in a loop. HELD of them are looked at together, in a
-loop, and leave notes without the values on a bounded queue (`sift`). One daemon for all watchers of the process takes the notes off, a few at a time, and sleeps SHARE
-times as long as it worked: it never takes more than that share of a core, and never holds the interpreter for long. When
-notes come faster than that, fewer keys are followed, one in two, in four and so on by their hash; what is over even then is
-dropped and counted.
+`listener` leaves notes of them, and one daemon for all watchers of the process (`patrol`) has us look at a few at a time. When notes
+come faster than its share of a core allows, fewer keys are followed, one in two, in four and so on by their hash.
 
 Clients of one pool have one watcher, and so have clients with pools of their own to one address, so that a client made for
-one request costs next to nothing. Nobody but clients and, for some seconds, the daemon hold a watcher: it goes with them.
+one request costs next to nothing.
 
 This file does not know what a note means (`follow`), nor how a command is sent.
 """
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
 from math import inf
-from time import monotonic, sleep, thread_time
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet, ref
+from weakref import ref
 
 import redis
 
 from adaptcache.ledger import Release
 from adaptcache.redis.address import Address
 from adaptcache.redis.books import Report
-from adaptcache.redis.commands import BLIND, NEAR, PART, PLANS, SINGLE, UNKNOWN, VALUE, Args, plan_of
+from adaptcache.redis.commands import BLIND
 from adaptcache.redis.follow import Follower
 from adaptcache.redis.joining import Joined, Sample, Shared, Told, join
-from adaptcache.redis.nearby import forget
-from adaptcache.redis.options import DEFAULT, Adapt, Scope, check_mode
+from adaptcache.redis.listener import Listener
+from adaptcache.redis.options import Adapt, Scope, check_mode
+from adaptcache.redis.patrol import PATROL
 from adaptcache.release import Releaser
 
 if TYPE_CHECKING:
-    from adaptcache.fleet import Fleet, FleetStats
+    from adaptcache.fleet import Fleet
 
-_FLAT = frozenset({int, float, bool, type(None)})
-_TEXT = frozenset({bytes, str})
 _log = logging.getLogger("adaptcache")
 
-HELD = 64               # commands kept until they are looked at, at most
-LARGE = 1 << 12         # bytes of a value that is not kept
-LIMIT = 1 << 14         # notes that wait, at most
 SHARE = {"off": 500, "observe": 500, "release": 100}    # seconds slept per second worked; what is not followed is not released
-SLICE = 0.0003          # seconds of work at a time, about
 CROWD = 1024            # notes waiting from which fewer keys are followed
-DRAWN = 64             # reads without a note, of which one stands for all when it comes to namespaces
 SPARSEST = 10           # one key in 1024 at least
 LEISURE = 5.0           # seconds without a crowd until more keys are followed
 ANSWERS = 1024          # answers that wait to be kept near, at most
 VARIANTS = 16           # answers kept near of one key, at most
-LONGEST = 0.5           # seconds slept at once: the first key's learner is loaded in a second or two
-LINGER = 5.0            # seconds for which the daemon holds a watcher without notes
 FLUSH = 10.0            # seconds that `flush` takes, at most
 ASK = 64                # keys whose expiry is asked for at a time
 ASK_EVERY = 0.25        # seconds between two such times
 
 
-class Watcher:
+class Watcher(Listener):
     """Sees commands and their answers; `adapt` says what for."""
 
-    def __init__(self, address: Address, adapt: Adapt, encode: Any) -> None:
+    def __init__(self, address: Address, adapt: Adapt, encode: Callable[[Any], bytes]) -> None:
+        self._sample_of = Sample() if adapt.fleet is None else Shared(adapt.fleet)
+        super().__init__(Scope(adapt.keys), encode, self._sample_of.number)
         self.address = address
         self.adapt = adapt
-        self.encode = encode
-        self.scope = Scope(adapt.keys)
-        self._sample_of = Sample() if adapt.fleet is None else Shared(adapt.fleet)
-        self.number = self._sample_of.number
         self._mode = "off"
         self._fresh()
-        self.watching = False
         if adapt.mode == "release" and not address.writes:
             self.mode = "observe"
             self.trouble = "nothing can be released here: a replica, or a server that is not known"
         else:
             self.mode = adapt.mode
-        _watchers.add(self)
+        PATROL.watchers.add(self)
 
     def _fresh(self) -> None:
-        self.queue: deque[tuple[int, Any, float]] = deque()
-        self.held: deque[tuple[Args, Any, float]] = deque()     # commands, answers and when they were sent
-        self._sifting = threading.RLock()
-        self.mask = 0
-        self.dropped = 0
+        self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys, sample=self._sample_of)
+        self._follower.real = self._mode == "release"
+        self._open(self._follower.books.outside)
         self.trouble = ""
         self._lock = threading.RLock()
         self._began = monotonic()
-        self._counted = 0
         self._crowded = self._looked = self._began
         self._left = 0              # notes that were left waiting
         self._each = 5e-6           # seconds that a note takes
@@ -103,178 +84,12 @@ class Watcher:
         self._kept: deque[bytes] = deque()
         self._releaser: Any = None
         self._unlinked = 0
-        self.near: Any = None
         self._near_client: Any = None
         self._answers: deque[tuple[bytes, Any, Any, Any]] = deque()     # that wait for their key's expiry
-        self._follower = Follower(self.scope, self.encode, self._ledger, max_keys=self.adapt.max_keys, sample=self._sample_of)
-        self._follower.real = self._mode == "release"
         fleet: Fleet | None = getattr(self, "fleet", None)
         self.fleet: Fleet | None = None
         if fleet is not None:
             fleet.abandon()         # of the process that this one was forked from
-
-    # -- beside the application's commands
-
-    def saw(self, args: Args, reply: Any, at: float) -> None:
-        """A command that was answered. It was sent at `at`, on the monotonic clock."""
-        try:
-            held = self.held
-            held.append((args, reply, at))
-            kind = type(reply)
-            # What the application may change is looked at now, and so is what is large.
-            if (
-                len(held) >= HELD or self.near is not None
-                or not ((kind in _TEXT and len(reply) < LARGE) or kind in _FLAT)
-                or (len(args) > 2 and not (((kind := type(args[2])) in _TEXT and len(args[2]) < LARGE) or kind in _FLAT))
-            ):
-                self.sift()
-            if not _patrol.awake:
-                _patrol.wake()
-        except Exception:
-            self._failed()
-
-    def sift(self) -> None:
-        """Leave notes of the commands that are held."""
-        held = self.held
-        if not held:
-            return
-        with self._sifting:         # in the order in which they came
-            while held:
-                try:
-                    one = held.popleft()
-                except IndexError:      # another mode, meanwhile
-                    return
-                self._note(*one)
-
-    def _note(self, args: Args, reply: Any, at: float) -> None:
-        self._counted += 1
-        plan = PLANS.get(args[0])
-        if plan is None:
-            plan, args = plan_of(args)
-        if plan.verb == 0:
-            return
-        if self.near is not None:
-            forget(self.near, self.encode, (args,))
-        mask = self.mask
-        if mask and plan.single and _plain(args[1]) and self.number(args[1]) & mask:
-            if plan.kind:
-                self._unnoted(plan.kind, args[1], reply)
-        elif len(self.queue) >= LIMIT:
-            self.dropped += 1
-            if plan.kind:
-                self._unnoted(plan.kind, args[1], reply)
-        else:
-            self.queue.append((plan.verb, plan.pack(args, reply), at))
-
-    def _unnoted(self, kind: int, key: Any, reply: Any) -> None:
-        """A read that leaves no note is counted all the same."""
-        outside = self._follower.books.outside
-        if reply is not None and (kind == VALUE or reply):
-            hit = True
-            outside.hits += 1       # by threads that meet, one may be lost now and then
-        elif kind == PART:
-            return
-        else:
-            hit = False
-            outside.misses += 1
-        if not outside.draw(DRAWN):
-            outside.note(self.scope.of(self.encode(key))[1], hit, DRAWN)
-
-    def saw_all(self, held: Sequence[Any], command: Callable[[Any], Args], replies: Sequence[Any], at: float, errors: bool) -> None:
-        """What a pipeline or transaction held, of which `command` gives the command; with `errors` an answer may be an exception."""
-        try:
-            self.sift()
-            self._counted += len(replies)
-            if self.near is not None:
-                forget(self.near, self.encode, map(command, held))
-            pairs: Iterable[tuple[Args, Any]] = zip(map(command, held), replies, strict=False)
-            if self.mask and not (errors and any(isinstance(reply, Exception) for reply in replies)):
-                pairs = self._within(pairs, len(replies))
-            put, planned = self.queue.append, PLANS.get
-            room = LIMIT - len(self.queue)
-            for args, reply in pairs:
-                plan = planned(args[0])
-                if plan is None:
-                    plan, args = plan_of(args)
-                verb = plan.verb
-                if verb == 0:
-                    continue
-                if room <= 0:
-                    self.dropped += 1
-                    if plan.kind and not isinstance(reply, Exception):
-                        self._unnoted(plan.kind, args[1], reply)
-                    continue
-                room -= 1
-                if not isinstance(reply, Exception):
-                    put((verb, plan.pack(args, reply), at))
-                elif plan.writes:
-                    put((UNKNOWN, plan.keys(args), at))
-            if not _patrol.awake:
-                _patrol.wake()
-        except Exception:
-            self._failed()
-
-    def _within(self, pairs: Iterable[tuple[Args, Any]], count: int) -> list[tuple[Args, Any]]:
-        """Of so many commands and their answers those that are not about one key outside of the sample; reads among the others are counted."""
-        mask, number, kinds = self.mask, self.number, SINGLE.get
-        outside = self._follower.books.outside
-        among = count if count > DRAWN else DRAWN
-        draw = outside.draw(among)
-        within: list[tuple[Args, Any]] = []
-        hits = misses = 0
-        for args, reply in pairs:
-            # Most commands of a pipeline end here when keys are sampled, so as little as possible is done (compare _plain and _unnoted).
-            try:
-                key = args[1]
-                if number(key) & mask and key.isascii():
-                    kind = kinds(args[0])
-                    if kind is not None:
-                        if kind:
-                            if reply is not None and (kind == VALUE or reply):
-                                hits += 1
-                                if hits == draw:
-                                    outside.note(self.scope.of(self.encode(key))[1], True, among)
-                            elif kind != PART:
-                                misses += 1
-                                if misses == draw:
-                                    outside.note(self.scope.of(self.encode(key))[1], False, among)
-                        continue
-            except (IndexError, AttributeError, TypeError, ValueError):
-                pass        # no key, or a key of another kind: looked at like any other
-            within.append((args, reply))
-        outside.hits += hits
-        outside.misses += misses
-        return within
-
-    def failed(self, commands: Iterable[Args], at: float) -> None:
-        """Commands of which nobody knows whether they were done."""
-        try:
-            self.sift()
-            if self.near is not None:
-                commands = list(commands)
-                forget(self.near, self.encode, commands)
-            for args in commands:
-                if not args:
-                    continue
-                plan = PLANS.get(args[0])
-                if plan is None:
-                    plan, args = plan_of(args)
-                self._counted += 1
-                if plan.writes and len(self.queue) < LIMIT:
-                    self.queue.append((UNKNOWN, plan.keys(args), at))
-            if not _patrol.awake:
-                _patrol.wake()
-        except Exception:
-            self._failed()
-
-    def near_hit(self, keys: list[bytes]) -> None:
-        """These were answered in this process."""
-        self._sift()
-        self._counted += 1
-        if len(self.queue) < LIMIT:
-            self.queue.append((NEAR, keys, monotonic()))
-            if not _patrol.awake:
-                _patrol.wake()
 
     def keep(self, key: bytes, ticket: Any, name: Any, answer: Any) -> None:
         """Keep an answer near: now, if its key's expiry is known, or when it is."""
@@ -391,6 +206,15 @@ class Watcher:
             return f"the fleet {name} learns under other rules, so this process learns by itself"
         return f"the fleet {name}: the server does not answer" if said is not None and said.failed else ""
 
+    @property
+    def share(self) -> float:
+        """Seconds that the daemon sleeps per second of work here."""
+        return SHARE[self._mode]
+
+    def forked(self) -> None:
+        """In the child of a fork: no thread, no connection, no notes, nothing known."""
+        self._fresh()
+
     # -- in the background
 
     def work(self, seconds: float, asks: bool = False) -> bool:
@@ -423,18 +247,12 @@ class Watcher:
                 self._failed()
             return waiting > 0
 
-    def _sift(self) -> None:
-        try:
-            self.sift()
-        except Exception:
-            self._failed()
-
     def _pace(self, waiting: int, now: float) -> None:
         """Follow fewer keys when notes come faster than they can be looked at, and more when there is leisure."""
         shift = self._follower.shift
         came = max(0, waiting - self._left) / max(now - self._looked, 1e-3)
         self._looked = now
-        possible = 1 / (SHARE[self._mode] * self._each)
+        possible = 1 / (self.share * self._each)
         if waiting > CROWD and came > possible and now - self._crowded > 0.1 and shift < SPARSEST:
             self._sample(shift + 1, now)
         elif waiting < CROWD // 4 and shift and now - self._crowded > LEISURE and 2 * len(self._follower.entries) <= self.adapt.max_keys:
@@ -595,146 +413,3 @@ class Watcher:
 
 def _taken_out(pattern: str | bytes) -> bool:
     return pattern[:1] in ("!", b"!")
-
-
-def _encode(encoder: Any) -> Callable[[Any], bytes]:
-    """Keys as the server knows them."""
-
-    def encode(key: Any) -> bytes:
-        return key if type(key) is bytes else bytes(encoder.encode(key))
-
-    return encode
-
-
-def _plain(key: Any) -> bool:
-    """A key whose hash is that of its bytes, so that the sample is the same however it is spelled."""
-    return type(key) is bytes or (type(key) is str and key.isascii())
-
-
-class Handle:
-    """`client.adapt`: what a client's watcher saw, and the switch. Clients of one pool share it."""
-
-    __slots__ = ("_watcher",)
-
-    def __init__(self, watcher: Watcher) -> None:
-        self._watcher = watcher
-
-    @property
-    def mode(self) -> str:
-        """"off", "observe" or "release"; may be set at any time, also from another thread. What was known of keys is forgotten then."""
-        return self._watcher.mode
-
-    @mode.setter
-    def mode(self, mode: str) -> None:
-        self._watcher.mode = mode
-
-    def report(self) -> Report:
-        """What was seen, saved and lost so far; `str()` of it is for people."""
-        return self._watcher.report()
-
-    def stats(self) -> Any:
-        """The learned side's own counters (`adaptcache.Stats`), or None before the first key in scope."""
-        ledger = self._watcher._follower.ledger
-        return None if ledger is None else ledger.stats()
-
-    def fleet(self) -> FleetStats | None:
-        """This process's part in the fleet that `Adapt(fleet=...)` names; None before the first key in scope, and without one."""
-        fleet = self._watcher.fleet
-        return None if fleet is None else fleet.stats()
-
-    def flush(self) -> None:
-        """Take account of every command answered so far before returning. May ask the server, so not for an event loop."""
-        self._watcher.flush()
-
-    def close(self) -> None:
-        """Stop watching, for all clients of the pool, and close the watcher's own connection; the clients go on without it."""
-        self._watcher.close()
-
-    def __repr__(self) -> str:
-        return f"<adapt {self.mode} of {self._watcher.address.label}>"
-
-
-class Patrol:
-    """The daemon: goes round the watchers that have notes, and away when none has had any for a while."""
-
-    def __init__(self) -> None:
-        self._after_fork()
-
-    def _after_fork(self) -> None:
-        self.awake = False
-        self._lock = threading.RLock()      # a finalizer may run a command of its own
-
-    def wake(self) -> None:
-        with self._lock:
-            if not self.awake:
-                self.awake = True
-                threading.Thread(target=self._run, name="adaptcache-redis", daemon=True).start()
-
-    def _run(self) -> None:
-        seen: dict[Watcher, float] = {}     # these live until they have been quiet for a while
-        rest = 0.01
-        while True:
-            worked = due = 0.0
-            now = monotonic()
-            for watcher in list(_watchers):
-                if watcher.held or watcher.queue or watcher in seen:
-                    spent = thread_time()
-                    did = watcher.watching and watcher.work(SLICE)
-                    spent = thread_time() - spent
-                    worked += spent
-                    due += spent * SHARE[watcher.mode]
-                    if did:
-                        seen[watcher] = now
-                    elif now - seen.setdefault(watcher, now) > LINGER:
-                        watcher.rest()
-                        del seen[watcher]
-            watcher = None  # type: ignore[assignment]
-            if not seen:
-                with self._lock:
-                    if not any((one.held or one.queue) and one.watching for one in _watchers):
-                        self.awake = False
-                        return
-            rest = min(0.05, rest * 1.5) if worked < 0.0001 else 0.002
-            sleep(min(max(rest, due), LONGEST))
-
-
-_watchers: WeakSet[Watcher] = WeakSet()
-_registry = threading.RLock()
-_patrol = Patrol()
-
-
-def _after_fork() -> None:
-    """The child starts anew: no thread, no connection, no notes, nothing known."""
-    global _registry
-    _registry = threading.RLock()
-    _patrol._after_fork()
-    for watcher in list(_watchers):
-        watcher._fresh()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def watcher_of(place: Any, address: Callable[[Any], Address], adapt: Adapt | None, encoder: Callable[[], Any]) -> Watcher:
-    """The watcher of a pool or of a cluster's client; made by its first client.
-
-    It hangs on the pool itself, so that it goes with it. Without `adapt` a client joins what is there.
-    """
-    with _registry:
-        there: Watcher | None = getattr(place, "_adaptcache_watcher", None)
-        if there is not None:
-            if adapt is not None and adapt != there.adapt:
-                raise ValueError(f"adapt: the connection pool's clients are watched with {there.adapt!r} already; "
-                                 "give the same, or none, or a pool of its own")
-            return there
-        where = address(place)
-        wanted = adapt or DEFAULT
-        for watcher in list(_watchers):
-            if watcher.address == where and watcher.adapt == wanted and watcher.mode == wanted.mode:
-                there = watcher
-                break
-        else:
-            there = Watcher(where, wanted, _encode(encoder()))
-        place._adaptcache_watcher = there
-        return there
