@@ -37,7 +37,7 @@ test-slow: $(VENV)/installed
 	$(RUN) -P -m pytest -n 3 -m slow
 
 # Other kinds of build lie in folders of their own and see the libraries of $(VENV).
-CORE_TESTS = $(wildcard $(patsubst %,tests/test_%.py,structures policies adaptive store reentrancy threads flooding attic stream recording curves compat* functools*))
+CORE_TESTS = $(wildcard $(patsubst %,tests/test_%.py,structures policies adaptive store reentrancy threads flooding attic stream recording curves held compat* functools*))
 TARGET_INSTALL = pip install --quiet --no-deps --upgrade --target
 
 build/debug/installed: $(VENV)/installed

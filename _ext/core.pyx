@@ -13,6 +13,7 @@ replay.pxi   the simulator's loops over the same policies and the same expiry
 stream.pxi   the same over hashes, for what is longer than memory
 log.pxi      decisions on their way to a log
 taping.pxi   what a Store was asked, on its way to a recording
+held.pxi     Held, commands of a watched client until they are looked at
 The mechanism lies in the .pxd files beside this one; none of them knows about Python.
 """
 import logging
@@ -22,7 +23,7 @@ import numpy as np
 
 cimport cython
 
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.number cimport PyNumber_AsSsize_t
@@ -30,6 +31,7 @@ from cpython.object cimport Py_EQ, Py_TYPE, PyObject, PyObject_Hash, PyObject_Ri
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from cpython.tuple cimport (PyTuple_CheckExact, PyTuple_GET_ITEM, PyTuple_GET_SIZE, PyTuple_New,
                             PyTuple_SET_ITEM)
+from cpython.unicode cimport PyUnicode_GET_LENGTH
 from libc.math cimport INFINITY, exp, expm1, isfinite, isnan, log
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -216,3 +218,4 @@ include "copying.pxi"
 include "compat.pxi"
 include "replay.pxi"
 include "stream.pxi"
+include "held.pxi"

@@ -51,7 +51,8 @@ class Redis(redis.Redis):
         except BaseException:
             watcher.failed((args,), at)
             raise
-        watcher.saw(args, reply, at)
+        if said := watcher.held.keep(args, reply, at):
+            watcher.heed(said)
         if nearby is not None and read is not None:
             nearby.keep(read, reply)
         return reply
@@ -135,7 +136,8 @@ class RedisCluster(redis.RedisCluster):
         except BaseException:
             watcher.failed((args,), at)
             raise
-        watcher.saw(args, reply, at)
+        if said := watcher.held.keep(args, reply, at):
+            watcher.heed(said)
         if nearby is not None and read is not None:
             nearby.keep(read, reply)
         return reply

@@ -1,4 +1,4 @@
-"""What runs beside each command of the application, in its threads: the command and its answer are kept (`saw`), and that is all.
+"""What runs beside each command of the application, in its threads: the command and its answer are held, and that is all.
 
 Between two calls of the kernel's every further line of code is read from memory anew, and costs ten times what it costs in a loop. HELD
 of them are looked at together, in a loop, and leave notes without the values on a bounded queue (`sift`). Where keys are sampled, one in
@@ -15,14 +15,12 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
+from adaptcache._core import Held
 from adaptcache.redis.books import Outside
 from adaptcache.redis.commands import NEAR, PART, PLANS, SINGLE, UNKNOWN, VALUE, Args, plan_of
 from adaptcache.redis.nearby import forget
 from adaptcache.redis.options import Scope
 from adaptcache.redis.patrol import PATROL
-
-_FLAT = frozenset({int, float, bool, type(None)})
-_TEXT = frozenset({bytes, str})
 
 HELD = 64               # commands kept until they are looked at, at most
 LARGE = 1 << 12         # bytes of a value that is not kept
@@ -43,13 +41,22 @@ class Listener:
     def _open(self, outside: Outside) -> None:
         """Nothing was heard yet; reads that leave no note are counted in `outside`."""
         self.queue: deque[tuple[int, Any, float]] = deque()
-        self.held: deque[tuple[Args, Any, float]] = deque()     # commands, answers and when they were sent
+        self.held = Held(HELD, LARGE)   # commands, answers and when they were sent
         self.mask = 0                   # keys whose number has one of these bits leave no note
         self.dropped = 0
-        self.near: Any = None           # the tier in this process that must hear of writes
+        self.near = None                # the tier in this process that must hear of writes
         self._counted = 0
         self._outside = outside
         self._sifting = threading.RLock()
+
+    @property
+    def near(self) -> Any:
+        return self._near
+
+    @near.setter
+    def near(self, near: Any) -> None:
+        self._near = near
+        self.held.at_once = near is not None    # one's own writes are seen at once
 
     @property
     def waiting(self) -> bool:
@@ -57,16 +64,13 @@ class Listener:
 
     def saw(self, args: Args, reply: Any, at: float) -> None:
         """A command that was answered. It was sent at `at`, on the monotonic clock."""
+        if said := self.held.keep(args, reply, at):
+            self.heed(said)
+
+    def heed(self, said: int) -> None:
+        """What `held.keep` asks for. A client calls both by itself, which is half of what `saw` costs."""
         try:
-            held = self.held
-            held.append((args, reply, at))
-            kind = type(reply)
-            # What the application may change is looked at now, and so is what is large.
-            if (
-                len(held) >= HELD or self.near is not None
-                or not ((kind in _TEXT and len(reply) < LARGE) or kind in _FLAT)
-                or (len(args) > 2 and not (((kind := type(args[2])) in _TEXT and len(args[2]) < LARGE) or kind in _FLAT))
-            ):
+            if said > 1:
                 self.sift()
             if not PATROL.awake:
                 PATROL.wake()
@@ -75,16 +79,10 @@ class Listener:
 
     def sift(self) -> None:
         """Leave notes of the commands that are held."""
-        held = self.held
-        if not held:
-            return
         with self._sifting:         # in the order in which they came
-            while held:
-                try:
-                    one = held.popleft()
-                except IndexError:      # another mode, meanwhile
-                    return
-                self._note(*one)
+            while self.held:
+                for one in self.held.take():
+                    self._note(*one)
 
     def _note(self, args: Args, reply: Any, at: float) -> None:
         self._counted += 1

@@ -135,7 +135,7 @@ class Watcher(Listener):
     def _stop(self) -> None:
         """Forget what is known of keys: nobody sees what becomes of them meanwhile."""
         self.watching = False
-        self.held.clear()
+        self.held.take()
         self.queue.clear()
         fleet, self.fleet, self._follower.on_sample = self.fleet, None, None
         if fleet is not None:
