@@ -24,7 +24,7 @@ import numpy as np
 cimport cython
 
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_Size
+from cpython.dict cimport PyDict_GetItemWithError, PyDict_Size
 from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.number cimport PyNumber_AsSsize_t
 from cpython.object cimport Py_EQ, Py_TYPE, PyObject, PyObject_Hash, PyObject_RichCompareBool
@@ -84,6 +84,9 @@ cimport sieve
 cimport slru
 cimport adaptive
 cimport wtinylfu
+
+cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object)
 
 cdef extern from "time.h" nogil:
     ctypedef long time_t

@@ -52,3 +52,48 @@ cdef class Held:
 
     def __iter__(self):
         return iter(self.ones[:])
+
+
+def outside(held, command, replies, uint64_t mask, number, dict kinds, Py_ssize_t draw):
+    """Of a pipeline's commands those that must be noted, and what is to be counted of the others.
+
+    held, command   `command(one)` is the tuple of one of `held`
+    replies         their answers
+    number, mask    a key is outside when its number has one of the mask's bits
+    kinds           of commands about one key, args[1]. 0: no read; 1: a read that found something when its answer is not None; 2: when
+                    its answer is true; 3: the same, and else it says nothing
+    draw            which hit, and which miss, is named
+
+    Gives ([(command, answer)], hits, misses, key of that hit or None, key of that miss or None).
+    """
+    cdef list within = []
+    cdef Py_ssize_t hits = 0, misses = 0
+    cdef uint64_t bits
+    cdef bint by_hash = number is hash
+    cdef int kind
+    cdef PyObject* found
+    cdef tuple args
+    drawn_hit = drawn_miss = None
+    for one, reply in zip(held, replies):
+        args = command(one)
+        if PyTuple_GET_SIZE(args) > 1:
+            name, key = <object>PyTuple_GET_ITEM(args, 0), <object>PyTuple_GET_ITEM(args, 1)
+            # Other keys than these may be spelled otherwise for the same bytes, and other names stand for who knows what.
+            if type(name) is str and (type(key) is bytes or (type(key) is str and PyUnicode_IS_ASCII(key))):
+                bits = <uint64_t>PyObject_Hash(key) if by_hash else <uint64_t>number(key)
+                found = PyDict_GetItemWithError(kinds, name) if bits & mask else NULL
+                if found != NULL:
+                    kind = <object>found
+                    if kind == 0:
+                        pass
+                    elif reply is not None and (kind == 1 or reply):
+                        hits += 1
+                        if hits == draw:
+                            drawn_hit = key
+                    elif kind != 3:
+                        misses += 1
+                        if misses == draw:
+                            drawn_miss = key
+                    continue
+        within.append((args, reply))
+    return within, hits, misses, drawn_hit, drawn_miss

@@ -1,13 +1,15 @@
-"""Commands that are held until they are looked at (`_ext/held.pxi`), against a plain list."""
+"""Commands that are held until they are looked at, and those of a pipeline that need no note (`_ext/held.pxi`), against plain Python."""
 import enum
 import gc
 import weakref
+from operator import itemgetter
+from zlib import crc32
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adaptcache._core import Held
+from adaptcache._core import Held, outside
 
 LARGE = 8
 
@@ -82,3 +84,42 @@ def test_a_finalizer_may_keep_and_take():
     held.keep(("GET", "k"), Answer(), 0.0)
     held.take()                 # dropped here, while nothing is held
     assert [one[0][1] for one in seen] == ["late"] and len(held) == 0
+
+
+KINDS = {"SET": 0, "GET": 1, "LRANGE": 2, "HGET": 3}
+KEYS = st.one_of(st.binary(max_size=3), st.text(max_size=3), st.integers(), st.just(bytearray(b"k")), st.just(None), st.just(("a", "b")))
+COMMANDS = st.one_of(
+    st.just(("PING",)), st.just(()),
+    st.tuples(st.sampled_from(["SET", "GET", "LRANGE", "HGET", "GET", "get", "MGET", b"GET", bytearray(b"GET")]), KEYS),
+    st.tuples(st.just("SET"), KEYS, st.just("value")))
+
+
+@pytest.mark.parametrize("number", [hash, lambda key: crc32(key if type(key) is bytes else key.encode())])
+@given(commands=st.lists(st.tuples(COMMANDS, VALUES), max_size=40), mask=st.sampled_from([1, 3, 7 << 29]), draw=st.integers(0, 5))
+def test_only_reads_and_writes_outside_of_the_sample_leave_no_note(number, commands, mask, draw):
+    held, replies = [(args, {}) for args, _ in commands], [reply for _, reply in commands]
+    within, hits, misses = [], [], []
+    for args, reply in commands:
+        name, key = (*args, None, None)[:2]
+        plain = type(key) is bytes or (type(key) is str and key.isascii())
+        kind = KINDS.get(name) if type(name) is str else None
+        if len(args) < 2 or not plain or kind is None or not number(key) & mask:
+            within.append((args, reply))
+        elif kind and reply is not None and (kind == 1 or reply):
+            hits.append(key)
+        elif kind in (1, 2):
+            misses.append(key)
+    got = outside(held, itemgetter(0), replies, mask, number, KINDS, draw)
+    assert len(got[0]) == len(within) and all(a is c and b is d for (a, b), (c, d) in zip(got[0], within, strict=True))
+    assert got[1:3] == (len(hits), len(misses))
+    assert got[3:] == tuple(keys[draw - 1] if 0 < draw <= len(keys) else None for keys in (hits, misses))
+
+
+def test_whoever_raises_in_the_middle_leaves_no_half():
+    def number(key):
+        raise OSError("no number")
+
+    with pytest.raises(OSError, match="no number"):
+        outside([(("GET", "k"), {})], itemgetter(0), [b"v"], 1, number, KINDS, 0)
+    with pytest.raises(TypeError):
+        outside([("GET k", {})], itemgetter(0), [b"v"], 1, hash, KINDS, 0)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any
 
-from adaptcache._core import Held
+from adaptcache._core import Held, outside
 from adaptcache.redis.books import Outside
 from adaptcache.redis.commands import NEAR, PART, PLANS, SINGLE, UNKNOWN, VALUE, Args, plan_of
 from adaptcache.redis.nearby import forget
@@ -127,7 +127,7 @@ class Listener:
                 forget(self.near, self.encode, map(command, held))
             pairs: Iterable[tuple[Args, Any]] = zip(map(command, held), replies, strict=False)
             if self.mask and not (errors and any(isinstance(reply, Exception) for reply in replies)):
-                pairs = self._within(pairs, len(replies))
+                pairs = self._within(held, command, replies)
             put, planned = self.queue.append, PLANS.get
             room = LIMIT - len(self.queue)
             for args, reply in pairs:
@@ -152,36 +152,15 @@ class Listener:
         except Exception:
             self._failed()
 
-    def _within(self, pairs: Iterable[tuple[Args, Any]], count: int) -> list[tuple[Args, Any]]:
-        """Of so many commands and their answers those that are not about one key outside of the sample; reads among the others are counted."""
-        mask, number, kinds = self.mask, self.number, SINGLE.get
-        outside = self._outside
-        among = count if count > DRAWN else DRAWN
-        draw = outside.draw(among)
-        within: list[tuple[Args, Any]] = []
-        hits = misses = 0
-        for args, reply in pairs:
-            # Most commands of a pipeline end here when keys are sampled, so as little as possible is done (compare _plain and _unnoted).
-            try:
-                key = args[1]
-                if number(key) & mask and key.isascii():
-                    kind = kinds(args[0])
-                    if kind is not None:
-                        if kind:
-                            if reply is not None and (kind == VALUE or reply):
-                                hits += 1
-                                if hits == draw:
-                                    outside.note(self.scope.of(self.encode(key))[1], True, among)
-                            elif kind != PART:
-                                misses += 1
-                                if misses == draw:
-                                    outside.note(self.scope.of(self.encode(key))[1], False, among)
-                        continue
-            except (IndexError, AttributeError, TypeError, ValueError):
-                pass        # no key, or a key of another kind: looked at like any other
-            within.append((args, reply))
-        outside.hits += hits
-        outside.misses += misses
+    def _within(self, held: Sequence[Any], command: Callable[[Any], Args], replies: Sequence[Any]) -> list[tuple[Args, Any]]:
+        """Commands and answers that are not about one key outside of the sample; reads among the others are counted."""
+        among = max(len(replies), DRAWN)
+        within, hits, misses, hit, miss = outside(held, command, replies, self.mask, self.number, SINGLE, self._outside.draw(among))
+        self._outside.hits += hits
+        self._outside.misses += misses
+        for key, found in ((hit, True), (miss, False)):
+            if key is not None:
+                self._outside.note(self.scope.of(self.encode(key))[1], found, among)
         return within
 
     def failed(self, commands: Iterable[Args], at: float) -> None:
