@@ -25,7 +25,9 @@ cdef class Held:
 
     def keep(self, tuple args not None, reply, at):
         """Keep a command, its answer and when it was sent. 2: `take` them now; 1: the first since `take`; 0 else."""
-        self.ones.append((args, reply, at))
+        # Made first: the collector may run here, and a finalizer may take what is held.
+        cdef tuple one = (args, reply, at)
+        self.ones.append(one)
         cdef Py_ssize_t n = PyList_GET_SIZE(self.ones)
         if self.at_once or n >= self.most or not self._stays(reply):
             return LOOK
