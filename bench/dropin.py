@@ -8,6 +8,7 @@ daemon and the learner take of the interpreter in them.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +17,12 @@ from time import perf_counter
 from typing import Any
 
 import redis
+import redis.asyncio as theirs_async
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from servers import Server
 
+import adaptcache.redis.asyncio as ours_async
 from adaptcache import redis as ours
 
 KEYS = [f"page:{at}" for at in range(1000)]
@@ -59,6 +62,40 @@ def times(clients: dict[str, Any], work: Callable[[Any, int], None], rounds: int
     return out
 
 
+def shown(name: str, got: dict[str, float]) -> None:
+    first = got["redis-py"]
+    print(f"{name:20} {first * 1e6:7,.0f} µs   " + "   ".join(f"{client} {each / first:.3f}" for client, each in got.items()), flush=True)
+
+
+def asyncio_get(server: Server, rounds: int) -> None:
+    """Clients of asyncio, in turns of one loop."""
+    with asyncio.Runner() as runner:
+        async def made() -> dict[str, Any]:
+            return {"redis-py": theirs_async.Redis(port=server.port), "redis-py again": theirs_async.Redis(port=server.port),
+                    "off": ours_async.Redis(port=server.port, adapt="off"), "observe": ours_async.Redis(port=server.port)}
+
+        clients = runner.run(made())
+
+        async def turns(rounds: int) -> dict[str, list[float]]:
+            names = list(clients)
+            out: dict[str, list[float]] = {name: [] for name in names}
+            for turn in range(rounds):
+                shift = turn % len(names)
+                for name in names[shift:] + names[:shift]:
+                    client, each = clients[name], out[name]
+                    for at in range(turn * BLOCK, (turn + 1) * BLOCK):
+                        began = perf_counter()
+                        await client.get(KEYS[at % 1000])
+                        each.append(perf_counter() - began)
+            return out
+
+        runner.run(turns(rounds // 4))
+        shown("asyncio get", {client: median(each) for client, each in runner.run(turns(rounds)).items()})
+        clients["observe"].adapt.close()
+        for client in clients.values():
+            runner.run(client.aclose())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=2000)
@@ -68,10 +105,10 @@ def main() -> None:
         clients = {"redis-py": theirs, "redis-py again": again, "off": off, "observe": observe}
         for name, work, block in (("get", get, BLOCK), ("set with an expiry", set_, BLOCK), ("pipeline of 100", pipeline, 1)):
             times(clients, work, rounds // 4, block)
-            got = {client: median(each) for client, each in times(clients, work, rounds, block).items()}
-            print(f"{name:20} {got['redis-py'] * 1e6:7,.0f} µs   " + "   ".join(f"{client} {each / got['redis-py']:.3f}" for client, each in got.items()), flush=True)
+            shown(name, {client: median(each) for client, each in times(clients, work, rounds, block).items()})
         print(f"one key in {observe.adapt.report().sampled} followed")
         observe.adapt.close()
+        asyncio_get(server, rounds)
 
 
 if __name__ == "__main__":

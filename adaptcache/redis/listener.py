@@ -80,9 +80,8 @@ class Listener:
     def sift(self) -> None:
         """Leave notes of the commands that are held."""
         with self._sifting:         # in the order in which they came
-            while self.held:
-                for one in self.held.take():
-                    self._note(*one)
+            for one in self.held.take():
+                self._note(*one)
 
     def _note(self, args: Args, reply: Any, at: float) -> None:
         self._counted += 1
