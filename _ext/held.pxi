@@ -57,7 +57,7 @@ cdef class Held:
 
 
 def outside(held, command, replies, uint64_t mask, number, dict kinds, Py_ssize_t draw):
-    """Of a pipeline's commands those that must be noted, and what is to be counted of the others.
+    """Of many commands those that must be noted, and what is to be counted of the others.
 
     held, command   `command(one)` is the tuple of one of `held`
     replies         their answers
@@ -66,7 +66,7 @@ def outside(held, command, replies, uint64_t mask, number, dict kinds, Py_ssize_
                     its answer is true; 3: the same, and else it says nothing
     draw            which hit, and which miss, is named
 
-    Gives ([(command, answer)], hits, misses, key of that hit or None, key of that miss or None).
+    Gives ([(one of `held`, its answer)], hits, misses, key of that hit or None, key of that miss or None).
     """
     cdef list within = []
     cdef Py_ssize_t hits = 0, misses = 0
@@ -97,5 +97,5 @@ def outside(held, command, replies, uint64_t mask, number, dict kinds, Py_ssize_
                         if misses == draw:
                             drawn_miss = key
                     continue
-        within.append((args, reply))
+        within.append((one, reply))
     return within, hits, misses, drawn_hit, drawn_miss

@@ -110,7 +110,7 @@ def test_only_reads_and_writes_outside_of_the_sample_leave_no_note(number, comma
         elif kind in (1, 2):
             misses.append(key)
     got = outside(held, itemgetter(0), replies, mask, number, KINDS, draw)
-    assert len(got[0]) == len(within) and all(a is c and b is d for (a, b), (c, d) in zip(got[0], within, strict=True))
+    assert len(got[0]) == len(within) and all(one[0] is args and b is d for (one, b), (args, d) in zip(got[0], within, strict=True))
     assert got[1:3] == (len(hits), len(misses))
     assert got[3:] == tuple(keys[draw - 1] if 0 < draw <= len(keys) else None for keys in (hits, misses))
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -80,28 +81,27 @@ class Listener:
     def sift(self) -> None:
         """Leave notes of the commands that are held."""
         with self._sifting:         # in the order in which they came
-            for one in self.held.take():
+            ones = self.held.take()
+            self._counted += len(ones)
+            if self.near is not None:
+                forget(self.near, self.encode, map(_command, ones))
+            if self.mask:
+                ones = [one for one, _ in self._within(ones, _command, [one[1] for one in ones])]
+            for one in ones:
                 self._note(*one)
 
     def _note(self, args: Args, reply: Any, at: float) -> None:
-        self._counted += 1
         plan = PLANS.get(args[0])
         if plan is None:
             plan, args = plan_of(args)
         if plan.verb == 0:
             return
-        if self.near is not None:
-            forget(self.near, self.encode, (args,))
-        mask = self.mask
-        if mask and plan.single and _plain(args[1]) and self.number(args[1]) & mask:
-            if plan.kind:
-                self._unnoted(plan.kind, args[1], reply)
-        elif len(self.queue) >= LIMIT:
+        if len(self.queue) < LIMIT:
+            self.queue.append((plan.verb, plan.pack(args, reply), at))
+        else:
             self.dropped += 1
             if plan.kind:
                 self._unnoted(plan.kind, args[1], reply)
-        else:
-            self.queue.append((plan.verb, plan.pack(args, reply), at))
 
     def _unnoted(self, kind: int, key: Any, reply: Any) -> None:
         """A read that leaves no note is counted all the same."""
@@ -126,7 +126,7 @@ class Listener:
                 forget(self.near, self.encode, map(command, held))
             pairs: Iterable[tuple[Args, Any]] = zip(map(command, held), replies, strict=False)
             if self.mask and not (errors and any(isinstance(reply, Exception) for reply in replies)):
-                pairs = self._within(held, command, replies)
+                pairs = [(command(one), reply) for one, reply in self._within(held, command, replies)]
             put, planned = self.queue.append, PLANS.get
             room = LIMIT - len(self.queue)
             for args, reply in pairs:
@@ -151,8 +151,8 @@ class Listener:
         except Exception:
             self._failed()
 
-    def _within(self, held: Sequence[Any], command: Callable[[Any], Args], replies: Sequence[Any]) -> list[tuple[Args, Any]]:
-        """Commands and answers that are not about one key outside of the sample; reads among the others are counted."""
+    def _within(self, held: Sequence[Any], command: Callable[[Any], Args], replies: Sequence[Any]) -> list[tuple[Any, Any]]:
+        """Those of `held`, with their answers, that are not about one key outside of the sample; reads among the others are counted."""
         among = max(len(replies), DRAWN)
         within, hits, misses, hit, miss = outside(held, command, replies, self.mask, self.number, SINGLE, self._outside.draw(among))
         self._outside.hits += hits
@@ -203,6 +203,4 @@ class Listener:
         raise NotImplementedError
 
 
-def _plain(key: Any) -> bool:
-    """A key whose hash is that of its bytes, so that the sample is the same however it is spelled."""
-    return type(key) is bytes or (type(key) is str and key.isascii())
+_command: Callable[[Any], Args] = itemgetter(0)
