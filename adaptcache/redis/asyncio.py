@@ -53,7 +53,8 @@ class Redis(redis.asyncio.Redis):
         except BaseException:
             watcher.failed((args,), at)
             raise
-        watcher.saw(args, reply, at)
+        if said := watcher.held.keep(args, reply, at):
+            watcher.heed(said)
         if nearby is not None and read is not None:
             nearby.keep(read, reply)
         return reply
@@ -137,7 +138,8 @@ class RedisCluster(redis.asyncio.RedisCluster):
         except BaseException:
             watcher.failed((args,), at)
             raise
-        watcher.saw(args, reply, at)
+        if said := watcher.held.keep(args, reply, at):
+            watcher.heed(said)
         if nearby is not None and read is not None:
             nearby.keep(read, reply)
         return reply
