@@ -56,6 +56,22 @@ def test_none_is_a_value_like_any_other(tier):
     assert tier.get(b"a", 7) is None
 
 
+def test_both_are_served_or_none(tier, clock):
+    first, second = listen(tier), Lease(math.inf)
+    held(tier, b"a", 1)
+    tier.lease_of = lambda key: second
+    held(tier, b"b", None)
+    assert tier.both(b"a", b"b") == (1, None) and tier.both(b"b", b"a") == (None, 1) and tier.both(b"a", b"a") == (1, 1)
+    assert tier.both(b"a", b"c") is None and tier.both(b"c", b"a") is None
+    second.until = clock.now + 1.0
+    assert tier.both(b"a", b"b") == (1, None)
+    clock.now += 1.0            # it may be served again, and is kept
+    assert tier.both(b"a", b"b") is None and tier.both(b"b", b"a") is None and tier.stats().currsize == 2
+    second.until = OVER
+    assert tier.both(b"a", b"b") is None and tier.stats().currsize == 1     # it may not
+    assert tier.get(b"a") == 1 and first.until == math.inf
+
+
 def test_an_invalidation_drops_the_value(tier):
     held(tier, b"a")
     held(tier, b"b")

@@ -250,6 +250,11 @@ class Oracle(RuleBasedStateMachine):
             if version is not None:
                 assert version >= then[key], f"{key!r}: version {version} served, {then[key]} was acknowledged a window ago"
                 assert version >= self.told[key], f"{key!r}: version {version} served, {self.told[key]} was received"
+            for other in KEYS:
+                if self.tier(other) is self.tier(key):
+                    beside = self.tier(key).get(other)
+                    both = None if version is None or beside is None else (version, beside)
+                    assert self.tier(key).both(key, other) == both
 
 
 def packed(words):

@@ -36,6 +36,13 @@ def encode(key: Any) -> bytes:
 
 
 def _of(key: Any) -> bytes:
+    kind = type(key)        # most keys are of these
+    if kind is str:
+        return b"s" + key.encode("utf-8", "surrogatepass")  # type: ignore[no-any-return]
+    if kind is int:
+        return _integer(key)
+    if kind is tuple:
+        return b"t" + b"".join(map(_part, key))
     # A subclass that compares like its base is the same key, whatever its other methods say: so the base's are asked.
     if isinstance(key, str) and type(key).__eq__ is str.__eq__:
         return b"s" + str.encode(key, "utf-8", "surrogatepass")

@@ -18,7 +18,7 @@ BUCKETS = 256
 
 
 class Name:
-    """The names of one key. A hit in this process needs two of them only."""
+    """The names of one key."""
 
     __slots__ = ("_code", "_head", "generation", "value")
 
@@ -47,10 +47,16 @@ class Names:
         count = BUCKETS if cluster else 1
         self._heads = [b"%s{%x}:" % (self.root, bucket) for bucket in range(count)]
         self.generations = [head + b"g" for head in self._heads]
+        self._values = [head + b"v:" for head in self._heads]
         self._count = count
 
     def of(self, code: bytes) -> Name:
         return Name(self._heads[crc32(code) % self._count if self._count > 1 else 0], code)
+
+    def pair(self, code: bytes) -> tuple[bytes, bytes]:
+        """`value` and `generation` of a key's names: all that a hit in this process needs."""
+        at = crc32(code) % self._count if self._count > 1 else 0
+        return self._values[at] + code, self.generations[at]
 
     @property
     def beginnings(self) -> tuple[bytes, bytes]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptcache.backends import header
+from adaptcache.backends.keys import encode
 from adaptcache.backends.names import Name
 from adaptcache.backends.space import Near, Space
 from adaptcache.backends.steps import CHUNK, Batch, Call, Command, Plan, Trouble
@@ -67,17 +68,22 @@ class Reader:
         self._generations = space.generations
         self._tags = space.tags
         self._counted = space.counted
+        self._pair = space.names.pair
 
-    def held(self, name: Name, near: Near) -> Any:
-        """What this process has of a key, without a socket, or MISSING."""
-        held = near.get(name.value, MISSING)
-        if type(held) is not Held or near.get(name.generation, MISSING) != held.generation:
+    def held(self, key: Any, near: Near) -> Any:
+        """What this process has of a key, without a socket, or MISSING. TypeError for a key that no server can know."""
+        place, generation = self._pair(encode(key))
+        both = near.both(place, generation)
+        if both is None:
+            return MISSING
+        held, current = both
+        if type(held) is not Held or current != held.generation:
             return MISSING
         debts = self._debts
-        if debts and (debts.blocks(name, self._names.space) or (held.tags and debts.tags)):
+        if (debts.keys or debts.spaces or debts.tags) and (self._space.owes(self._space.name(key)) or (held.tags and debts.tags)):
             return MISSING
-        for place, version in held.tags:
-            if near.get(place, MISSING) != version:
+        for at, version in held.tags:
+            if near.get(at, MISSING) != version:
                 return MISSING
         if held.due < math.inf:
             now = time.monotonic()
@@ -85,7 +91,7 @@ class Reader:
                 return MISSING
             if now - held.told >= 1.0:
                 held.told = now
-                if not self._deadlines.read_near(name.value):
+                if not self._deadlines.read_near(place):
                     held.due = 0.0
                     return MISSING
         self._counted.hits += 1
@@ -271,8 +277,8 @@ class Reader:
     def get_many(self, keys: Sequence[tuple[Any, Name]], near: Near | None = None) -> Plan[dict[Any, Any]]:
         values: dict[Any, Any] = {}
         if near is not None:
-            for key, name in keys:
-                value = self.held(name, near)
+            for key, _ in keys:
+                value = self.held(key, near)
                 if value is not MISSING:
                     values[key] = value
         asked = [(key, name) for key, name in keys if key not in values] if values else keys

@@ -48,6 +48,7 @@ class Near(Protocol):
     """The part in this process (adaptcache.near), kept coherent by the server."""
 
     get: Callable[..., Any]
+    both: Callable[[bytes, bytes], tuple[Any, Any] | None]
 
     def begin(self, key: bytes) -> Any: ...
     def put(self, ticket: Any, value: Any, *, ttl: float | None = ...) -> bool: ...

@@ -151,7 +151,7 @@ class TieredCache(Cache[K, V]):
         near = self._near if loop is None else self._nears.get(loop, self._near)
         if near is None:
             return default
-        value = self._reader.held(self._space.name(key), near)
+        value = self._reader.held(key, near)
         return default if value is MISSING else value
 
     async def _arun(self, plan: Plan[T]) -> T:
@@ -164,18 +164,18 @@ class TieredCache(Cache[K, V]):
     # -- one key
 
     def get(self, key: Any, default: Any = None) -> Any:
-        name, near = self._space.name(key), self._near or self._part()
-        value = MISSING if near is None else self._reader.held(name, near)
+        near = self._near or self._part()
+        value = MISSING if near is None else self._reader.held(key, near)
         if value is MISSING:
-            value = self._run(self._reader.ask(key, name, near)).value
+            value = self._run(self._reader.ask(key, self._space.name(key), near)).value
         return default if value is MISSING else value
 
     async def aget(self, key: Any, default: Any = None) -> Any:
         """`get` for tasks; likewise every method whose name begins with an a."""
-        name, near = self._space.name(key), await self._apart()
-        value = MISSING if near is None else self._reader.held(name, near)
+        near = await self._apart()
+        value = MISSING if near is None else self._reader.held(key, near)
         if value is MISSING:
-            value = (await self._arun(self._reader.ask(key, name, near))).value
+            value = (await self._arun(self._reader.ask(key, self._space.name(key), near))).value
         return default if value is MISSING else value
 
     def _decorated(self, *options: Any) -> Any:
@@ -312,22 +312,24 @@ class TieredCache(Cache[K, V]):
         return cast(V, await self._aload(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags)))
 
     def _load(self, key: Any, loader: Callable[[], Any], wanted: Wanted) -> Any:
-        name, near = self._space.name(key), self._part()
+        near = self._part()
         if near is not None:
-            value = self._reader.held(name, near)
+            value = self._reader.held(key, near)
             if value is not MISSING:
                 return value
+        name = self._space.name(key)
         look = self._run(self._reader.ask(key, name, near))
         if look.value is not MISSING:
             return look.value
         return self._flights.load(key, lambda: self._run(self._loader.load(key, name, loader, wanted, look)), _stored)
 
     async def _aload(self, key: Any, loader: Callable[[], Awaitable[Any]], wanted: Wanted) -> Any:
-        name, near = self._space.name(key), await self._apart()
+        near = await self._apart()
         if near is not None:
-            value = self._reader.held(name, near)
+            value = self._reader.held(key, near)
             if value is not MISSING:
                 return value
+        name = self._space.name(key)
         look = await self._arun(self._reader.ask(key, name, near))
         if look.value is not MISSING:
             return look.value

@@ -1,6 +1,6 @@
 """What `Near` and `AsyncNear` have in common: the calls that never wait. Who listens is theirs.
 
-`get` is an attribute, bound to the tier: a hit is one Python function.
+`get` and `both` are attributes, bound to the tier: a hit is one Python function.
 """
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ class Face:
     get: Callable[..., Any]
     """`get(key, default=None)`: the value of a key (bytes), or `default`. Touches no socket and waits for nobody."""
 
+    both: Callable[[bytes, bytes], tuple[Any, Any] | None]
+    """`both(key, other)`: the values of two keys at one moment, or None if not both are there."""
+
     def __init__(self, options: NearCache, prefixes: Sequence[bytes], route: Callable[[bytes], bytes | None] | None = None) -> None:
         if not isinstance(options, NearCache):
             raise TypeError(f"options: expected a NearCache, got {type(options).__name__}")
@@ -32,6 +35,7 @@ class Face:
     def _show(self, options: NearCache, tier: Tier) -> None:
         self._tier = tier
         self.get = tier.get
+        self.both = tier.both
         self.options = options
 
     def begin(self, key: bytes) -> Ticket | None:

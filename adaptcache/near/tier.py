@@ -127,6 +127,23 @@ class Tier:
             self._unserved(key, held)
         return default
 
+    def both(self, key: bytes, other: bytes) -> tuple[Any, Any] | None:
+        """The values of two keys at one moment, or None if not both are there: what `get` does, and one look at the clock."""
+        find = self._find
+        first = find(key)
+        if first is None:
+            return None
+        second = find(other)
+        if second is None:
+            return None
+        now = self.clock()
+        if now < first[0].until and now < second[0].until:
+            return first[1], second[1]
+        for place, held in ((key, first), (other, second)):
+            if now >= held[0].until:
+                self._unserved(place, held)
+        return None
+
     def begin(self, key: bytes) -> Ticket | None:
         """A ticket for a read that is sent from now on; None while nothing may be stored. It need not be handed back."""
         if not isinstance(key, bytes):
