@@ -701,6 +701,49 @@ def test_hits_and_misses_are_exact_while_keys_are_sampled(client: ours.Redis, ho
     assert abs(sum(one.hits for one in lines.values()) - hits) < len(lines) and abs(sum(one.misses for one in lines.values()) - misses) < len(lines)
 
 
+def test_a_command_that_comes_while_the_daemon_goes_is_looked_at(monkeypatch: Any) -> None:
+    """Only the first command that is held asks for the daemon, so that one must not be overlooked."""
+    monkeypatch.setattr(patrol, "LINGER", 0.05)
+    guard = patrol.Patrol()
+    worked = threading.Event()
+
+    class Watched:
+        watching, share = True, 0.0
+        held = 0
+        rested = False
+        comes = threading.Event()
+
+        @property
+        def waiting(self) -> bool:
+            held = bool(self.held)
+            if self.comes.is_set() and not held:        # right after the daemon has looked
+                self.comes.clear()
+                self.held = 1
+                if not guard.awake:
+                    guard.wake()
+            return held
+
+        def work(self, seconds: float) -> bool:
+            had, self.held = self.held, 0
+            if had:
+                worked.set()
+            return bool(had)
+
+        def rest(self) -> None:
+            if not self.rested:     # it is looked at again when the daemon goes, or when somebody asks for it
+                self.rested = True
+                self.comes.set()
+
+    one = Watched()
+    guard.watchers.add(one)
+    one.held = 1
+    guard.wake()
+    assert worked.wait(10)
+    worked.clear()
+    assert worked.wait(10) and not one.comes.is_set()
+    until(lambda: not guard.awake, "the daemon goes")
+
+
 def test_commands_are_held_for_a_moment_without_what_may_change_or_is_large(client: ours.Redis, monkeypatch: Any) -> None:
     watcher = client._watcher
     with watcher._lock:         # so the daemon is held up

@@ -79,9 +79,10 @@ class Patrol:
             watcher = None  # type: ignore[assignment]
             if not seen:
                 with self._lock:
+                    self.awake = False      # before the last look: who comes after it sees this
                     if not any(one.waiting and one.watching for one in list(self.watchers)):
-                        self.awake = False
                         return
+                    self.awake = True
             rest = min(0.05, rest * 1.5) if worked < 0.0001 else 0.002
             sleep(min(max(rest, due), LONGEST))
 

@@ -131,6 +131,8 @@ class Watcher(Listener):
             self._follower.real = mode == "release"
             self.trouble = ""
             self.watching = mode != "off"
+            if self.watching and self.waiting:
+                PATROL.wake()       # a command that was on its way meanwhile: the next one will not be the first that is held
 
     def _stop(self) -> None:
         """Forget what is known of keys: nobody sees what becomes of them meanwhile."""
