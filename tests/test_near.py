@@ -617,12 +617,20 @@ def test_a_sentinels_new_primary_is_followed():
             assert new is not old
             with new.client() as writer:
                 writer.set("a", 2)
+                until(lambda: answers(client), "the sentinels agree")
                 hold(near, client, b"a")
                 writer.set("a", 3)
                 until(lambda: near.get(b"a") != b"2", "told by the new one")
         client.close()
         for each in sentinel.sentinels:
             each.close()
+
+
+def answers(client):
+    try:
+        return client.ping()
+    except redis.ConnectionError:
+        return False
 
 
 def cluster_near(kind, cluster):
