@@ -43,6 +43,14 @@ def left(client: Any, key: bytes) -> float:
     return followed(client)[key].ends - time.monotonic()
 
 
+@pytest.fixture(autouse=True)
+def nobody_joins_a_watcher_of_the_test_before() -> Iterator[None]:
+    """The daemon holds watchers for some seconds, and who comes to the same address joins them."""
+    yield
+    for watcher in list(patrol.PATROL.watchers):
+        watcher.mode = "off"  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def client(server: Server) -> Iterator[ours.Redis]:
     with ours.Redis(port=server.port, adapt=Adapt(expiry=MANUAL)) as client:

@@ -187,9 +187,9 @@ def test_a_forked_child_is_a_worker_of_its_own(valkey: Server) -> None:
             try:
                 fresh = client._watcher.fleet is None and threads() == 0
                 ask(client, 40)
-                mine = joined(client)
-                time.sleep(0.2)
-                os._exit(0 if fresh and mine.workers == 2 and threads() == 2 and len(workers(valkey.url)) == 2 else 1)
+                joined(client)
+                until(lambda: joined(client).workers == 2 and threads() == 2 and len(workers(valkey.url)) == 2, "two workers")
+                os._exit(0 if fresh else 1)
             finally:
                 os._exit(2)
         assert os.waitpid(child, 0)[1] == 0
