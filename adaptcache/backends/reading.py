@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adaptcache.backends import header
-from adaptcache.backends.keys import encode
 from adaptcache.backends.names import Name
 from adaptcache.backends.space import Near, Space
 from adaptcache.backends.steps import CHUNK, Batch, Call, Command, Plan, Trouble
@@ -68,12 +67,10 @@ class Reader:
         self._generations = space.generations
         self._tags = space.tags
         self._counted = space.counted
-        self._pair = space.names.pair
 
-    def held(self, key: Any, near: Near) -> Any:
-        """What this process has of a key, without a socket, or MISSING. TypeError for a key that no server can know."""
-        place, generation = self._pair(encode(key))
-        both = near.both(place, generation)
+    def held(self, key: Any, places: tuple[bytes, bytes], near: Near) -> Any:
+        """What this process has of a key, without a socket, or MISSING. `places`: of its value and its generation (`Names.pair`)."""
+        both = near.both(*places)
         if both is None:
             return MISSING
         held, current = both
@@ -91,7 +88,7 @@ class Reader:
                 return MISSING
             if now - held.told >= 1.0:
                 held.told = now
-                if not self._deadlines.read_near(place):
+                if not self._deadlines.read_near(places[0]):
                     held.due = 0.0
                     return MISSING
         self._counted.hits += 1
@@ -277,8 +274,8 @@ class Reader:
     def get_many(self, keys: Sequence[tuple[Any, Name]], near: Near | None = None) -> Plan[dict[Any, Any]]:
         values: dict[Any, Any] = {}
         if near is not None:
-            for key, _ in keys:
-                value = self.held(key, near)
+            for key, name in keys:
+                value = self.held(key, (name.value, name.generation), near)
                 if value is not MISSING:
                     values[key] = value
         asked = [(key, name) for key, name in keys if key not in values] if values else keys

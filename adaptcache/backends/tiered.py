@@ -23,6 +23,7 @@ from adaptcache.backends.backend import RedisBackend
 from adaptcache.backends.batches import BatchLoader
 from adaptcache.backends.deadlines import Deadlines
 from adaptcache.backends.header import LONGEST_TAG, TAGS
+from adaptcache.backends.keys import encode
 from adaptcache.backends.leases import Leases
 from adaptcache.backends.loading import Loader
 from adaptcache.backends.names import Names
@@ -92,6 +93,7 @@ class TieredCache(Cache[K, V]):
             Deadlines(spec, self.ledger, None if self.releaser is None else self.releaser.missed, near=near), backend.debts, backend.events,
             outage=backend.outage, cluster=backend.place.cluster, shelf=shelf,
         )
+        self._pair = self._space.names.pair
         self._run = run = backend.driver.run
         self._reader = Reader(self._space)
         self._remover = Remover(self._space, self._reader, run)
@@ -151,7 +153,7 @@ class TieredCache(Cache[K, V]):
         near = self._near if loop is None else self._nears.get(loop, self._near)
         if near is None:
             return default
-        value = self._reader.held(key, near)
+        value = self._reader.held(key, self._pair(encode(key)), near)
         return default if value is MISSING else value
 
     async def _arun(self, plan: Plan[T]) -> T:
@@ -164,18 +166,18 @@ class TieredCache(Cache[K, V]):
     # -- one key
 
     def get(self, key: Any, default: Any = None) -> Any:
-        near = self._near or self._part()
-        value = MISSING if near is None else self._reader.held(key, near)
+        code, near = encode(key), self._near or self._part()
+        value = MISSING if near is None else self._reader.held(key, self._pair(code), near)
         if value is MISSING:
-            value = self._run(self._reader.ask(key, self._space.name(key), near)).value
+            value = self._run(self._reader.ask(key, self._space.names.of(code), near)).value
         return default if value is MISSING else value
 
     async def aget(self, key: Any, default: Any = None) -> Any:
         """`get` for tasks; likewise every method whose name begins with an a."""
-        near = await self._apart()
-        value = MISSING if near is None else self._reader.held(key, near)
+        code, near = encode(key), await self._apart()
+        value = MISSING if near is None else self._reader.held(key, self._pair(code), near)
         if value is MISSING:
-            value = (await self._arun(self._reader.ask(key, self._space.name(key), near))).value
+            value = (await self._arun(self._reader.ask(key, self._space.names.of(code), near))).value
         return default if value is MISSING else value
 
     def _decorated(self, *options: Any) -> Any:
@@ -312,24 +314,24 @@ class TieredCache(Cache[K, V]):
         return cast(V, await self._aload(key, partial(loader, key), _wanted(ttl, cost, size, namespace, features, tags)))
 
     def _load(self, key: Any, loader: Callable[[], Any], wanted: Wanted) -> Any:
-        near = self._part()
+        code, near = encode(key), self._part()
         if near is not None:
-            value = self._reader.held(key, near)
+            value = self._reader.held(key, self._pair(code), near)
             if value is not MISSING:
                 return value
-        name = self._space.name(key)
+        name = self._space.names.of(code)
         look = self._run(self._reader.ask(key, name, near))
         if look.value is not MISSING:
             return look.value
         return self._flights.load(key, lambda: self._run(self._loader.load(key, name, loader, wanted, look)), _stored)
 
     async def _aload(self, key: Any, loader: Callable[[], Awaitable[Any]], wanted: Wanted) -> Any:
-        near = await self._apart()
+        code, near = encode(key), await self._apart()
         if near is not None:
-            value = self._reader.held(key, near)
+            value = self._reader.held(key, self._pair(code), near)
             if value is not MISSING:
                 return value
-        name = self._space.name(key)
+        name = self._space.names.of(code)
         look = await self._arun(self._reader.ask(key, name, near))
         if look.value is not MISSING:
             return look.value
